@@ -1,0 +1,32 @@
+"""What all tools share: examples in the help, and errors as one sentence with exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# The tools also run from a checkout that was never installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser whose help ends with ``examples``, one command a line."""
+    return argparse.ArgumentParser(
+        description=description, epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call ``main`` and exit with what it returns; a CellSegError becomes one sentence on stderr and exit code 2."""
+    from cellseg_d2.errors import CellSegError
+
+    try:
+        sys.exit(main())
+    except CellSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
