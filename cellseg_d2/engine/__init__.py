@@ -1,0 +1,1 @@
+"""Training: set-up, the trainer, and what it records."""

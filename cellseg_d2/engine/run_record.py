@@ -1,0 +1,82 @@
+"""What is needed to repeat a run, beside its configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+import cellseg_d2
+from cellseg_d2.files import write_json_atomic
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "fvcore", "pandas", "scipy")
+
+
+def write_run_record(cfg: CfgNode, path: str | Path, datasets: Sequence[str]) -> None:
+    """Write command, versions, seed, and the datasets' fingerprints as JSON.
+
+    The fingerprint of a dataset is the SHA-256 of its JSON, which holds every mask, together with its numbers of
+    images and cells and the total size of its image files.
+    """
+    import detectron2
+
+    record = {
+        "command": shlex.join(sys.argv),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": cfg.SEED,
+        "weights": cfg.MODEL.WEIGHTS,
+        "versions": {
+            "cellseg_d2": cellseg_d2.__version__,
+            "commit": _git_commit(),
+            "detectron2": detectron2.__version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+        },
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "device": cfg.MODEL.DEVICE},
+        "datasets": {name: dataset_fingerprint(name) for name in datasets},
+    }
+    write_json_atomic(path, record, indent=1)
+
+
+def dataset_fingerprint(name: str) -> dict:
+    """SHA-256 of a registered dataset's JSON, its numbers of images and cells, and the bytes of its image files."""
+    entries = DatasetCatalog.get(name)
+    json_file = Path(MetadataCatalog.get(name).json_file)
+    return {
+        "json_file": str(json_file),
+        "sha256": hashlib.sha256(json_file.read_bytes()).hexdigest(),
+        "images": len(entries),
+        "cells": sum(len(entry["annotations"]) for entry in entries),
+        "image_bytes": sum(Path(e["file_name"]).stat().st_size for e in entries if Path(e["file_name"]).exists()),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, with ``-dirty`` where files differ; None elsewhere."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

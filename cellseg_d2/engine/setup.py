@@ -1,0 +1,148 @@
+"""From a configuration file and the command line to a configuration that is complete and checked."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+from cellseg_d2.config import add_cellseg_config
+from cellseg_d2.data.catalog import require_datasets
+from cellseg_d2.errors import CellSegError
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
+    """Detectron2's defaults, the project's keys, the file, and ``KEY VALUE`` pairs, in this order.
+
+    Raises:
+        CellSegError: the file is missing, or a key or a value's type is wrong.
+    """
+    cfg = get_cfg()
+    add_cellseg_config(cfg)
+    if not Path(config_file).is_file():
+        raise CellSegError(f"there is no configuration file {str(config_file)!r}; configs/ holds the project's own")
+    try:
+        cfg.merge_from_file(str(config_file))
+    except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
+        raise CellSegError(f"{config_file} is no valid configuration: {_one_line(error)}") from error
+    if len(opts) % 2:
+        raise CellSegError(f"configuration options come as KEY VALUE pairs, but {opts[-1]!r} has no partner")
+    try:
+        cfg.merge_from_list(list(opts))
+    except Exception as error:
+        raise CellSegError(
+            f"the options {' '.join(opts)!r} do not fit the configuration: {_one_line(error)}"
+        ) from error
+    if cfg.MODEL.DEVICE == "auto":
+        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    elif cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        raise CellSegError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU; use cpu or auto")
+    if cfg.MODEL.DEVICE == "cpu":
+        cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision is for CUDA
+    if cfg.SEED < 0:
+        cfg.SEED = secrets.randbelow(2**31)  # written to the run's configuration, so that it can be repeated
+    return cfg
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
+    """Register the datasets, turn epochs into iterations, and check what would otherwise fail later or silently.
+
+    Args:
+        cfg: of :func:`load_config`; changed in place.
+        train: False for evaluation only.
+    """
+    require_datasets({*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST})
+    check_classes(cfg, (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST))
+    if train:
+        if not cfg.DATASETS.TRAIN:
+            raise CellSegError("DATASETS.TRAIN is empty: name at least one dataset to train on")
+        resolve_epochs(cfg, sum(len(DatasetCatalog.get(name)) for name in cfg.DATASETS.TRAIN))
+        if not cfg.MODEL.WEIGHTS and cfg.MODEL.RESNETS.NORM == "FrozenBN":
+            raise CellSegError(
+                "training from scratch cannot work with FrozenBN, which is never trained: "
+                "set MODEL.RESNETS.NORM GN MODEL.BACKBONE.FREEZE_AT 0, or give MODEL.WEIGHTS"
+            )
+    cfg.MODEL.WEIGHTS = require_weights(cfg.MODEL.WEIGHTS)
+    return cfg
+
+
+def resolve_epochs(cfg: CfgNode, num_images: int) -> None:
+    """Set the iterations that ``SOLVER.EPOCHS`` and its kin stand for, given the size of the training set.
+
+    An epoch is as many iterations as it takes to see ``num_images`` images, rounded up for the whole length.
+    """
+    per_epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
+
+    def iterations(epochs: float) -> int:
+        return max(1, math.ceil(epochs * per_epoch))
+
+    solver = cfg.SOLVER
+    if solver.EPOCHS > 0:
+        solver.MAX_ITER = iterations(solver.EPOCHS)
+        # A warm-up that fills the run would never reach the learning rate asked for.
+        solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, solver.MAX_ITER // 4)
+        if not solver.STEP_EPOCHS:
+            solver.STEPS = tuple(step for step in solver.STEPS if step < solver.MAX_ITER)
+    if solver.STEP_EPOCHS:
+        solver.STEPS = tuple(iterations(epochs) for epochs in solver.STEP_EPOCHS)
+    if solver.CHECKPOINT_EPOCHS > 0:
+        solver.CHECKPOINT_PERIOD = iterations(solver.CHECKPOINT_EPOCHS)
+    if cfg.TEST.EVAL_EPOCHS > 0:
+        cfg.TEST.EVAL_PERIOD = iterations(cfg.TEST.EVAL_EPOCHS)
+
+
+def check_classes(cfg: CfgNode, datasets: Sequence[str]) -> None:
+    """Refuse datasets whose classes are not those of the model, or differ between each other; note their names."""
+    classes = {}
+    for name in datasets:
+        DatasetCatalog.get(name)  # reads the JSON, which sets the metadata
+        classes[name] = MetadataCatalog.get(name).thing_classes
+    for name, names in classes.items():
+        if len(names) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+            raise CellSegError(
+                f"dataset {name} has {len(names)} classes ({', '.join(names)}), but the model is set up for "
+                f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}: set MODEL.ROI_HEADS.NUM_CLASSES {len(names)}"
+            )
+    distinct = {tuple(names) for names in classes.values()}
+    if len(distinct) > 1:
+        raise CellSegError(f"the datasets {', '.join(classes)} do not have the same classes: {sorted(distinct)}")
+    if distinct:
+        names = list(distinct.pop())
+        if cfg.MODEL.CLASS_NAMES and list(cfg.MODEL.CLASS_NAMES) != names:
+            raise CellSegError(f"MODEL.CLASS_NAMES is {list(cfg.MODEL.CLASS_NAMES)}, but the datasets have {names}")
+        cfg.MODEL.CLASS_NAMES = names
+
+
+def require_weights(weights: str) -> str:
+    """A local path of ``weights``, downloaded where needed; empty stays empty.
+
+    Raises:
+        CellSegError: they cannot be had; the message names the ways out.
+    """
+    if not weights:
+        return weights
+    try:
+        local = PathManager.get_local_path(weights)
+        if Path(local).is_file():
+            return local
+        reason = "there is no such file"
+    except Exception as error:  # whatever the download or the path handler raises
+        reason = _one_line(error)
+    raise CellSegError(
+        f"the weights {weights!r} cannot be had ({reason}); the ways out: download them elsewhere and give the file as "
+        f"MODEL.WEIGHTS /path/to/file, or train from scratch with "
+        f"MODEL.WEIGHTS '' MODEL.RESNETS.NORM GN MODEL.BACKBONE.FREEZE_AT 0"
+    )

@@ -1,0 +1,85 @@
+"""The competition's metric as a Detectron2 evaluator."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from cellseg_d2.config import postprocess_params
+from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
+from cellseg_d2.export.submission import write_submission
+from cellseg_d2.files import write_json_atomic
+from cellseg_d2.inference.instances import to_detections
+from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
+from cellseg_d2.masks import crop_to_coco, crop_to_kaggle
+from cellseg_d2.metrics import ImageScore, score_image, summarize
+
+logger = logging.getLogger(__name__)
+
+
+class CompetitionEvaluator(DatasetEvaluator):
+    """Scores what would be submitted: cells after thresholds and overlap removal.
+
+    Each process scores its own images; only the scores and the submission's rows are gathered. Takes the outputs of
+    any Detectron2 R-CNN with masks, pasted or not (see :func:`cellseg_d2.inference.instances.to_detections`).
+
+    Args:
+        dataset_name: registered, with COCO RLE segmentations.
+        params: how detections become cells.
+        output_dir: where ``submission.csv`` and ``competition.json`` go; None writes nothing.
+
+    Result of ``evaluate``: ``{"competition": {"mean", "<cell type>", …, "score@0.50" …, "precision50", "recall50",
+    "tp50", "fp50", "fn50"}}``, scores in 0…1.
+    """
+
+    def __init__(self, dataset_name: str, params: PostprocessParams, output_dir: str | Path | None = None):
+        self._params = params
+        self._output_dir = Path(output_dir) if output_dir is not None else None
+        self._truth = {entry["image_id"]: entry for entry in DatasetCatalog.get(dataset_name)}
+        self._type_names = MetadataCatalog.get(dataset_name).thing_classes
+        self.reset()
+
+    def reset(self) -> None:
+        self._scores: dict[str, tuple[ImageScore, str]] = {}
+        self._rows: dict[str, list[str]] = {}
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for image, output in zip(inputs, outputs, strict=True):
+            truth = self._truth[image["image_id"]]
+            cells = postprocess(to_detections(output["instances"]), self._params)
+            predicted = [crop_to_coco(crop, cells.height, cells.width) for crop in cells.crops]
+            annotations = truth["annotations"]
+            name = Path(truth["file_name"]).stem
+            types = Counter(self._type_names[a["category_id"]] for a in annotations)
+            cell_type = types.most_common(1)[0][0] if types else "no cells"
+            score = score_image(predicted, [a["segmentation"] for a in annotations])
+            self._scores[name] = (score, cell_type)
+            self._rows[name] = [crop_to_kaggle(crop, cells.width) for crop in cells.crops]
+
+    def evaluate(self) -> dict | None:
+        gathered = comm.gather((self._scores, self._rows))
+        if not comm.is_main_process():
+            return None
+        scores = {name: value for part, _ in gathered for name, value in sorted(part.items())}
+        rows = {name: value for _, part in gathered for name, value in sorted(part.items())}
+        summary = summarize(
+            {name: score for name, (score, _) in scores.items()},
+            {name: cell_type for name, (_, cell_type) in scores.items()},
+        )
+        logger.info("competition score\n%s", summary.table())
+        if self._output_dir is not None:
+            write_submission(self._output_dir / "submission.csv", rows)
+            write_json_atomic(self._output_dir / "competition.json", summary.to_dict(), indent=1)
+        return {"competition": summary.metrics()}
+
+
+@EVALUATOR_REGISTRY.register()
+def competition(cfg: CfgNode, dataset_name: str, output_dir: Path) -> CompetitionEvaluator:
+    """The competition's mean over IoU thresholds, with ``TEST.POSTPROCESS``."""
+    return CompetitionEvaluator(dataset_name, postprocess_params(cfg), output_dir)

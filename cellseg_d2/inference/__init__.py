@@ -1,0 +1,1 @@
+"""From an image to cells: detections, post-processing, and the segmenter that ties them together."""

@@ -1,0 +1,90 @@
+"""What a Mask R-CNN says about one image, as arrays: boxes, scores, classes and small masks on the boxes' grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellseg_d2.masks import MaskCrop
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Detections of one image, best first or not, possibly overlapping.
+
+    Attributes:
+        height, width: of the image in pixels.
+        boxes: float32 ``(N, 4)``, ``(x0, y0, x1, y1)`` in pixels of the image.
+        scores: float32 ``(N,)`` in 0…1.
+        classes: int64 ``(N,)``, index of the class.
+        masks: either float32 ``(N, M, M)``, the probability of foreground on an M × M grid over each box, or a list
+            of ``N`` binary :class:`MaskCrop` when no probabilities are known.
+    """
+
+    height: int
+    width: int
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    masks: np.ndarray | list[MaskCrop]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, keep: np.ndarray) -> Detections:
+        """The detections that ``keep`` names: a bool mask ``(N,)`` or indices, in that order."""
+        indices = np.flatnonzero(keep) if np.asarray(keep).dtype == bool else np.asarray(keep, dtype=np.int64)
+        masks = self.masks[indices] if isinstance(self.masks, np.ndarray) else [self.masks[i] for i in indices]
+        return Detections(
+            self.height, self.width, self.boxes[indices], self.scores[indices], self.classes[indices], masks
+        )
+
+    def crops(self, threshold: float = 0.5) -> list[MaskCrop]:
+        """Each detection's binary mask: where the probability is at least ``threshold``.
+
+        Binary masks are returned as they are.
+        """
+        if not isinstance(self.masks, np.ndarray):
+            return list(self.masks)
+        return [
+            paste_mask(mask, box, self.height, self.width, threshold)
+            for mask, box in zip(self.masks, self.boxes, strict=True)
+        ]
+
+
+def paste_mask(mask: np.ndarray, box: Sequence[float], height: int, width: int, threshold: float = 0.5) -> MaskCrop:
+    """Resample a mask from its box's grid to the pixels of the image, only where the box is.
+
+    Bilinear between the centres of the grid's cells, zero beyond its edge; a pixel is asked at its centre. This is what
+    Detectron2's ``paste_masks_in_image`` computes, but as two small matrix products over the box instead of an array of
+    the image's size, since bilinear interpolation on a grid is separable.
+
+    Args:
+        mask: probabilities, float ``(M, M)``.
+        box: ``(x0, y0, x1, y1)`` in pixels of the image.
+        height, width: of the image in pixels.
+        threshold: a pixel is foreground where its probability is at least this.
+
+    Returns:
+        The tight crop; empty where nothing reaches the threshold.
+    """
+    x0, y0, x1, y1 = map(float, box)
+    rows, row_weights = _interpolation(y0, y1, mask.shape[0], height)
+    columns, column_weights = _interpolation(x0, x1, mask.shape[1], width)
+    if len(rows) == 0 or len(columns) == 0:
+        return MaskCrop(0, 0, np.zeros((0, 0), dtype=bool))
+    probability = row_weights @ mask @ column_weights.T
+    return MaskCrop(int(rows[0]), int(columns[0]), probability >= threshold).tight()
+
+
+def _interpolation(start: float, end: float, size: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that a box side reaches, ``(P,)``, and the weight of each grid cell in each of them, ``(P, size)``."""
+    if not end > start:
+        return np.zeros(0, dtype=np.int64), np.zeros((0, size), dtype=np.float32)
+    margin = (end - start) / size / 2  # the outer half of the outermost grid cells fades to zero beyond the box
+    pixels = np.arange(max(0, int(np.floor(start - margin))), min(limit, int(np.ceil(end + margin))))
+    position = (pixels + 0.5 - start) / (end - start) * size - 0.5
+    weights = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(size)))
+    return pixels, weights.astype(np.float32)
