@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from detectron2.engine import HookBase, hooks
@@ -30,12 +32,22 @@ class BestCheckpointer(hooks.BestCheckpointer):
             self.best_metric, self.best_iter = record["score"], record["iteration"]
 
     def after_step(self) -> None:
-        super().after_step()
+        with self._last_checkpoint_kept():
+            super().after_step()
         self._save_record()
 
     def after_train(self) -> None:
-        super().after_train()
+        with self._last_checkpoint_kept():
+            super().after_train()
         self._save_record()
+
+    @contextmanager
+    def _last_checkpoint_kept(self) -> Iterator[None]:
+        """Saving the best model must not make it the checkpoint from which training resumes."""
+        last = self._checkpointer.get_checkpoint_file() if self._checkpointer.has_checkpoint() else None
+        yield
+        if last and self._checkpointer.get_checkpoint_file() != last:
+            self._checkpointer.tag_last_checkpoint(Path(last).name)
 
     def _save_record(self) -> None:
         if self.best_metric is not None and self._saved != (self.best_metric, self.best_iter):

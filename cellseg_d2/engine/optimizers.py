@@ -71,7 +71,7 @@ def accumulate_gradients(optimizer: torch.optim.Optimizer, steps: int) -> torch.
             # Detectron2's clipping finds its parent class through `type(self)`, which must be its own for that moment.
             self.__class__ = base
             try:
-                return self.step(closure)
+                return base.step(self, closure)
             finally:
                 self.__class__ = Accumulating
 

@@ -86,7 +86,7 @@ def resolve_epochs(cfg: CfgNode, num_images: int) -> None:
     """
     per_epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
 
-    def iterations(epochs: float) -> int:
+    def iterations(epochs: int) -> int:
         return max(1, math.ceil(epochs * per_epoch))
 
     solver = cfg.SOLVER

@@ -15,7 +15,7 @@ from cellseg_d2.export.submission import write_submission
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.inference.segmenter import CellSegmenter
 from cellseg_d2.masks import crop_to_kaggle
-from cellseg_d2.visualization.overlays import draw_outlines, save_image
+from cellseg_d2.visualization.overlays import overlay_picture, save_image
 
 
 @dataclass
@@ -60,9 +60,9 @@ def segment_files(
         rows[path.stem] = [crop_to_kaggle(crop, cells.width) for crop in cells.crops]
         result.counts[path.stem] = _count(cells, segmenter.class_names)
         if overlays:
-            save_image(
-                output / "overlays" / f"{path.stem}.png", _overlay(image, cells, path.stem, segmenter.class_names)
-            )
+            kinds = [segmenter.class_names[index] for index in cells.classes]
+            picture = overlay_picture(image, cells.crops, kinds, title=path.stem)
+            save_image(output / "overlays" / f"{path.stem}.png", picture)
     write_submission(output / "submission.csv", rows)
     return result
 
@@ -71,7 +71,3 @@ def _count(cells: Cells, class_names: Sequence[str]) -> dict[str, int]:
     counts = np.bincount(cells.classes, minlength=len(class_names))
     return dict(zip(class_names, counts.tolist(), strict=False))
 
-
-def _overlay(image: np.ndarray, cells: Cells, name: str, class_names: Sequence[str]) -> np.ndarray:
-    count = ", ".join(f"{number} {kind}" for kind, number in _count(cells, class_names).items() if number)
-    return draw_outlines(image, cells.crops, title=f"{name}: {count or 'no cells'}")

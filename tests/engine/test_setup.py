@@ -1,0 +1,102 @@
+"""Configurations: epochs, classes, weights, and errors that say what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from cellseg_d2.engine.setup import load_config, prepare_training, require_weights, resolve_epochs
+from cellseg_d2.errors import CellSegError
+from tests.discs import CLASSES, write_disc_dataset
+
+
+@pytest.fixture
+def instant(repository):
+    return repository / "configs/quickstart/instant_test.yaml"
+
+
+@pytest.mark.parametrize("path", [str(p) for p in (Path(__file__).parents[2] / "configs").rglob("*.yaml")])
+def test_every_shipped_configuration_loads_and_builds_its_augmentations(path):
+    from cellseg_d2.data.augmentations.build import build_test_augmentations, build_train_augmentations
+
+    cfg = load_config(path)
+    assert cfg.MODEL.DEVICE in ("cpu", "cuda")
+    assert build_train_augmentations(cfg)
+    assert build_test_augmentations(cfg)
+
+
+def test_the_report_s_recipe(repository):
+    cfg = load_config(repository / "configs/sartorius/report_baseline.yaml")
+    resolve_epochs(cfg, 606)
+    solver = cfg.SOLVER
+    assert (solver.OPTIMIZER, solver.BASE_LR, solver.MOMENTUM, solver.WEIGHT_DECAY) == ("SGD", 0.001, 0.9, 0.0005)
+    assert solver.IMS_PER_BATCH == 5
+    assert solver.MAX_ITER == 970  # 8 · 606 / 5, rounded up
+    assert cfg.TEST.EVAL_PERIOD == solver.CHECKPOINT_PERIOD == 122
+    assert cfg.TEST.DETECTIONS_PER_IMAGE == 539
+    assert list(cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS) == [0.59]
+
+
+def test_epochs_become_iterations(instant):
+    cfg = load_config(instant, ["SOLVER.EPOCHS", "3", "SOLVER.STEP_EPOCHS", "[1,2]", "SOLVER.IMS_PER_BATCH", "4"])
+    resolve_epochs(cfg, 10)
+    assert cfg.SOLVER.MAX_ITER == 8
+    assert cfg.SOLVER.STEPS == (3, 5)
+    assert cfg.SOLVER.CHECKPOINT_PERIOD == 4, "given in iterations, left as it is"
+
+
+def test_iterations_stay_without_epochs(instant):
+    cfg = load_config(instant)
+    before = cfg.dump()
+    resolve_epochs(cfg, 10)
+    assert cfg.dump() == before
+
+
+def test_a_seed_is_always_there(instant):
+    assert load_config(instant, ["SEED", "-1"]).SEED >= 0
+    assert load_config(instant, ["SEED", "5"]).SEED == 5
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["SOLVER.BASE_LR"], "no partner"),
+        (["SOLVER.NO_SUCH_KEY", "1"], "NO_SUCH_KEY"),
+        (["SOLVER.MAX_ITER", "many"], "MAX_ITER|many"),
+        (["MODEL.DEVICE", "cuda:7"], "no GPU"),
+    ],
+)
+def test_wrong_options_are_named(instant, opts, message):
+    with pytest.raises(CellSegError, match=message):
+        load_config(instant, opts)
+
+
+def test_wrong_files_are_named(tmp_path):
+    with pytest.raises(CellSegError, match="no configuration file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("MODEL: {NO_SUCH_KEY: 1}\nVERSION: 2\n")
+    with pytest.raises(CellSegError, match="NO_SUCH_KEY"):
+        load_config(tmp_path / "bad.yaml")
+    (tmp_path / "worse.yaml").write_text("MODEL: [unclosed")
+    with pytest.raises(CellSegError, match="no valid configuration"):
+        load_config(tmp_path / "worse.yaml")
+
+
+def test_preparation_registers_and_notes_the_classes(instant, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    write_disc_dataset(tmp_path)
+    cfg = prepare_training(load_config(instant))
+    assert list(cfg.MODEL.CLASS_NAMES) == list(CLASSES)
+    with pytest.raises(CellSegError, match="NUM_CLASSES 2"):
+        prepare_training(load_config(instant, ["MODEL.ROI_HEADS.NUM_CLASSES", "5"]))
+    with pytest.raises(CellSegError, match="FrozenBN"):
+        prepare_training(load_config(instant, ["MODEL.RESNETS.NORM", "FrozenBN"]))
+    with pytest.raises(CellSegError, match=r"discs_train.*convert_to_coco"):
+        prepare_training(load_config(instant, ["DATASETS.TRAIN", "('elsewhere_train',)"]))
+
+
+def test_weights_that_cannot_be_had(tmp_path):
+    with pytest.raises(CellSegError, match="from scratch"):
+        require_weights(str(tmp_path / "none.pth"))
+    (tmp_path / "here.pth").write_bytes(b"x")
+    assert require_weights(str(tmp_path / "here.pth")) == str(tmp_path / "here.pth")
+    assert require_weights("") == ""

@@ -1,0 +1,83 @@
+"""The evaluator on predictions whose score is known in advance."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
+
+from cellseg_d2.data.catalog import register_folder
+from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
+from cellseg_d2.evaluation.competition import CompetitionEvaluator
+from cellseg_d2.inference.postprocess import PostprocessParams
+from cellseg_d2.masks import coco_to_crop
+from tests.discs import write_disc_dataset
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory):
+    register_folder(write_disc_dataset(tmp_path_factory.mktemp("scored"), name="scored"))
+    return DatasetCatalog.get("scored_val")
+
+
+def perfect(entry, drop=0, score=0.9):
+    """Stock Detectron2 outputs that repeat the truth, but for the last ``drop`` cells."""
+    annotations = entry["annotations"][: len(entry["annotations"]) - drop]
+    shape = entry["height"], entry["width"]
+    masks = np.zeros((len(annotations), *shape), bool)
+    for mask, annotation in zip(masks, annotations, strict=True):
+        mask[:] = coco_to_crop(annotation["segmentation"]).to_full(*shape)
+    boxes = [coco_to_crop(a["segmentation"]).box for a in annotations]
+    return {
+        "instances": Instances(
+            shape,
+            pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
+            scores=torch.full((len(annotations),), score),
+            pred_classes=torch.tensor([a["category_id"] for a in annotations], dtype=torch.int64),
+            pred_masks=torch.from_numpy(masks),
+        )
+    }
+
+
+def run(evaluator, entries, outputs):
+    evaluator.reset()
+    for entry, output in zip(entries, outputs, strict=True):
+        evaluator.process([{"image_id": entry["image_id"]}], [output])
+    return evaluator.evaluate()
+
+
+def test_the_truth_scores_one(entries, tmp_path):
+    evaluator = CompetitionEvaluator("scored_val", PostprocessParams(), tmp_path)
+    result = run(evaluator, entries, [perfect(entry) for entry in entries])["competition"]
+    assert result["mean"] == 1.0
+    assert result["bright"] == result["dark"] == 1.0
+    with open(tmp_path / "submission.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 5 + 1
+    assert [row["predicted"] for row in rows if row["id"] == "val3"] == [""]
+
+
+def test_missing_cells_cost_their_share(entries):
+    # 4 of 5 found in image 0, all in images 1 and 2, and an image without cells that stays empty: (4/5 + 1 + 1 + 1) / 4
+    outputs = [perfect(entry, drop=1 if i == 0 else 0) for i, entry in enumerate(entries)]
+    result = run(CompetitionEvaluator("scored_val", PostprocessParams()), entries, outputs)["competition"]
+    assert result["mean"] == pytest.approx(0.95)
+
+
+def test_the_threshold_on_scores_counts(entries):
+    params = PostprocessParams(score_thresholds=(0.95,))
+    result = run(CompetitionEvaluator("scored_val", params), entries, [perfect(entry) for entry in entries])
+    assert result["competition"]["mean"] == pytest.approx(0.25), "only the empty image is right"
+
+
+@pytest.mark.parametrize("protocol", ["coco", "livecell"])
+def test_average_precision_of_the_truth_is_full(entries, protocol, tmp_path):
+    evaluator = COCOProtocolEvaluator("scored_val", protocol, tmp_path)
+    result = run(evaluator, entries, [perfect(entry) for entry in entries])
+    prefix = "" if protocol == "coco" else "livecell_"
+    assert result[f"{prefix}segm"]["AP"] == pytest.approx(100)
+    assert result[f"{prefix}bbox"]["AP"] == pytest.approx(100)
+    worse = run(evaluator, entries, [perfect(entry, drop=2 if i == 0 else 0) for i, entry in enumerate(entries)])
+    assert worse[f"{prefix}segm"]["AP"] < 90
