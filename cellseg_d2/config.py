@@ -33,10 +33,10 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.SOLVER.GRADIENT_ACCUMULATION = 1
     # Lengths in epochs of the training set instead of iterations. Where one is above 0 it replaces its neighbour in
     # iterations: MAX_ITER, STEPS, CHECKPOINT_PERIOD, TEST.EVAL_PERIOD.
-    cfg.SOLVER.EPOCHS = 0.0
+    cfg.SOLVER.EPOCHS = 0
     cfg.SOLVER.STEP_EPOCHS = []
-    cfg.SOLVER.CHECKPOINT_EPOCHS = 0.0
-    cfg.TEST.EVAL_EPOCHS = 0.0
+    cfg.SOLVER.CHECKPOINT_EPOCHS = 0
+    cfg.TEST.EVAL_EPOCHS = 0
 
     # What is measured on DATASETS.TEST: any of "competition", "livecell", "coco".
     cfg.TEST.EVALUATORS = ["competition"]

@@ -217,17 +217,17 @@ class CompetitionScore:
         return sum(score.fn[0] for score in self.images.values())
 
     @property
-    def precision(self) -> float:
-        """TP / (TP + FP) at IoU 0.5 over all images; NaN when nothing is predicted."""
-        return self.tp / (self.tp + self.fp) if self.tp + self.fp else float("nan")
+    def precision(self) -> float | None:
+        """TP / (TP + FP) at IoU 0.5 over all images; None when nothing is predicted."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else None
 
     @property
-    def recall(self) -> float:
-        """TP / (TP + FN) at IoU 0.5 over all images; NaN when there are no true cells."""
-        return self.tp / (self.tp + self.fn) if self.tp + self.fn else float("nan")
+    def recall(self) -> float | None:
+        """TP / (TP + FN) at IoU 0.5 over all images; None when there are no true cells."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
 
     @property
-    def _at_half(self) -> dict[str, float]:
+    def _at_half(self) -> dict[str, float | None]:
         names = ("precision", "recall", "tp", "fp", "fn")
         return {f"{name}50": getattr(self, name) for name in names}
 
@@ -235,10 +235,11 @@ class CompetitionScore:
         """The figures under flat names, as Detectron2's evaluators report them.
 
         ``mean``, each cell type's name, ``score@0.50`` … ``score@0.95``, and at IoU 0.5 ``precision50``, ``recall50``,
-        ``tp50``, ``fp50``, ``fn50``.
+        ``tp50``, ``fp50``, ``fn50``. An undefined precision or recall is NaN.
         """
         thresholds = {f"score@{threshold}": value for threshold, value in self.per_threshold.items()}
-        return {"mean": self.mean, **self.per_cell_type, **thresholds, **self._at_half}
+        half = {name: float("nan") if value is None else value for name, value in self._at_half.items()}
+        return {"mean": self.mean, **self.per_cell_type, **thresholds, **half}
 
     def to_dict(self) -> dict:
         """Everything as plain numbers, strings and dicts, ready for JSON; an undefined precision or recall is None."""
@@ -247,17 +248,20 @@ class CompetitionScore:
             "per_cell_type": self.per_cell_type,
             "per_threshold": self.per_threshold,
             "per_image": self.per_image,
-            **{name: None if np.isnan(value) else value for name, value in self._at_half.items()},
+            **self._at_half,
         }
 
     def table(self, worst: int = 5) -> str:
         """The score as aligned text: all images and each cell type, the thresholds, the ``worst`` images."""
         rows = [
-            (name, len(score.images), score.mean, score.precision, score.recall, score.tp, score.fp, score.fn)
+            (name, len(score.images), score.mean, *score._at_half.values())
             for name, score in [*self.by_type.items(), ("all", self)]
         ]
         headers = ["cell type", "images", "score", "precision", "recall", "TP", "FP", "FN"]
-        parts = [tabulate(rows, headers, floatfmt=".3f") + "\n(precision, recall, TP, FP and FN at IoU > 0.5)"]
+        parts = [
+            tabulate(rows, headers, floatfmt=".3f", missingval="–")
+            + "\n(precision, recall, TP, FP and FN at IoU > 0.5)"
+        ]
         thresholds = [("score", *self.per_threshold.values())]
         parts.append(tabulate(thresholds, ["IoU >", *self.per_threshold], floatfmt=".3f"))
         if worst > 0 and len(self.images) > 1:

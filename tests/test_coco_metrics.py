@@ -221,8 +221,8 @@ def test_segmentations_of_all_kinds():
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ([detection(rectangle(0, 0, 5, 5), 0.5, image=9)], "1 images .* image_id 9"),
-        ([detection(rectangle(0, 0, 5, 5), 0.5, category=0)], "1 categories .* category_id 0"),
+        ([detection(rectangle(0, 0, 5, 5), 0.5, image=9)], "lacks: 1, such as image_id 9"),
+        ([detection(rectangle(0, 0, 5, 5), 0.5, category=0)], "categories .* lacks: 1, such as category_id 0"),
         ([{"image_id": 1, "category_id": 1}], "detection 0 .* lacks score, segmentation"),
         ([3], "detection 0"),
         ({"annotations": []}, "no COCO results"),

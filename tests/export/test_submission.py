@@ -105,8 +105,8 @@ def test_a_good_submission_has_no_problems():
 @pytest.mark.parametrize(
     ("cells", "problem"),
     [
-        ({"x": ["1 3", "3 1 10 2"]}, "image x: cells overlap in 1 pixels"),
-        ({"x": ["1 3", "2 2", "1 3"]}, "image x: cells overlap in 5 pixels"),
+        ({"x": ["1 3", "3 1 10 2"]}, "image x: cells overlap (contested pixels: 1)"),
+        ({"x": ["1 3", "2 2", "1 3"]}, "image x: cells overlap (contested pixels: 5)"),
         ({"x": ["5 1", "1 2 x 4"]}, "image x, cell 2: 'x' is not a whole number"),
         ({"x": ["1 2 3"]}, "image x, cell 1: it has 3 numbers"),
         ({"x": ["19 3"]}, "image x, cell 1: outside the image"),

@@ -1,0 +1,1 @@
+"""Evaluation of predictions, as files and during training."""

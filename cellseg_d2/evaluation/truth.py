@@ -1,0 +1,300 @@
+"""Reading what is compared, in any of its forms, as masks by image.
+
+Ground truth is the competition's ``train.csv`` or a COCO JSON, predictions are a submission or COCO results. Images are
+matched by name: the column ``id``, or the stem of COCO's ``file_name``. Masks become COCO RLE.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cellseg_d2.coco_metrics import annotations_of, read_json, to_rle
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.export.submission import read_csv_as_text, read_submission, validate_submission
+from cellseg_d2.masks import MaskCrop, coco_to_crop, crop_to_coco, runs_to_crop
+from cellseg_d2.overlaps import resolve_overlaps
+from cellseg_d2.rle import RLEError, clean_runs, decode_coco, parse_kaggle_rle, run_problems
+
+
+@dataclass(eq=False)
+class TrueImage:
+    """The annotated cells of one image.
+
+    Attributes:
+        height, width: in pixels.
+        masks: compressed COCO RLEs.
+        cell_type: of most of its cells; None when there is none, or when the file names no types.
+    """
+
+    height: int
+    width: int
+    masks: list[dict] = field(default_factory=list)
+    cell_type: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A ground truth.
+
+    Attributes:
+        images: by name.
+        coco: the COCO JSON that was read; None for a CSV.
+        names: of the images by their number in the COCO JSON.
+        warnings: sentences about what was left out.
+    """
+
+    images: dict[str, TrueImage]
+    coco: dict | None = None
+    names: dict[int, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def cell_types(self) -> dict[str, str]:
+        """Cell type by name, of the images that have one."""
+        return {name: image.cell_type for name, image in self.images.items() if image.cell_type is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predicted cells of the images of a :class:`Truth`.
+
+    Attributes:
+        masks: compressed COCO RLEs by image name, as they are scored; an image without a key was not predicted.
+        results: COCO results as they were read, below the threshold too, with the truth's numbers of images; None for
+            a submission.
+        warnings: sentences about what is not as it should be.
+    """
+
+    masks: dict[str, list[dict]]
+    results: list[dict] | None
+    warnings: list[str]
+
+
+def read_truth(path: str | Path) -> Truth:
+    """Read ``train.csv`` (also ``.gz``) or a COCO JSON, told apart by the file's name.
+
+    Raises:
+        CellSegError: the file cannot be read, or a mask in it is malformed.
+    """
+    return _truth_from_coco(path) if _is_json(path) else _truth_from_csv(path)
+
+
+def read_predictions(
+    path: str | Path, truth: Truth, score_threshold: float = 0.5, overlaps: str | None = None
+) -> Predictions:
+    """Read a submission (also ``.gz``) or COCO results, told apart by the file's name.
+
+    Args:
+        path: of the file.
+        truth: whose images are predicted. Predictions for other images are left out, with a warning.
+        score_threshold: detections of COCO results need at least this score.
+        overlaps: ``"resolve"`` gives every contested pixel to the cell with the higher score, in a submission to the
+            earlier one; ``"keep"`` scores the masks as they stand. None resolves COCO results and keeps submissions.
+
+    Raises:
+        CellSegError: the file cannot be read, a mask in it is malformed, or not one of its images is in the truth.
+    """
+    if _is_json(path):
+        return _predictions_from_results(path, truth, score_threshold, overlaps or "resolve")
+    return _predictions_from_submission(path, truth, overlaps or "keep")
+
+
+def choose_images(
+    truth: Truth,
+    predicted: Collection[str],
+    ids: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
+    only_predicted: bool = False,
+) -> list[str]:
+    """Names of the images to score, in the truth's order.
+
+    Args:
+        truth: all images.
+        predicted: names of the images that have predictions.
+        ids: only these; None for all.
+        exclude: not these.
+        only_predicted: only images in ``predicted``; else the others count as predicted without cells.
+
+    Raises:
+        CellSegError: ``ids`` or ``exclude`` names an image that the truth lacks, or no image is left.
+    """
+    exclude, ids = set(exclude), None if ids is None else set(ids)
+    unknown = sorted((exclude | (ids or set())) - truth.images.keys())
+    if unknown:
+        raise CellSegError(
+            f"images to choose or exclude that the ground truth lacks: {len(unknown)}, such as {unknown[0]}"
+        )
+    chosen = [
+        name
+        for name in truth.images
+        if name not in exclude and (ids is None or name in ids) and (not only_predicted or name in predicted)
+    ]
+    if not chosen:
+        raise CellSegError("no image is left to score after choosing and excluding images")
+    return chosen
+
+
+def read_ids(path: str | Path) -> list[str]:
+    """Image names from a text file, one a line, or from the first column of a CSV whose header begins with ``id``."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CellSegError(f"{path} cannot be read as a list of image ids: {error}") from None
+    names = [line.split(",")[0].strip() for line in lines]
+    return [name for name in dict.fromkeys(names) if name not in ("", "id")]
+
+
+def _is_json(path: str | Path) -> bool:
+    name = Path(path).name.lower()
+    if not name.endswith((".json", ".csv", ".csv.gz")):
+        raise CellSegError(f"{path} is neither .csv, .csv.gz nor .json")
+    return name.endswith(".json")
+
+
+def _progress(items: Sequence, path: str | Path) -> Iterable:
+    return tqdm(items, desc=f"reading {Path(path).name}", leave=False, disable=None)
+
+
+def _truth_from_csv(path: str | Path) -> Truth:
+    table = read_csv_as_text(path, ("id", "annotation", "width", "height"), optional=("cell_type",))
+    types = table["cell_type"] if "cell_type" in table else [""] * len(table)
+    images: dict[str, TrueImage] = {}
+    columns = (table[name] for name in ("id", "annotation", "width", "height"))
+    rows = _progress(list(zip(*columns, types, strict=True)), path)
+    for line, (name, text, width, height, cell_type) in enumerate(rows, start=2):
+        where = f"{path}, line {line}, image {name}"
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            raise CellSegError(f"{where}: width {width!r} and height {height!r} are no numbers of pixels")
+        image = images.setdefault(name, TrueImage(int(height), int(width), cell_type=cell_type or None))
+        if (image.height, image.width) != (int(height), int(width)):
+            raise CellSegError(
+                f"{where}: {width} × {height} pixels, but {image.width} × {image.height} in a line before"
+            )
+        try:
+            runs = parse_kaggle_rle(text)
+        except RLEError as error:
+            raise CellSegError(f"{where}: the annotation is malformed: {error}") from None
+        # Unsorted or doubled runs still name pixels, other wrong runs do not. An empty one is an image without cells.
+        problems = set(run_problems(runs, image.height, image.width)) - {"empty", "unsorted", "overlaps itself"}
+        if problems:
+            raise CellSegError(f"{where}: the annotation is malformed: {', '.join(sorted(problems))}")
+        if len(runs):
+            crop = runs_to_crop(clean_runs(runs, image.height, image.width), image.width)
+            image.masks.append(crop_to_coco(crop, image.height, image.width))
+    return Truth(images)
+
+
+def _truth_from_coco(path: str | Path) -> Truth:
+    coco = read_json(path)
+    if not isinstance(coco, Mapping) or not {"images", "annotations", "categories"} <= coco.keys():
+        raise CellSegError(f"{path} is no COCO ground truth: it needs images, annotations and categories")
+    try:
+        names = {image["id"]: Path(image["file_name"]).stem for image in coco["images"]}
+        images = {names[image["id"]]: TrueImage(image["height"], image["width"]) for image in coco["images"]}
+        type_names = {category["id"]: category["name"] for category in coco["categories"]}
+        if len(images) < len(coco["images"]):
+            name = Counter(names.values()).most_common(1)[0][0]
+            raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
+        types: dict[str, Counter] = {name: Counter() for name in images}
+        crowds = 0
+        for annotation in _progress(annotations_of(coco), path):
+            name = names[annotation["image_id"]]
+            if annotation.get("iscrowd"):
+                crowds += 1
+                continue
+            where = f"{path}, annotation {annotation['id']} of image {name}"
+            images[name].masks.append(_checked_rle(annotation["segmentation"], images[name], where))
+            types[name][type_names[annotation["category_id"]]] += 1
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CellSegError(f"{path} is no COCO ground truth: {type(error).__name__} {error}") from None
+    for name, counts in types.items():
+        images[name].cell_type = counts.most_common(1)[0][0] if counts else None
+    warnings = [f"regions of the ground truth marked iscrowd are left out: {crowds}"] if crowds else []
+    return Truth(images, coco, names, warnings)
+
+
+def _checked_rle(segmentation: list | Mapping, image: TrueImage, where: str) -> dict:
+    """Compressed RLE of an annotation or a detection; damaged counts would make pycocotools read beyond them."""
+    try:
+        if isinstance(segmentation, list):
+            # Four numbers would be read as a box, and no polygon at all as an image of no size.
+            if not segmentation or any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
+                raise RLEError("a polygon needs at least three pairs of x and y")
+        else:
+            if tuple(segmentation["size"]) != (image.height, image.width):
+                height, width = segmentation["size"]
+                raise RLEError(f"it is for {width} × {height} pixels, but the image has {image.width} × {image.height}")
+            decode_coco(segmentation)
+        return to_rle(segmentation, image.height, image.width)
+    except RLEError as error:
+        raise CellSegError(f"{where}: the mask is malformed: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CellSegError(f"{where}: the mask is malformed: {type(error).__name__} {error}") from None
+
+
+def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
+    cells = read_submission(path)
+    known, warnings = _known_images(path, cells, truth)
+    sizes = {name: (truth.images[name].height, truth.images[name].width) for name in known}
+    masks = {}
+    for name in _progress(known, path):
+        height, width = sizes[name]
+        crops = []
+        for number, text in enumerate(cells[name], start=1):
+            try:
+                crops.append(runs_to_crop(clean_runs(parse_kaggle_rle(text), height, width), width))
+            except RLEError as error:
+                raise CellSegError(f"{path}, image {name}, cell {number}: 'predicted' is malformed: {error}") from None
+        masks[name] = _scored(crops, truth.images[name], overlaps)
+    problems = validate_submission({name: cells[name] for name in known}, sizes)
+    if problems and overlaps == "keep":
+        more = f" (problems in all: {len(problems)})" if len(problems) > 1 else ""
+        warnings.append(f"not a valid submission, scored as it stands: {problems[0]}{more}")
+    return Predictions(masks, None, warnings)
+
+
+def _predictions_from_results(path: str | Path, truth: Truth, score_threshold: float, overlaps: str) -> Predictions:
+    results = read_json(path)
+    if not isinstance(results, list):
+        raise CellSegError(f"{path} is no COCO results: those are a list of detections")
+    numbers = {name: number for number, name in truth.names.items()}
+    by_image: dict[str, list[dict]] = {}
+    for index, result in enumerate(results):
+        if not isinstance(result, Mapping) or not {"image_id", "segmentation", "score"} <= result.keys():
+            raise CellSegError(f"{path}, detection {index}: it needs image_id, category_id, segmentation and score")
+        image = result["image_id"]
+        if not isinstance(image, int | str) or not isinstance(result["score"], int | float):
+            raise CellSegError(f"{path}, detection {index}: its image_id or its score is of a wrong kind")
+        name = truth.names.get(image, str(image))
+        by_image.setdefault(name, []).append({**result, "image_id": numbers.get(name, image)})
+    known, warnings = _known_images(path, by_image, truth)
+    masks = {}
+    for name in _progress(known, path):
+        chosen = [result for result in by_image[name] if result["score"] >= score_threshold]
+        where = f"{path}, image {name}"
+        crops = [coco_to_crop(_checked_rle(result["segmentation"], truth.images[name], where)) for result in chosen]
+        masks[name] = _scored(crops, truth.images[name], overlaps, [result["score"] for result in chosen])
+    return Predictions(masks, [result for name in known for result in by_image[name]], warnings)
+
+
+def _known_images(path: str | Path, predicted: Mapping, truth: Truth) -> tuple[list[str], list[str]]:
+    known = [name for name in predicted if name in truth.images]
+    others = len(predicted) - len(known)
+    if others and not known:
+        examples = f"{next(iter(predicted))!r} and {next(iter(truth.images), 'nothing')!r}"
+        raise CellSegError(f"{path}: not one of its images is in the ground truth (for example {examples})")
+    return known, [f"predicted images that the ground truth lacks are left out: {others}"] if others else []
+
+
+def _scored(
+    crops: Sequence[MaskCrop], image: TrueImage, overlaps: str, scores: Sequence[float] | None = None
+) -> list[dict]:
+    """RLEs of the crops that have pixels, after overlaps are resolved."""
+    if overlaps == "resolve":
+        crops = resolve_overlaps(crops, image.height, image.width, scores=scores)
+    return [crop_to_coco(crop, image.height, image.width) for crop in crops if crop.area]

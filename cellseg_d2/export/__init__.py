@@ -1,0 +1,1 @@
+"""Writing cells in the forms that others read."""
