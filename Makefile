@@ -39,8 +39,28 @@ detectron2-wheel:
 detectron2-git:
 	$(PIP) install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git@$(DETECTRON2_COMMIT)'
 
+DEMO := output/demo
+# One well's looks are shared by its images; the test images come from wells of their own.
+demo: install  ## Simulated cells, training, prediction, score and pictures, end to end on the CPU
+	$(BIN)/python tools/make_simulated.py --output $(DEMO)/simulated --overwrite --images-per-type 16 --test-per-type 3 --workers 2
+	$(BIN)/python tools/convert_to_coco.py --csv $(DEMO)/simulated/train.csv --images $(DEMO)/simulated/train \
+	    --output $(DEMO)/datasets/simulated --val-fraction 0.15
+	DETECTRON2_DATASETS=$(DEMO)/datasets $(BIN)/python tools/train_net.py \
+	    --config-file configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml OUTPUT_DIR $(DEMO)/run
+	$(BIN)/python tools/infer.py --config-file $(DEMO)/run/config.yaml --input $(DEMO)/simulated/test --output $(DEMO)/prediction
+	$(BIN)/python tools/visualize.py comparison --images $(DEMO)/simulated/test --ground-truth $(DEMO)/simulated/test.csv \
+	    --predictions $(DEMO)/prediction/submission.csv --output $(DEMO)/pictures
+	$(BIN)/python tools/evaluate.py --predictions $(DEMO)/prediction/submission.csv \
+	    --ground-truth $(DEMO)/simulated/test.csv --json $(DEMO)/score.json
+	@echo
+	@echo "submission      $(DEMO)/prediction/submission.csv"
+	@echo "score           $(DEMO)/score.json"
+	@echo "loss curves     $(DEMO)/run/curves.png"
+	@echo "side by side    $(DEMO)/pictures/sheet.png (image | truth | prediction)"
+	@echo "trained model   $(DEMO)/run/model_best.pth"
+
 test: install  ## Run the tests
-	$(BIN)/python -m pytest -n 2 -q tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q tests  # one thread a process: two processes fill two cores
 
 lint: install  ## Check the style
 	$(BIN)/ruff check .

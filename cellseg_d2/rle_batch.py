@@ -28,11 +28,12 @@ def decode_coco_many(rles: Sequence[dict], height: int, width: int) -> tuple[np.
                 f"mask {i} is of {rle['size'][0]} × {rle['size'][1]} pixels, but the image has {height} × {width}"
             )
     texts = [rle["counts"] for rle in rles]
-    if all(isinstance(text, str) for text in texts):
-        counts = _decompress_many("".join(texts).encode("utf-8"), [len(text) for text in texts], height * width)
+    if not any(isinstance(text, list) for text in texts):
+        texts = [text if isinstance(text, bytes) else text.encode("utf-8") for text in texts]
+        counts = _decompress_many(b"".join(texts), [len(text) for text in texts], height * width)
         if counts is not None:
             return _foreground(*counts, height * width)
-    # Rare forms and damage: one by one, so that the error names the mask.
+    # Uncompressed counts, and damaged ones: one by one, so that the error names the mask.
     runs = [_decode_one(i, rle) for i, rle in enumerate(rles)]
     return np.concatenate([NO_RUNS, *runs]), np.repeat(np.arange(len(rles)), [len(own) for own in runs])
 
@@ -55,7 +56,7 @@ def _decompress_many(data: bytes, lengths: list[int], size: int) -> tuple[np.nda
     digits = np.frombuffer(data, dtype=np.uint8).astype(np.int64) - 48
     borders = np.cumsum([0, *lengths])
     last = (digits & 0x20) == 0  # the last digit of its count
-    if len(digits) != borders[-1] or min(lengths, default=1) == 0 or not last[borders[1:] - 1].all():
+    if min(lengths, default=1) == 0 or not last[borders[1:] - 1].all():
         return None
     if (digits < 0).any() or (digits > 0x3F).any():
         return None

@@ -155,7 +155,7 @@ class LabelMasks:
         targets = torch.empty((len(boxes), mask_size, mask_size), dtype=torch.bool, device=self.device)
         for some, rows, columns in _chunks(y.pixels, x.pixels, mask_size):
             weights_y, weights_x = y.weights(some, rows), x.weights(some, columns)
-            layer, label = self.layer_of_mask[some], self.label_of_mask[some]
+            layer, label = self.layer_of_mask[some], self.label_of_mask[some].to(self.layers.dtype)
             at_y = y.positions(some, rows).clamp(max=height - 1)[:, :, None]
             at_x = x.positions(some, columns).clamp(max=width - 1)[:, None, :]
             inside = self.layers[layer[:, None, None], at_y, at_x] == label[:, None, None]  # (n, rows, columns)

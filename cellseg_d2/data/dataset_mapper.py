@@ -3,25 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.structures import BitMasks, Instances
+from detectron2.data import DatasetCatalog
+from detectron2.structures import BitMasks, Boxes, Instances
 
+from cellseg_d2.components import components, split_components
 from cellseg_d2.data.augmentations.build import build_test_augmentations, build_train_augmentations
+from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
+from cellseg_d2.data.augmentations.draws import seed, uniform
+from cellseg_d2.data.cache import BoundedCache
 from cellseg_d2.data.images import read_image
 from cellseg_d2.data.intensity import to_uint8
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import coco_to_crop
+from cellseg_d2.label_layers import LabelLayers
+from cellseg_d2.masks import MaskCrop
+from cellseg_d2.structures import LabelMasks
+
+MASK_FORMATS = ("layers", "bitmask")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image with its cells, before or after augmentation.
+
+    Attributes:
+        image: uint8 ``(H, W)``.
+        masks: of ``N`` cells.
+        classes: int64 ``(N,)``.
+    """
+
+    image: np.ndarray
+    masks: LabelLayers
+    classes: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        return self.image.nbytes + self.masks.nbytes + self.classes.nbytes
 
 
 class CellDatasetMapper:
     """Reads an image, augments it, and makes the training targets from the transformed masks.
 
-    Boxes are always recomputed from the transformed masks; cells that are left with too few pixels are dropped; an
-    image without cells is a valid sample. The image stays grey, ``(H, W)``, until the end.
+    Masks are kept as a few label images (:class:`LabelLayers`), so that an augmentation costs one warp a layer rather
+    than one a cell. Boxes are always recomputed from the transformed masks; cells that are left with too few pixels are
+    dropped; an image without cells is a valid sample. The image stays grey, ``(H, W)``, until the end.
 
     Works without a configuration: all arguments are plain values.
     """
@@ -33,36 +63,64 @@ class CellDatasetMapper:
         *,
         augmentations: Sequence[T.Augmentation],
         channels: int = 3,
+        mask_format: str = "layers",
         min_cell_area: int = 10,
+        min_visible: float = 0.0,
         intensity: str = "auto",
         intensity_percentiles: tuple[float, float] = (0.1, 99.9),
+        cache_bytes: int = 0,
+        paste_from: Sequence[dict] = (),
+        paste_probability: float = 0.0,
+        paste_count: int = 10,
     ):
         """
         Args:
             is_train: whether samples get ``instances``; without, annotations are left away.
             augmentations: applied in this order.
             channels: of the network's input; the grey image is repeated.
+            mask_format: ``"layers"`` for :class:`LabelMasks`, or ``"bitmask"`` for Detectron2's own way, one full-size
+                mask a cell, each transformed by itself.
             min_cell_area: cells with fewer pixels after the augmentation are dropped.
+            min_visible: cells of which less than this share is left are dropped, 0 … 1; changes of scale are
+                accounted for, as far as the whole image is scaled by one factor.
             intensity, intensity_percentiles: see :func:`cellseg_d2.data.intensity.to_uint8`.
+            cache_bytes: so much of decoded images and masks is kept in memory, in each worker process.
+            paste_from: dataset dicts from which cells are pasted into others.
+            paste_probability: the chance that this happens to a sample.
+            paste_count: the most cells that are pasted.
         """
+        if mask_format not in MASK_FORMATS:
+            raise CellSegError(f"INPUT.MASK_FORMAT is {mask_format!r}; it can be {' or '.join(MASK_FORMATS)}")
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.channels = channels
+        self.mask_format = mask_format
         self.min_cell_area = min_cell_area
+        self.min_visible = min_visible
         self.intensity = intensity
         self.intensity_percentiles = tuple(intensity_percentiles)
+        self.paste_from = paste_from
+        self.paste_probability = paste_probability
+        self.paste_count = paste_count
+        self._cache: BoundedCache[Sample] = BoundedCache(cache_bytes, lambda sample: sample.nbytes)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
-        if is_train and cfg.INPUT.MASK_FORMAT != "bitmask":
-            raise CellSegError(f"INPUT.MASK_FORMAT is {cfg.INPUT.MASK_FORMAT!r}; it can be bitmask")
+        paste = cfg.INPUT.COPY_PASTE
+        sources = cfg.DATASETS.TRAIN if is_train and paste.PROBABILITY > 0 else ()
         return {
             "is_train": is_train,
             "augmentations": build_train_augmentations(cfg) if is_train else build_test_augmentations(cfg),
             "channels": len(cfg.MODEL.PIXEL_MEAN),
+            "mask_format": cfg.INPUT.MASK_FORMAT,
             "min_cell_area": cfg.INPUT.MIN_CELL_AREA,
+            "min_visible": cfg.INPUT.MIN_CELL_VISIBLE,
             "intensity": cfg.INPUT.INTENSITY,
             "intensity_percentiles": cfg.INPUT.INTENSITY_PERCENTILES,
+            "cache_bytes": int(cfg.DATALOADER.CACHE_MB * 2**20) if is_train else 0,
+            "paste_from": [entry for name in sources for entry in DatasetCatalog.get(name) if entry["annotations"]],
+            "paste_probability": paste.PROBABILITY if is_train else 0.0,
+            "paste_count": paste.COUNT,
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -76,13 +134,19 @@ class CellDatasetMapper:
             ``gt_boxes``, ``gt_classes`` and ``gt_masks``.
         """
         result = {key: value for key, value in dataset_dict.items() if key != "annotations"}
-        image = self.read_image(dataset_dict)
-        aug_input = T.AugInput(image)
+        if not self.is_train:
+            aug_input = T.AugInput(self.read_image(dataset_dict))
+            self.augmentations(aug_input)
+            result["image"] = image_to_tensor(aug_input.image, self.channels)
+            return result
+        sample = self.load(dataset_dict)
+        if self.paste_from and uniform(0, 1) < self.paste_probability:
+            sample = self.paste(sample)
+        aug_input = T.AugInput(sample.image, boxes=sample.masks.boxes.astype(np.float64))
         transforms = self.augmentations(aug_input)
-        image = aug_input.image
-        result["image"] = image_to_tensor(image, self.channels)
-        if self.is_train:
-            result["instances"] = self.make_instances(dataset_dict, transforms, image.shape[:2])
+        result["image"] = image_to_tensor(aug_input.image, self.channels)
+        make = self.make_instances if self.mask_format == "layers" else self.make_bitmask_instances
+        result["instances"] = make(sample, transforms)
         return result
 
     def read_image(self, dataset_dict: dict) -> np.ndarray:
@@ -96,25 +160,81 @@ class CellDatasetMapper:
             )
         return image
 
-    def make_instances(self, dataset_dict: dict, transforms: T.TransformList, image_size: tuple[int, int]) -> Instances:
-        """The targets: each mask transformed as the image was, and the boxes that fit them."""
-        height, width = dataset_dict["height"], dataset_dict["width"]
+    def load(self, dataset_dict: dict) -> Sample:
+        """The image and all its cells, decoded, from the cache where it has them."""
+        return self._cache.get(dataset_dict["file_name"], lambda: self._load(dataset_dict))
+
+    def _load(self, dataset_dict: dict) -> Sample:
+        image = self.read_image(dataset_dict)
         annotations = [a for a in dataset_dict["annotations"] if not a.get("iscrowd", 0)]
-        masks = np.zeros((len(annotations), *image_size), dtype=bool)
-        for mask, annotation in zip(masks, annotations, strict=True):
-            full = coco_to_crop(annotation["segmentation"]).to_full(height, width)
-            mask[:] = transforms.apply_segmentation(full.astype(np.uint8))
-        keep = masks.sum(axis=(1, 2)) >= max(self.min_cell_area, 1)
-        classes = np.array([a["category_id"] for a in annotations], dtype=np.int64)
+        masks = LabelLayers.from_coco([a["segmentation"] for a in annotations], *image.shape)
+        return Sample(image, masks, np.array([a["category_id"] for a in annotations], dtype=np.int64))
+
+    def paste(self, sample: Sample) -> Sample:
+        """The sample with cells of another image of the training set in it."""
+        rng = np.random.default_rng(seed())
+        source = self.load(self.paste_from[rng.integers(len(self.paste_from))])
+        count = int(rng.integers(1, self.paste_count + 1))
+        crops = sample.masks.crops()
+        image, pasted, indices = paste_cells(sample.image, crops, source.image, source.masks.crops(), count, rng)
+        height, width = image.shape
+        masks = LabelLayers.from_crops([*visible_parts(crops, pasted, height, width), *pasted], height, width)
+        return Sample(image, masks, np.concatenate([sample.classes, source.classes[indices]]))
+
+    def make_instances(self, sample: Sample, transforms: T.TransformList) -> Instances:
+        """The targets: each layer of masks transformed as the image was, and the boxes that fit them."""
+        masks, origin = sample.masks.map_layers(transforms.apply_segmentation), np.arange(len(sample.masks))
+        if _splits_labels(transforms):
+            masks, origin = split_components(masks)
+        keep = masks.areas >= self.least_areas(sample, origin, transforms)
+        masks = masks.select(keep)
+        instances = Instances((masks.height, masks.width))
+        instances.gt_masks = LabelMasks.from_label_layers(masks)
+        instances.gt_boxes = Boxes(torch.from_numpy(masks.boxes.astype(np.float32)))
+        instances.gt_classes = torch.from_numpy(sample.classes[origin[keep]])
+        return instances
+
+    def least_areas(self, sample: Sample, origin: np.ndarray, transforms: T.TransformList) -> np.ndarray:
+        """Pixels that each mask needs to be kept, float64 ``(M,)``, where mask ``i`` is of cell ``origin[i]``."""
+        visible = self.min_visible * sample.masks.areas[origin]
+        if self.min_visible > 0:
+            visible = visible * _area_factor(transforms, sample.image.shape)
+        return np.maximum(visible, max(self.min_cell_area, 1))
+
+    def make_bitmask_instances(self, sample: Sample, transforms: T.TransformList) -> Instances:
+        """As :meth:`make_instances` in Detectron2's own form: one full-size mask a cell, each transformed by itself."""
+        shape = sample.image.shape
+        image_size = transforms.apply_segmentation(np.zeros(shape, np.uint8)).shape
+        masks, origin = [], []
+        for index, crop in enumerate(sample.masks.crops()):
+            mask = transforms.apply_segmentation(crop.to_full(*shape).astype(np.uint8)).astype(bool)
+            split = _splits_labels(transforms)
+            parts = [p.to_full(*image_size) for p in components(MaskCrop.from_full(mask))] if split else [mask]
+            masks.extend(parts)
+            origin.extend([index] * len(parts))
+        stack = np.stack(masks) if masks else np.zeros((0, *image_size), dtype=bool)
+        origin = np.array(origin, dtype=np.int64)
+        keep = stack.sum(axis=(1, 2)) >= self.least_areas(sample, origin, transforms)
+        bit_masks = BitMasks(torch.from_numpy(stack[keep]))
         instances = Instances(image_size)
-        bit_masks = BitMasks(torch.from_numpy(masks[keep]))
         instances.gt_masks = bit_masks
         instances.gt_boxes = bit_masks.get_bounding_boxes()
-        instances.gt_classes = torch.from_numpy(classes[keep])
+        instances.gt_classes = torch.from_numpy(sample.classes[origin[keep]])
         return instances
+
+
+def _splits_labels(transforms: T.TransformList) -> bool:
+    """Whether one label may come out as several cells, because of mirrored copies."""
+    return any(getattr(transform, "splits_labels", False) for transform in transforms.transforms)
+
+
+def _area_factor(transforms: T.TransformList, shape: tuple[int, int]) -> float:
+    """By how much areas grow, measured at the middle of an image of ``shape``."""
+    middle = np.array(shape[::-1], dtype=np.float64) / 2
+    origin, right, down = transforms.apply_coords(middle + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    return float(abs(np.linalg.det([right - origin, down - origin])))
 
 
 def image_to_tensor(image: np.ndarray, channels: int) -> torch.Tensor:
     """Grey ``(H, W)`` uint8 as the network's ``(channels, H, W)`` uint8."""
-    # A flipped array has negative strides, which torch does not take.
-    return torch.from_numpy(np.ascontiguousarray(image)).expand(channels, *image.shape).contiguous()
+    return torch.from_numpy(np.repeat(image[None], channels, axis=0))

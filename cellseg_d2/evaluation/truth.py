@@ -14,11 +14,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cellseg_d2.coco_metrics import annotations_of, read_json, to_rle
+from cellseg_d2.data.csv_table import read_csv_table
+from cellseg_d2.data.findings import FindingLog
+from cellseg_d2.data.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import read_csv_as_text, read_submission, validate_submission
+from cellseg_d2.export.submission import read_submission, validate_submission
 from cellseg_d2.masks import MaskCrop, coco_to_crop, crop_to_coco, runs_to_crop
 from cellseg_d2.overlaps import resolve_overlaps
-from cellseg_d2.rle import RLEError, clean_runs, decode_coco, parse_kaggle_rle, run_problems
+from cellseg_d2.rle import RLEError, clean_runs, decode_coco, parse_kaggle_rle
 
 
 @dataclass(eq=False)
@@ -156,36 +159,21 @@ def _is_json(path: str | Path) -> bool:
     return name.endswith(".json")
 
 
-def _progress(items: Sequence, path: str | Path) -> Iterable:
-    return tqdm(items, desc=f"reading {Path(path).name}", leave=False, disable=None)
+def _progress(items: Iterable, path: str | Path, total: int | None = None) -> Iterable:
+    return tqdm(items, desc=f"reading {Path(path).name}", total=total, leave=False, disable=None)
 
 
 def _truth_from_csv(path: str | Path) -> Truth:
-    table = read_csv_as_text(path, ("id", "annotation", "width", "height"), optional=("cell_type",))
-    types = table["cell_type"] if "cell_type" in table else [""] * len(table)
-    images: dict[str, TrueImage] = {}
-    columns = (table[name] for name in ("id", "annotation", "width", "height"))
-    rows = _progress(list(zip(*columns, types, strict=True)), path)
-    for line, (name, text, width, height, cell_type) in enumerate(rows, start=2):
-        where = f"{path}, line {line}, image {name}"
-        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-            raise CellSegError(f"{where}: width {width!r} and height {height!r} are no numbers of pixels")
-        image = images.setdefault(name, TrueImage(int(height), int(width), cell_type=cell_type or None))
-        if (image.height, image.width) != (int(height), int(width)):
-            raise CellSegError(
-                f"{where}: {width} × {height} pixels, but {image.width} × {image.height} in a line before"
-            )
-        try:
-            runs = parse_kaggle_rle(text)
-        except RLEError as error:
-            raise CellSegError(f"{where}: the annotation is malformed: {error}") from None
-        # Unsorted or doubled runs still name pixels, other wrong runs do not. An empty one is an image without cells.
-        problems = set(run_problems(runs, image.height, image.width)) - {"empty", "unsorted", "overlaps itself"}
-        if problems:
-            raise CellSegError(f"{where}: the annotation is malformed: {', '.join(sorted(problems))}")
-        if len(runs):
-            crop = runs_to_crop(clean_runs(runs, image.height, image.width), image.width)
-            image.masks.append(crop_to_coco(crop, image.height, image.width))
+    # Whatever types the file names are its types; none at all is no reason not to score it.
+    types = tuple(read_csv_table(path, ("id", "cell_type"))["cell_type"].unique())
+    csv, log = SartoriusCsv(path, cell_types=types), FindingLog()
+    images = {}
+    for record in _progress(csv.records(log), path, len(csv)):
+        masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
+        images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type or None)
+    # To score, an image may be without cells; a row with an empty annotation says so.
+    log[:] = [finding for finding in log if finding.kind != "empty mask"]
+    log.raise_open_errors(path)
     return Truth(images)
 
 

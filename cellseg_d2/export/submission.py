@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from cellseg_d2.data.csv_table import read_csv_table
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.files import atomic_path
 from cellseg_d2.masks import MaskCrop, crop_to_kaggle
@@ -59,38 +58,6 @@ def _as_text(cell: str | MaskCrop, image: str, widths: int | Mapping[str, int] |
     return crop_to_kaggle(cell, width)
 
 
-def read_csv_as_text(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Read columns of a CSV (also ``.gz``), every value as text; an empty or absent field is ``""``.
-
-    Args:
-        path: of the file.
-        required: columns that must be there, ``id`` among them.
-        optional: columns that are read where they are there.
-
-    Raises:
-        CellSegError: the file is missing, is no CSV, lacks a column or has nothing in the column ``id`` of a row.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError:
-        raise CellSegError(f"{path} does not exist") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].strip()
-        raise CellSegError(f"{path} cannot be read as CSV: {reason}") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first column for row names
-        raise CellSegError(f"{path} cannot be read as CSV: its rows have more fields than its header has names")
-    missing = [name for name in required if name not in table]
-    if missing:
-        raise CellSegError(
-            f"{path} lacks the column {' and '.join(map(repr, missing))}: it needs {','.join(required)} "
-            f"and has {','.join(map(str, table.columns))[:200]}"
-        )
-    table = table[[*required, *(name for name in optional if name in table)]].fillna("")  # NaN: a short row
-    if (table["id"] == "").any():
-        raise CellSegError(f"{path}, line {int((table['id'] == '').argmax()) + 2}: the column 'id' is empty")
-    return table
-
-
 def read_submission(path: str | Path) -> dict[str, list[str]]:
     """Read a submission (``.csv`` or ``.csv.gz``).
 
@@ -99,11 +66,14 @@ def read_submission(path: str | Path) -> dict[str, list[str]]:
         are not checked here: see :func:`validate_submission`.
 
     Raises:
-        CellSegError: see :func:`read_csv_as_text`.
+        CellSegError: the file is missing, is no CSV, lacks a column or has a row without ``id``.
     """
-    table = read_csv_as_text(path, COLUMNS)
+    table = read_csv_table(path, COLUMNS)
+    nameless = table.index[table["id"] == ""]
+    if len(nameless):
+        raise CellSegError(f"{path}, line {nameless[0]}: the column 'id' is empty")
     cells: dict[str, list[str]] = {image: [] for image in table["id"].unique()}
-    for image, text in zip(table["id"], table["predicted"].str.strip(), strict=True):
+    for image, text in zip(table["id"], table["predicted"], strict=True):
         if text:
             cells[image].append(text)
     return cells

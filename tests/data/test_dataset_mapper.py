@@ -6,10 +6,14 @@ import detectron2.data.transforms as T
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
+from scipy import ndimage
 
+from cellseg_d2.data.augmentations.crops import RotateZoomCrop
+from cellseg_d2.data.augmentations.resize import ResizeShortestEdge
 from cellseg_d2.data.catalog import register_folder
-from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+from cellseg_d2.data.dataset_mapper import MASK_FORMATS, CellDatasetMapper
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.structures import LabelMasks
 from tests.discs import write_disc_dataset
 
 
@@ -19,28 +23,37 @@ def entries(tmp_path_factory):
     return DatasetCatalog.get("mapped_train")
 
 
-def test_targets_follow_the_image(entries):
+def full_masks(instances):
+    """Masks of either format as bool ``(N, H, W)``."""
+    masks = instances.gt_masks
+    return (masks.to_bitmasks() if isinstance(masks, LabelMasks) else masks).tensor.numpy()
+
+
+@pytest.mark.parametrize("mask_format", MASK_FORMATS)
+def test_targets_follow_the_image(entries, mask_format):
     augmentations = [
         T.RandomFlip(prob=1.0),
         T.RandomRotation([30, 30], expand=False),
-        T.Resize((192, 192)),
+        ResizeShortestEdge(192, 192),
         T.RandomCrop("absolute", (150, 130)),
     ]
-    sample = CellDatasetMapper(True, augmentations=augmentations, channels=1)(entries[0])
+    mapper = CellDatasetMapper(True, augmentations=augmentations, channels=1, mask_format=mask_format)
+    sample = mapper(entries[0])
     image, instances = sample["image"][0].numpy(), sample["instances"]
     assert sample["image"].shape == (1, 150, 130)
     assert len(instances) >= 2
     bright = image > 160
-    covered = instances.gt_masks.tensor.numpy().any(axis=0)
+    covered = full_masks(instances).any(axis=0)
     # The discs are the bright pixels; only their blurred rims may disagree.
     assert (bright & covered).sum() / (bright | covered).sum() > 0.85
-    for box, mask in zip(instances.gt_boxes.tensor.numpy(), instances.gt_masks.tensor.numpy(), strict=True):
+    for box, mask in zip(instances.gt_boxes.tensor.numpy(), full_masks(instances), strict=True):
         ys, xs = np.nonzero(mask)
         assert box.tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
 
-def test_an_image_without_cells_is_a_sample(entries):
-    sample = CellDatasetMapper(True, augmentations=[])(entries[-1])
+@pytest.mark.parametrize("mask_format", MASK_FORMATS)
+def test_an_image_without_cells_is_a_sample(entries, mask_format):
+    sample = CellDatasetMapper(True, augmentations=[], mask_format=mask_format)(entries[-1])
     assert len(sample["instances"]) == 0
     assert sample["instances"].gt_boxes.tensor.shape == (0, 4)
     assert sample["image"].shape == (3, 96, 96)
@@ -48,8 +61,7 @@ def test_an_image_without_cells_is_a_sample(entries):
 
 def test_small_rests_are_dropped_together_with_their_classes(entries):
     all_cells = CellDatasetMapper(True, augmentations=[], min_cell_area=1)(entries[1])["instances"]
-    areas = all_cells.gt_masks.tensor.sum(dim=(1, 2))
-    limit = int(areas.sort().values[2])
+    limit = int(np.sort(full_masks(all_cells).sum(axis=(1, 2)))[2])
     large = CellDatasetMapper(True, augmentations=[], min_cell_area=limit)(entries[1])["instances"]
     assert len(large) == 3
     assert large.gt_classes.tolist() == [1, 1, 1]
@@ -70,3 +82,62 @@ def test_prediction_has_no_targets(entries):
 def test_an_image_of_another_size_is_an_error(entries):
     with pytest.raises(CellSegError, match="annotations are for 97"):
         CellDatasetMapper(True, augmentations=[])({**entries[0], "height": 97})
+
+
+def test_both_formats_are_the_same_targets(entries):
+    for angle in (0.0, 37.0, 90.0):
+        samples = []
+        for mask_format in MASK_FORMATS:
+            np.random.seed(int(angle))  # noqa: NPY002 - Detectron2's augmentations draw from it
+            augmentations = [ResizeShortestEdge(120, 120), RotateZoomCrop((angle, angle), (0.5, 0.6), (110, 90))]
+            samples.append(CellDatasetMapper(True, augmentations=augmentations, mask_format=mask_format)(entries[0]))
+        layers, bitmask = (sample["instances"] for sample in samples)
+        assert len(layers) == len(bitmask) > 3
+        assert np.array_equal(samples[0]["image"], samples[1]["image"])
+        order = [np.lexsort(instances.gt_boxes.tensor.numpy().T) for instances in (layers, bitmask)]
+        assert np.array_equal(full_masks(layers)[order[0]], full_masks(bitmask)[order[1]])
+        assert np.array_equal(layers.gt_boxes.tensor[order[0]], bitmask.gt_boxes.tensor[order[1]])
+
+
+def test_mirrored_copies_become_cells_of_their_own(entries):
+    # Half the size: three quarters of the output are mirror images.
+    mapper = CellDatasetMapper(True, augmentations=[RotateZoomCrop((0, 0), (0.4, 0.4))], min_cell_area=3)
+    instances = mapper(entries[0])["instances"]
+    assert len(instances) > 5
+    assert set(instances.gt_classes.tolist()) == {0}
+    for mask in full_masks(instances):
+        assert ndimage.label(mask, np.ones((3, 3)))[1] == 1
+
+
+def test_cut_cells_are_dropped_by_their_visible_share(entries):
+    crop = T.CropTransform(0, 0, 48, 48)
+    augmentation = T.AugmentationList([crop, ResizeShortestEdge(96, 96)])
+    areas = full_masks(CellDatasetMapper(True, augmentations=[])(entries[0])["instances"]).sum(axis=(1, 2))
+    visible = full_masks(CellDatasetMapper(True, augmentations=[])(entries[0])["instances"])[:, :48, :48].sum(
+        axis=(1, 2)
+    )
+    for share in (0.3, 0.95):
+        mapper = CellDatasetMapper(True, augmentations=[augmentation], min_cell_area=1, min_visible=share)
+        # Doubling the size rounds the area of a disc by less than the margin between the shares here.
+        assert len(mapper(entries[0])["instances"]) == np.count_nonzero(visible >= share * areas)
+
+
+def test_cells_are_pasted_with_their_classes(entries):
+    mapper = CellDatasetMapper(
+        True, augmentations=[], paste_from=[entries[1]], paste_probability=1.0, paste_count=4, min_cell_area=1
+    )
+    sample = mapper(entries[0])
+    classes = sample["instances"].gt_classes.tolist()
+    assert classes.count(0) == 5
+    assert 1 <= classes.count(1) <= 4
+    dark = full_masks(sample["instances"])[np.array(classes) == 1].any(axis=0)
+    assert np.median(sample["image"][0].numpy()[dark]) < 90
+
+
+def test_the_cache_gives_the_same_samples_without_reading_again(entries, monkeypatch):
+    mapper = CellDatasetMapper(True, augmentations=[], cache_bytes=10**6)
+    first = mapper(entries[0])
+    monkeypatch.setattr(mapper, "read_image", lambda *_: pytest.fail("read again"))
+    second = mapper(entries[0])
+    assert np.array_equal(first["image"], second["image"])
+    assert np.array_equal(full_masks(first["instances"]), full_masks(second["instances"]))

@@ -23,7 +23,7 @@ def test_the_format(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(cells=st.dictionaries(st.sampled_from(["1e55", "007", "NA", "nan", "b,c", "x"]), texts))
+@given(cells=st.dictionaries(st.sampled_from(["1e55", "007", "NA", "None", "b,c", "x"]), texts))
 def test_round_trip(tmp_path, suffix, cells):
     path = tmp_path / f"submission{suffix}"
     write_submission(path, cells)
@@ -63,10 +63,10 @@ def test_empty_rows_and_scattered_ids_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read as CSV"),
-        (b"\xff\xfe\x00id", "cannot be read as CSV"),
+        (b"", "is empty"),
+        (b"\xff\xfe\x00id", "no text in UTF-8"),
         (b"id,annotation\nx,1 2\n", "lacks the column 'predicted'.*has id,annotation"),
-        (b"x,1 2\n", "lacks the column 'id' and 'predicted'"),
+        (b"x,1 2\n", "lacks the columns 'id', 'predicted'"),
         (b"id,predicted\nx,1 2,3\n", "more fields"),
         (b"id,predicted\nx,1 2\n,3 4\n", "line 3: the column 'id' is empty"),
         (b'id,predicted\nx,"1 2\n', "cannot be read as CSV"),
@@ -85,14 +85,11 @@ def test_unreadable_paths(tmp_path):
     with pytest.raises(CellSegError, match="does not exist"):
         read_submission(tmp_path / "none.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(CellSegError, match="cannot be read"):
+    with pytest.raises(CellSegError, match="is a folder"):
         read_submission(tmp_path / "folder.csv")
-    (tmp_path / "a.csv.gz").write_bytes(b"id,predicted\n")
-    with pytest.raises(CellSegError, match="cannot be read"):
-        read_submission(tmp_path / "a.csv.gz")
     whole = gzip.compress(b"id,predicted\n" + b"x,1 2\n" * 1000)
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CellSegError, match="cannot be read"):
+    with pytest.raises(CellSegError, match="damaged or truncated gzip"):
         read_submission(tmp_path / "cut.csv.gz")
 
 

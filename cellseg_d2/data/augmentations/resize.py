@@ -1,0 +1,35 @@
+"""Detectron2's change of size, for labels of any integer type."""
+
+from __future__ import annotations
+
+import detectron2.data.transforms as T
+import numpy as np
+from fvcore.transforms.transform import Transform
+
+
+class ResizeTransform(T.ResizeTransform):
+    """Detectron2's transform for images; labels are taken from the nearest pixel, whatever their type.
+
+    Detectron2 resizes only 8-bit labels so, and changes the coordinates that it is given.
+    """
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        rows = ((np.arange(self.new_h) + 0.5) * (self.h / self.new_h)).astype(np.intp)
+        columns = ((np.arange(self.new_w) + 0.5) * (self.w / self.new_w)).astype(np.intp)
+        return segmentation.take(rows, axis=0).take(columns, axis=1)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords * np.array([self.new_w / self.w, self.new_h / self.h], dtype=coords.dtype)
+
+    def inverse(self) -> ResizeTransform:
+        return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
+
+
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's augmentation with :class:`ResizeTransform`."""
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        stock = super().get_transform(image)
+        if not isinstance(stock, T.ResizeTransform):
+            return stock
+        return ResizeTransform(stock.h, stock.w, stock.new_h, stock.new_w, stock.interp)

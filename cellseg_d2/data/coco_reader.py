@@ -1,0 +1,242 @@
+"""Reading COCO JSON as plain records: polygons, compressed and uncompressed RLE; ``annotations`` as a list or a dict."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from cellseg_d2.data.findings import FindingLog
+from cellseg_d2.data.image_files import ImageFolder
+from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks import MaskCrop, coco_to_crop
+from cellseg_d2.rle import RLEError
+
+# Outlines drawn along an image's border lie up to one pixel outside; rasterising cuts that off.
+POLYGON_TOLERANCE = 1.0
+
+
+def load_coco(path: str | Path) -> list[ImageRecord]:
+    """Read a COCO JSON without its images, strictly.
+
+    Regions marked ``iscrowd`` are no single cells and are left out.
+
+    Returns:
+        One record per image in the file's order; ``number`` is the image's id, a cell's ``row`` its annotation's.
+
+    Raises:
+        CellSegError: the file is no COCO JSON, or an annotation is malformed; the message names it.
+    """
+    log = FindingLog()
+    records = list(CocoFile(path).records(log))
+    log.raise_open_errors(path)
+    return records
+
+
+class CocoFile:
+    """A COCO JSON to be read image by image.
+
+    Attributes:
+        path: of the JSON.
+        categories: their names, in the order of their ids.
+        has_groups: whether images know what others they look alike.
+        info: what the file has under ``info``.
+        rows: number of annotations.
+
+    Args:
+        path: of the JSON.
+        images: the folder of the images, in which they are looked up by name; None reads without them.
+        describe: gives ``(cell_type, group)`` of an image from its entry under ``images``; either may be None.
+        one_category: if not None, all cells get this category instead of the file's; ``""`` gives each cell the type
+            of its image.
+        drop: names of images to leave out.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        images: ImageFolder | None = None,
+        describe: Callable[[Mapping], tuple[str | None, str | None]] | None = None,
+        one_category: str | None = None,
+        drop: tuple[str, ...] = (),
+    ):
+        self.path = Path(path)
+        self.images = images
+        self._describe = describe or (lambda entry: (entry.get("cell_type"), entry.get("group")))
+        content = _read_json(self.path)
+        self.info = content.get("info") or {}
+        try:
+            names = {category["id"]: str(category["name"]) for category in content["categories"]}
+            self._entries = {int(entry["id"]): entry for entry in content["images"]}
+            self._names = _image_names(self._entries)
+            for entry in self._entries.values():
+                entry["height"], entry["width"] = int(entry["height"]), int(entry["width"])
+            annotations = content["annotations"]
+            annotations = list(annotations.values() if isinstance(annotations, Mapping) else annotations)
+            self._annotations: dict[object, list[dict]] = {number: [] for number in self._entries}
+            for annotation in annotations:
+                self._annotations.setdefault(annotation["image_id"], []).append(annotation)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CellSegError(f"{path} is no COCO JSON: {type(error).__name__} {error}") from None
+        self.rows = len(annotations)
+        self._category_names = names if one_category is None else None
+        self._one_category = one_category
+        self.categories = tuple(self._category_list(names))
+        self.has_groups = any(self._describe(entry)[1] is not None for entry in self._entries.values())
+        self.drop = set(drop) & set(self._names.values())
+
+    def _category_list(self, names: Mapping[int, str]) -> list[str]:
+        if self._one_category:
+            return [self._one_category]
+        if self._one_category == "":
+            return sorted({self._describe(entry)[0] or "cell" for entry in self._entries.values()})
+        return [names[number] for number in sorted(names)]
+
+    @property
+    def ids(self) -> list[str]:
+        """Names of the images, as of their records."""
+        return list(self._names.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def records(self, log: FindingLog) -> Iterator[ImageRecord]:
+        """Read image by image; see :meth:`cellseg_d2.data.sartorius.SartoriusCsv.records`."""
+        for number, annotations in self._annotations.items():
+            if number not in self._entries:
+                reason = f"its image_id {number!r} is not listed under images"
+                for annotation in annotations:
+                    log.note("unknown image", None, annotation.get("id"), reason, repair="annotation dropped")
+        if self.images is not None:
+            self.images.expect([_stem(entry) for entry in self._entries.values()])
+        for number, entry in self._entries.items():
+            name = self._names[number]
+            if name in self.drop:
+                log.note("left out", name, None, "asked to be dropped", action="image dropped")
+                continue
+            record = self._read_image(number, name, entry, log)
+            if record is not None:
+                yield record
+
+    def _read_image(self, number: int, name: str, entry: Mapping, log: FindingLog) -> ImageRecord | None:
+        height, width, file_name = entry["height"], entry["width"], entry["file_name"]
+        if min(height, width) <= 0:
+            log.note("malformed size", name, None, f"{width} × {height} pixels", repair="image dropped")
+            return None
+        if self.images is not None:
+            found = self.images.look_up(_stem(entry), {(height, width)}, log)
+            if found is None:
+                return None
+            file_name = found[0]
+        cell_type, group = self._describe(entry)
+        cells = []
+        for annotation in self._annotations[number]:
+            crop = self._read_mask(name, annotation, height, width, log)
+            category = self._category(annotation, cell_type, name, log)
+            if crop is not None and category is not None:
+                cells.append(CellAnnotation(crop, category, annotation.get("id")))
+        cell_type = cell_type or main_type(cell.cell_type for cell in cells)
+        return ImageRecord(name, file_name, height, width, cell_type, group, cells, number)
+
+    def _category(self, annotation: Mapping, image_type: str | None, name: str, log: FindingLog) -> str | None:
+        if self._one_category is not None:
+            return self._one_category or image_type or "cell"
+        category = self._category_names.get(annotation.get("category_id"))
+        if category is None:
+            reason = f"category_id {annotation.get('category_id')!r} is not listed under categories"
+            log.note("unknown cell type", name, annotation.get("id"), reason, repair="annotation dropped")
+        return category
+
+    def _read_mask(
+        self, name: str, annotation: Mapping, height: int, width: int, log: FindingLog
+    ) -> MaskCrop | None:
+        row = annotation.get("id")
+        if annotation.get("iscrowd"):
+            log.note("crowd", name, row, "it is marked iscrowd", action="annotation left out")
+            return None
+        try:
+            rle, outside = to_rle(annotation.get("segmentation"), height, width)
+            crop = coco_to_crop(rle)
+        except RLEError as error:
+            log.note("malformed mask", name, row, str(error), repair="annotation dropped")
+            return None
+        if crop.area == 0:
+            log.note("empty mask", name, row, "no pixel of the image is inside it", repair="annotation dropped")
+            return None
+        if outside:
+            reason = f"the polygon leaves the {width} × {height} pixels by {outside:.1f} px"
+            log.note("outside the image", name, row, reason, repair="cut off at the image")
+        return crop
+
+
+def to_rle(segmentation: object, height: int, width: int) -> tuple[dict, float]:
+    """COCO RLE of a segmentation in any of COCO's forms.
+
+    Args:
+        segmentation: polygons ``[[x, y, x, y, …], …]`` in pixels (one polygon may stand without the outer list), which
+            are rasterised as pycocotools does, or an RLE dict.
+        height, width: of the image in pixels.
+
+    Returns:
+        The RLE, and by how many pixels polygons leave the image, 0 within :data:`POLYGON_TOLERANCE`.
+
+    Raises:
+        RLEError: it is neither, or damaged.
+    """
+    if isinstance(segmentation, Mapping):
+        size = segmentation.get("size")
+        if not isinstance(size, list | tuple) or "counts" not in segmentation:
+            raise RLEError("its run lengths lack size or counts")
+        if tuple(size) != (height, width):
+            raise RLEError(f"its run lengths are for {size[::-1]} pixels, but the image has {[width, height]}")
+        return dict(segmentation), 0.0
+    if not isinstance(segmentation, list) or not segmentation:
+        raise RLEError("it has no segmentation")
+    polygons = [segmentation] if not isinstance(segmentation[0], list) else segmentation
+    outside = 0.0
+    for polygon in polygons:
+        try:
+            points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+        except (ValueError, TypeError):
+            raise RLEError("its polygon is no list of x, y pairs") from None
+        if len(points) < 3 or not np.isfinite(points).all() or np.abs(points).max() > 1e6:
+            raise RLEError(f"its polygon of {len(points)} points has fewer than three, or some are no positions")
+        outside = max(outside, float(max((-points).max(), (points - (width, height)).max())))
+    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return rle, outside if outside > POLYGON_TOLERANCE else 0.0
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise CellSegError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise CellSegError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
+        raise CellSegError(f"{path} is no COCO JSON: it needs images, annotations and categories")
+    return content
+
+
+def _stem(entry: Mapping) -> str:
+    return PurePosixPath(entry["file_name"]).stem
+
+
+def _image_names(entries: Mapping[int, Mapping]) -> dict[int, str]:
+    """A unique name for each image: what it was called before, or its file's stem, or its file's path."""
+    for entry in entries.values():
+        PurePosixPath(entry["file_name"])
+    for name in (
+        lambda entry: str(entry.get("source_id") or _stem(entry)),
+        lambda entry: str(PurePosixPath(entry["file_name"]).with_suffix("")),
+    ):
+        names = {number: name(entry) for number, entry in entries.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    twice = Counter(names.values()).most_common(1)[0][0]
+    raise CellSegError(f"several images have the file name {twice!r}")

@@ -1,0 +1,81 @@
+"""Reading CSV files strictly: as text, with the line of every row, and with clear errors."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cellseg_d2.errors import CellSegError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read columns of a CSV as text.
+
+    Gzip is told by the file's content, a byte order mark is skipped, blank lines are skipped.
+
+    Args:
+        path: of the file.
+        required: columns that must be there.
+        optional: columns that are read where they are there.
+
+    Returns:
+        One row per line with the required columns and the optional ones that exist, all ``str``; an absent field or
+        one that says NaN is ``""``. The index is the line in the file, the header being line 1.
+
+    Raises:
+        CellSegError: the file is missing, empty, damaged, no CSV with commas, or lacks a column.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    header = text[: text.find("\n") if "\n" in text else len(text)].strip()
+    if not header:
+        raise CellSegError(f"{path} is empty; it needs the columns {','.join(required)}")
+    if "," not in header and len(required) > 1:
+        for separator, name in _OTHER_SEPARATORS.items():
+            if separator in header:
+                raise CellSegError(f"{path} separates its columns by {name}; save it with commas")
+    try:
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except (ValueError, pd.errors.ParserError) as error:  # pandas names the line
+        raise CellSegError(f"{path} cannot be read as CSV: {str(error).splitlines()[0].strip()}") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first column for row names
+        raise CellSegError(f"{path} cannot be read as CSV: its rows have more fields than its header has names")
+    missing = [name for name in required if name not in table]
+    if missing:
+        names = ", ".join(map(repr, missing))
+        shown = ",".join(map(str, table.columns))
+        raise CellSegError(
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {names}: "
+            f"it needs {','.join(required)} and has {shown[:200]}"
+        )
+    table = table[[*required, *(name for name in optional if name in table)]].fillna("")
+    for name in table:
+        table[name] = table[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""})
+    table.index = range(2, len(table) + 2)
+    return table[(table != "").any(axis=1)]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if data.startswith(_GZIP_MAGIC):
+            data = gzip.decompress(data)
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise CellSegError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise CellSegError(f"{path} is a folder; name the CSV file in it") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise CellSegError(f"{path} is a damaged or truncated gzip file; copy or download it again") from None
+    except UnicodeDecodeError as error:
+        raise CellSegError(f"{path} is no text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from None
+    except OSError as error:
+        raise CellSegError(f"{path} cannot be read: {error.strerror or error}") from None
