@@ -126,7 +126,7 @@ def test_more_labels_than_a_byte_holds():
 def test_read_only_layers_are_not_written_to():
     layers = LabelLayers.from_crops([MaskCrop(1, 1, np.ones((2, 2), bool))], 5, 5)
     layers.layers.flags.writeable = False
-    ours = LabelMasks.from_label_layers(layers)  # torch would warn, and warnings hide here what becomes a crash later
+    ours = LabelMasks.from_label_layers(layers)
     ours.layers.zero_()
     assert layers.areas.tolist() == [4]
 

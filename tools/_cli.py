@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,10 +23,17 @@ def run(main: Callable[[], int | None]) -> None:
     """Call ``main`` and exit with what it returns; a CellSegError becomes one sentence on stderr and exit code 2."""
     from cellseg_d2.errors import CellSegError
 
+    # PyTorch's own deprecations inside Detectron2; nothing that a user could act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|detectron2|fvcore")
     try:
         sys.exit(main())
     except CellSegError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

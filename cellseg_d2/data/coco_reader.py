@@ -88,7 +88,7 @@ class CocoFile:
         self._one_category = one_category
         self.categories = tuple(self._category_list(names))
         self.has_groups = any(self._describe(entry)[1] is not None for entry in self._entries.values())
-        self.drop = set(drop) & set(self._names.values())
+        self.drop = set(drop)
 
     def _category_list(self, names: Mapping[int, str]) -> list[str]:
         if self._one_category:
@@ -229,8 +229,6 @@ def _stem(entry: Mapping) -> str:
 
 def _image_names(entries: Mapping[int, Mapping]) -> dict[int, str]:
     """A unique name for each image: what it was called before, or its file's stem, or its file's path."""
-    for entry in entries.values():
-        PurePosixPath(entry["file_name"])
     for name in (
         lambda entry: str(entry.get("source_id") or _stem(entry)),
         lambda entry: str(PurePosixPath(entry["file_name"]).with_suffix("")),

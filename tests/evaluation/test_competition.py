@@ -80,4 +80,5 @@ def test_average_precision_of_the_truth_is_full(entries, protocol, tmp_path):
     assert result[f"{prefix}segm"]["AP"] == pytest.approx(100)
     assert result[f"{prefix}bbox"]["AP"] == pytest.approx(100)
     worse = run(evaluator, entries, [perfect(entry, drop=2 if i == 0 else 0) for i, entry in enumerate(entries)])
-    assert worse[f"{prefix}segm"]["AP"] < 90
+    # 13 of 15 cells, in one class 8 of 10: 81 of its 101 levels of recall are reached; the other class is whole.
+    assert worse[f"{prefix}segm"]["AP"] == pytest.approx((100 * 81 / 101 + 100) / 2)

@@ -45,22 +45,38 @@ def test_masks_are_where_the_image_is(scene, name, tmp_path):
         assert_picture(aug_input.image, labels, tmp_path / f"{name}{seed}.png")
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_centers_agree_to_a_tenth_of_a_pixel(scene, name):
-    measured = 0
-    for seed in range(6):
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "rotation_reflect"])
+def test_nothing_is_shifted(scene, name):
+    """A mirrored cell and its original have one label, and no centre that means anything, hence the exception."""
+    in_masks, in_images, moved_centers = [], [], []
+    for seed in range(10):
         aug_input, transform = draw(AUGMENTATIONS[name], scene, seed)
-        labels = transform.apply_segmentation(scene.labels)
-        if getattr(transform, "splits_labels", False):
-            continue  # the centre of a cell and its mirrored copy is between them
         expected = transform.apply_coords(scene.centers.copy())
-        # A bent disc's centre of gravity is no longer where the disc's centre is.
-        tolerance = 0.6 if name == "elastic" else 0.1
-        for label, (in_mask, in_image) in centroids(aug_input.image, labels).items():
-            assert np.abs(in_mask - in_image).max() < 0.1
-            assert np.abs(in_mask - expected[label - 1]).max() < tolerance
+        for label, pair in centroids(aug_input.image, transform.apply_segmentation(scene.labels)).items():
+            in_masks.append(pair[0])
+            in_images.append(pair[1])
+            moved_centers.append(expected[label - 1])
+    assert len(in_masks) >= 20
+    # Even an untouched disc of so few pixels has its centre of gravity up to 0.15 pixels off.
+    for others, tolerance in ((in_images, 0.25), (moved_centers, 0.8 if name == "elastic" else 0.25)):
+        errors = np.array(in_masks) - others
+        assert np.abs(errors).max() < tolerance
+        assert np.abs(errors.mean(axis=0)).max() < 0.06
+
+
+@pytest.mark.parametrize("name", ["rotation", "rotation_background", "rotate_zoom_crop", "sheared", "scale_jitter"])
+def test_a_large_disc_stays_centred_to_a_tenth_of_a_pixel(name):
+    scene = disc_scene(200, 200, spacing=200, radii=(40, 40))
+    assert len(scene.centers) == 1
+    measured = 0
+    for seed in range(20):
+        aug_input, transform = draw(AUGMENTATIONS[name], scene, seed)
+        found = centroids(aug_input.image, transform.apply_segmentation(scene.labels))
+        for in_mask, in_image in found.values():
+            np.testing.assert_allclose(in_mask, in_image, atol=0.1)
+            np.testing.assert_allclose(in_mask, transform.apply_coords(scene.centers)[0], atol=0.1)
             measured += 1
-    assert measured >= (0 if name == "rotation_reflect" else 10)
+    assert measured >= 5
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -1,0 +1,96 @@
+"""From a trained checkpoint to a submission, through the tool as a user calls it."""
+
+import csv
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from cellseg_d2.data.images import read_image
+from cellseg_d2.engine.setup import load_config
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.export.submission import read_submission, validate_submission
+from cellseg_d2.inference.segmenter import CellSegmenter
+from cellseg_d2.inference.weights import find_weights, load_trained
+from tests.discs import CLASSES, disc_image
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory, repository):
+    """What a training run leaves, with random weights and thresholds so low that something is found."""
+    folder = tmp_path_factory.mktemp("run")
+    cfg = load_config(repository / "configs/quickstart/instant_test.yaml", ["MODEL.DEVICE", "cpu"])
+    cfg.MODEL.CLASS_NAMES = list(CLASSES)
+    cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS = [0.1]
+    torch.manual_seed(0)
+    torch.save({"model": build_model(cfg).state_dict()}, folder / "model_best.pth")
+    (folder / "config.yaml").write_text(cfg.dump())
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    generator = np.random.default_rng(5)
+    for name in ("a", "b"):
+        cv2.imwrite(str(folder / f"{name}.png"), disc_image(generator, 96, 4, 0)[0])
+    return folder
+
+
+def infer(repository, run_folder, *arguments):
+    command = [sys.executable, "tools/infer.py", "--config-file", str(run_folder / "config.yaml"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=repository)
+
+
+def test_the_tool_writes_a_valid_submission_and_goes_on_after_a_bad_file(repository, run_folder, images, tmp_path):
+    (images / "broken.png").write_bytes(b"\x89PNG not really")
+    result = infer(repository, run_folder, "--input", images, "--output", tmp_path / "out")
+    assert result.returncode == 1, result.stderr
+    assert "broken.png" in result.stdout + result.stderr
+    with open(tmp_path / "out/submission.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["id"] for row in rows} == {"a", "b"}
+    assert any(row["predicted"] for row in rows), "random weights at a low threshold find something"
+    assert validate_submission(read_submission(tmp_path / "out/submission.csv"), (96, 96), ids=["a", "b"]) == []
+    assert read_image(tmp_path / "out/overlays/a.png").shape[1] == 192
+    assert "cpu" in result.stdout
+
+
+def test_an_image_without_cells_gets_an_empty_row(repository, run_folder, images, tmp_path):
+    arguments = ["--input", images / "a.png", "--output", tmp_path / "out", "--score-threshold", 1.01, "--no-overlays"]
+    assert infer(repository, run_folder, *arguments).returncode == 0
+    assert (tmp_path / "out/submission.csv").read_text() == "id,predicted\na,\n"
+    assert not (tmp_path / "out/overlays").exists()
+
+
+def test_segmenting_is_the_same_for_the_same_image(run_folder, images):
+    segmenter = CellSegmenter.from_config(
+        load_config(run_folder / "config.yaml"), find_weights(run_folder / "config.yaml")
+    )
+    image = read_image(images / "a.png")
+    first, second = segmenter.segment(image), segmenter.segment(image)
+    assert len(first) == len(second) > 0
+    assert np.array_equal(first.scores, second.scores)
+    assert sum(crop.to_full(96, 96).astype(int) for crop in first.crops).max() == 1
+
+
+def test_weights_that_do_not_fit_are_refused(run_folder, repository, tmp_path):
+    cfg = load_config(repository / "configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml", ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    with pytest.raises(CellSegError, match="does not fit"):
+        load_trained(model, run_folder / "model_best.pth")
+    (tmp_path / "cut.pth").write_bytes((run_folder / "model_best.pth").read_bytes()[:5000])
+    with pytest.raises(CellSegError, match="no readable"):
+        load_trained(model, tmp_path / "cut.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CellSegError, match="holds no model"):
+        load_trained(model, tmp_path / "list.pth")
+    with pytest.raises(CellSegError, match="no weights file"):
+        load_trained(model, tmp_path / "none.pth")
+    with pytest.raises(CellSegError, match="give --weights"):
+        find_weights(tmp_path / "config.yaml")
