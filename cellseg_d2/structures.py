@@ -110,9 +110,8 @@ class LabelMasks:
     def _measure(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Areas int64 ``(N,)`` and boxes int64 ``(N, 4)``, from the horizontal runs of equal labels."""
         number, height, width = self.layers.shape
-        begins = torch.ones(
-            self.layers.shape, dtype=torch.bool, device=self.device
-        )  # a run, at the latest with its row
+        # Where a run begins: at a change of label, and with every row.
+        begins = torch.ones(self.layers.shape, dtype=torch.bool, device=self.device)
         begins[:, :, 1:] = self.layers[:, :, 1:] != self.layers[:, :, :-1]
         layer, y, x0 = begins.nonzero(as_tuple=True)
         starts = (layer * height + y) * width + x0

@@ -35,7 +35,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--labels", type=Path, metavar="DIR", help="label images, 8, 16 or 32 bits, named as their images"
     )
     group.add_argument("--images", type=Path, metavar="DIR", help="folder of images, for --csv and --labels")
-    group.add_argument("--livecell-images", type=Path, metavar="DIR", help="if not in the folder 'images' of --livecell")
+    group.add_argument(
+        "--livecell-images", type=Path, metavar="DIR", help="if not in the folder 'images' of --livecell"
+    )
     group.add_argument(
         "--allow-missing-images", action="store_true", help="convert masks whose image has no file; say so, go on"
     )
@@ -125,6 +127,8 @@ def main(argv: list[str] | None = None) -> None:
     command = shlex.join(["tools/convert_to_coco.py", *(sys.argv[1:] if argv is None else argv)])
     dataset = read_dataset(open_sources(args), args.clean, progress=not args.no_progress)
     print(audit_tables(dataset.audit))
+    if args.csv and not args.images:
+        print("\nnote: no --images given: the sizes are the CSV's, and the converted data cannot be trained on")
     said = ""
     if not dataset.audit.log.open_errors:
         val_fraction = 0.2 if args.val_fraction is None else args.val_fraction

@@ -15,9 +15,9 @@ from cellseg_d2.masks import MaskCrop
 
 NEAR_DUPLICATE_IOU = 0.5
 _SHAPE_REASONS = {
-    "holes": "{shape.holes} enclosed pieces of background",
+    "holes": "pieces of background enclosed: {shape.holes}",
     "line artefact": "a straight edge of {shape.straight_edge} px",
-    "several components": "{shape.components} pieces",
+    "several components": "it is in {shape.components} pieces",
 }
 _SHAPE_REPAIRS = {
     "holes": "{pixels} px filled",
@@ -89,9 +89,16 @@ class Audit:
         Returns:
             The same record, or, if cleaning, one without duplicates and with repaired masks.
         """
-        doubles = self._compare(record)
-        cells = [self._check_shape(record, cell, is_double=i in doubles) for i, cell in enumerate(record.cells)]
         types = Counter(cell.cell_type for cell in record.cells)
+        # Where all cells are of one category, such as "cell", the image knows the type better.
+        by_cell = [
+            self._totals(cell.cell_type if record.cell_type in types else record.cell_type) for cell in record.cells
+        ]
+        doubles = self._compare(record, by_cell)
+        cells = [
+            self._check_shape(record, cell, totals, is_double=i in doubles)
+            for i, (cell, totals) in enumerate(zip(record.cells, by_cell, strict=True))
+        ]
         if len(types) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in types.most_common())
             self.log.note("several cell types", record.id, None, counts)
@@ -105,24 +112,28 @@ class Audit:
         self.cells += len(record.cells)
         return record
 
-    def _totals(self, record: ImageRecord, cell: CellAnnotation | None = None) -> TypeTotals:
-        """The sums to which a cell, or an image as a whole, counts."""
-        # Where all cells are of one category, such as "cell", the image knows the type better.
-        by_cell = cell is not None and any(other.cell_type == record.cell_type for other in record.cells)
-        return self.totals.setdefault(cell.cell_type if by_cell else record.cell_type, TypeTotals())
+    def _totals(self, cell_type: str) -> TypeTotals:
+        return self.totals.setdefault(cell_type, TypeTotals())
 
-    def _compare(self, record: ImageRecord) -> dict[int, tuple[int, float]]:
-        """Add up areas and overlaps and log doubles; returns the doubles, see :func:`find_doubles`."""
+    def _compare(self, record: ImageRecord, by_cell: list[TypeTotals]) -> dict[int, tuple[int, float]]:
+        """Add up areas and overlaps and log doubles.
+
+        Args:
+            record: the image.
+            by_cell: the sums to which each cell counts.
+
+        Returns:
+            The doubles, see :func:`find_doubles`.
+        """
         if not record.cells:
             return {}
         crops = [cell.crop for cell in record.cells]
         areas = [crop.area for crop in crops]
-        by_cell = [self._totals(record, cell) for cell in record.cells]
         for totals, area in zip(by_cell, areas, strict=True):
             totals.smallest_area = min(totals.smallest_area, area) if totals.cells else area
             totals.cells += 1
             totals.area += area
-        own = self._totals(record)
+        own = self._totals(record.cell_type)
         own.images += 1
         own.most_cells = max(own.most_cells, len(crops))
 
@@ -148,7 +159,9 @@ class Audit:
             self.overlaps.append(ImageOverlap(record.id, len(crops), len(overlapping), twice, covered))
         return doubles
 
-    def _check_shape(self, record: ImageRecord, cell: CellAnnotation, is_double: bool) -> CellAnnotation:
+    def _check_shape(
+        self, record: ImageRecord, cell: CellAnnotation, totals: TypeTotals, is_double: bool
+    ) -> CellAnnotation:
         shape = measure_shape(cell.crop, record.height)
         flaws = {
             "holes": shape.holes > 0,
@@ -157,7 +170,6 @@ class Audit:
         }
         if not any(flaws.values()):
             return cell
-        totals = self._totals(record, cell)
         totals.holes += flaws["holes"]
         totals.line_artefacts += flaws["line artefact"]
         totals.several_components += flaws["several components"]

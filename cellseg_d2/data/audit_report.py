@@ -32,7 +32,7 @@ def _type_table(totals: dict[str, TypeTotals]) -> str:
             f"{own.line_artefacts:,}",
             f"{own.duplicates:,} / {own.near_duplicates:,}",
         )
-        for name, own in totals.items()
+        for name, own in sorted(totals.items())
     ]
     headers = [
         "cell type",

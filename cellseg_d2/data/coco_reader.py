@@ -52,8 +52,8 @@ class CocoFile:
         path: of the JSON.
         images: the folder of the images, in which they are looked up by name; None reads without them.
         describe: gives ``(cell_type, group)`` of an image from its entry under ``images``; either may be None.
-        one_category: if not None, all cells get this category instead of the file's; ``""`` gives each cell the type
-            of its image.
+        categories: to use instead of the file's: a single one is given to all cells, of several each cell gets the
+            type of its image. Types that are not among them are appended.
         drop: names of images to leave out.
     """
 
@@ -62,7 +62,7 @@ class CocoFile:
         path: str | Path,
         images: ImageFolder | None = None,
         describe: Callable[[Mapping], tuple[str | None, str | None]] | None = None,
-        one_category: str | None = None,
+        categories: tuple[str, ...] | None = None,
         drop: tuple[str, ...] = (),
     ):
         self.path = Path(path)
@@ -84,18 +84,15 @@ class CocoFile:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CellSegError(f"{path} is no COCO JSON: {type(error).__name__} {error}") from None
         self.rows = len(annotations)
-        self._category_names = names if one_category is None else None
-        self._one_category = one_category
-        self.categories = tuple(self._category_list(names))
+        self._own_names = names if categories is None else None
+        if categories is None:
+            categories = tuple(names[number] for number in sorted(names))
+        elif len(categories) > 1:
+            types = {self._describe(entry)[0] or "cell" for entry in self._entries.values()}
+            categories = (*categories, *sorted(types - set(categories)))
+        self.categories = categories
         self.has_groups = any(self._describe(entry)[1] is not None for entry in self._entries.values())
         self.drop = set(drop)
-
-    def _category_list(self, names: Mapping[int, str]) -> list[str]:
-        if self._one_category:
-            return [self._one_category]
-        if self._one_category == "":
-            return sorted({self._describe(entry)[0] or "cell" for entry in self._entries.values()})
-        return [names[number] for number in sorted(names)]
 
     @property
     def ids(self) -> list[str]:
@@ -144,17 +141,15 @@ class CocoFile:
         return ImageRecord(name, file_name, height, width, cell_type, group, cells, number)
 
     def _category(self, annotation: Mapping, image_type: str | None, name: str, log: FindingLog) -> str | None:
-        if self._one_category is not None:
-            return self._one_category or image_type or "cell"
-        category = self._category_names.get(annotation.get("category_id"))
+        if self._own_names is None:
+            return self.categories[0] if len(self.categories) == 1 else image_type or "cell"
+        category = self._own_names.get(annotation.get("category_id"))
         if category is None:
             reason = f"category_id {annotation.get('category_id')!r} is not listed under categories"
             log.note("unknown cell type", name, annotation.get("id"), reason, repair="annotation dropped")
         return category
 
-    def _read_mask(
-        self, name: str, annotation: Mapping, height: int, width: int, log: FindingLog
-    ) -> MaskCrop | None:
+    def _read_mask(self, name: str, annotation: Mapping, height: int, width: int, log: FindingLog) -> MaskCrop | None:
         row = annotation.get("id")
         if annotation.get("iscrowd"):
             log.note("crowd", name, row, "it is marked iscrowd", action="annotation left out")

@@ -57,17 +57,23 @@ class Dataset:
     source: Source
     split: dict = field(default_factory=dict)
 
+    @property
+    def folds(self) -> bool:
+        """Whether the parts are pairs of folds."""
+        return "folds" in self.split
+
     def table(self) -> str:
-        """Images and cells of each type in each part."""
+        """Images and cells of each type in each part; of folds only what is validated, the rest is trained on."""
+        parts = {part: images for part, images in self.parts.items() if not (self.folds and part.endswith("_train"))}
         types = dict.fromkeys(image.entry.get("cell_type") for images in self.parts.values() for image in images)
         names = [*sorted(name for name in types if name is not None), *([None] if None in types else [])]
         rows = []
         for name in names:
-            chosen = [[i for i in images if i.entry.get("cell_type") == name] for images in self.parts.values()]
+            chosen = [[i for i in images if i.entry.get("cell_type") == name] for images in parts.values()]
             rows.append((name or "without cells", *_counts(chosen)))
         if len(rows) > 1:
-            rows.append(("all", *_counts(self.parts.values())))
-        headers = ["cell type", *(f"{part}\n{what}" for part in self.parts for what in ("images", "cells"))]
+            rows.append(("all", *_counts(parts.values())))
+        headers = ["cell type", *(f"{part}\n{what}" for part in parts for what in ("images", "cells"))]
         return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * (len(headers) - 1)))
 
 
@@ -152,11 +158,14 @@ def split_dataset(
     how = f"grouped by plate and well ({len(set(groups))} groups)" if grouped else "image by image"
     said = f"Split {how}, stratified by cell type, seed {seed}."
     if not grouped:
-        said += " No sample_id tells plate and well, so fields of one well, which look alike, may be on both sides."
+        said += (
+            "\nNothing tells which images come from one plate and well (no column sample_id): such images look alike "
+            "and may be\non both sides, which makes validation look better than it is."
+        )
     # A type in fewer groups than there are parts cannot be in all of them.
     for name, own in _groups_of_types(images, groups).items():
         if len(own) < len(shares):
-            said += f" {name} has only {len(own)} group{'s' if len(own) > 1 else ''} and is missing in some parts."
+            said += f"\n{name} has only {len(own)} group{'s' if len(own) > 1 else ''} and is missing in some parts."
     split = {"method": how, "stratified_by": "cell_type", "seed": seed}
     split |= {"folds": folds} if folds else {"val_fraction": val_fraction}
     return _with_parts(dataset, parts, split), said

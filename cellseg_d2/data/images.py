@@ -226,9 +226,7 @@ def _tiff_layout(path: Path, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage
 
 
 def _stack_error(path: Path, shape: tuple[int, ...]) -> ImageError:
-    return ImageError(
-        f"{path} is a stack of shape {' × '.join(map(str, shape))}; save the planes as one image each"
-    )
+    return ImageError(f"{path} is a stack of shape {' × '.join(map(str, shape))}; save the planes as one image each")
 
 
 def _needs_pillow(page: tifffile.TiffPage) -> bool:

@@ -16,6 +16,7 @@ from cellseg_d2.data.image_files import ImageFolder
 from cellseg_d2.errors import CellSegError
 
 SPLITS = ("train", "val", "test")
+CELL_LINES = ("A172", "BT474", "BV2", "Huh7", "MCF7", "SHSY5Y", "SKOV3", "SkBr3")
 
 
 def find_livecell(path: str | Path, images: str | Path | None = None) -> tuple[dict[str, Path], Path]:
@@ -83,4 +84,5 @@ def livecell_source(
         by_type: one category per cell line instead of the one category ``cell``.
         drop: names of images to leave out.
     """
-    return CocoFile(json_file, images, describe_livecell, "" if by_type else "cell", drop)
+    # All lines, also where a part lacks one, so that category ids never depend on what is converted.
+    return CocoFile(json_file, images, describe_livecell, CELL_LINES if by_type else ("cell",), drop)

@@ -36,8 +36,8 @@ def disc_scene(height: int = 240, width: int = 320, spacing: int = 48, radii: tu
     generator = np.random.default_rng(1)
     y, x = np.mgrid[:height, :width] + 0.5
     image, labels, centers, sizes = np.full((height, width), float(DARK)), np.zeros((height, width), np.uint16), [], []
-    for top in range(spacing // 2 + 6, height - spacing // 2, spacing):
-        for left in range(spacing // 2 + 6, width - spacing // 2, spacing):
+    for top in range(spacing // 2 + 6, height - spacing // 2 + 1, spacing):
+        for left in range(spacing // 2 + 6, width - spacing // 2 + 1, spacing):
             center = np.array([left, top]) + generator.uniform(-4, 4, 2)
             radius = generator.uniform(*radii)
             distance = np.hypot(x - center[0], y - center[1])
@@ -74,7 +74,7 @@ def centroids(image: np.ndarray, labels: np.ndarray) -> dict[int, tuple[np.ndarr
     for label, window in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1):
         if window is None:
             continue
-        (top, bottom), (left, right) = ((part.start - 4, part.stop + 4) for part in window)
+        (top, bottom), (left, right) = ((part.start - 2, part.stop + 2) for part in window)
         if min(top, left) < 0 or bottom > labels.shape[0] or right > labels.shape[1]:
             continue
         window = slice(top, bottom), slice(left, right)
