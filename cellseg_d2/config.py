@@ -59,7 +59,7 @@ def add_cellseg_config(cfg: CN) -> None:
     # "brightness_contrast": grey levels added, factor of the contrast around the mean, exponent.
     cfg.INPUT.BRIGHTNESS_CONTRAST = CN()
     cfg.INPUT.BRIGHTNESS_CONTRAST.PROBABILITY = 0.5
-    cfg.INPUT.BRIGHTNESS_CONTRAST.BRIGHTNESS = [-20.0, 20.0]
+    cfg.INPUT.BRIGHTNESS_CONTRAST.BRIGHTNESS = [-12.0, 12.0]
     cfg.INPUT.BRIGHTNESS_CONTRAST.CONTRAST = [0.75, 1.33]
     cfg.INPUT.BRIGHTNESS_CONTRAST.GAMMA = [0.75, 1.33]
     # "focus": Gaussian blur of a sigma in pixels, or sharpening by a factor, each as likely; [0, 0] leaves one away.
@@ -70,13 +70,13 @@ def add_cellseg_config(cfg: CN) -> None:
     # "noise": standard deviations in grey levels, of read noise and, at level 128, of shot noise.
     cfg.INPUT.NOISE = CN()
     cfg.INPUT.NOISE.PROBABILITY = 0.3
-    cfg.INPUT.NOISE.READ = [0.0, 4.0]
-    cfg.INPUT.NOISE.SHOT = [0.0, 4.0]
+    cfg.INPUT.NOISE.READ = [0.0, 3.0]
+    cfg.INPUT.NOISE.SHOT = [0.0, 3.0]
     # "illumination": a smooth gradient; its largest relative change, and its largest change in grey levels.
     cfg.INPUT.ILLUMINATION = CN()
     cfg.INPUT.ILLUMINATION.PROBABILITY = 0.3
-    cfg.INPUT.ILLUMINATION.GAIN = [0.0, 0.15]
-    cfg.INPUT.ILLUMINATION.OFFSET = [0.0, 15.0]
+    cfg.INPUT.ILLUMINATION.GAIN = [0.0, 0.08]
+    cfg.INPUT.ILLUMINATION.OFFSET = [0.0, 8.0]
     # A cell that a transform leaves with fewer pixels than this is no longer trained on.
     cfg.INPUT.MIN_CELL_AREA = 10
     # Nor is one of which less than this share is left.

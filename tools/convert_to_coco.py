@@ -17,8 +17,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Kaggle competition's train.csv, LIVECell, or images with label images. Writes instances_<part>.json and "
         "audit.json, which lists everything that was found. Malformed rows are errors unless --clean is given.",
         "  python tools/convert_to_coco.py --csv kaggle/train.csv --images kaggle/train --output datasets/sartorius\n"
-        "  python tools/convert_to_coco.py --csv kaggle/train.csv --images kaggle/train --output datasets/sartorius \\\n"
-        "      --folds 5 --clean --drop-images 03b27b381a5f e92c56871769 eec79772cb99\n"
+        "  python tools/convert_to_coco.py --csv kaggle/train.csv --images kaggle/train \\\n"
+        "      --output datasets/sartorius --folds 5 --clean --drop-images 03b27b381a5f e92c56871769 eec79772cb99\n"
         "  python tools/convert_to_coco.py --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
         "  python tools/convert_to_coco.py --images mine/images --labels mine/labels --output datasets/mine\n",
     )

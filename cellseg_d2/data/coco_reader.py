@@ -1,4 +1,4 @@
-"""Reading COCO JSON as plain records: polygons, compressed and uncompressed RLE; ``annotations`` as a list or a dict."""
+"""Reading COCO JSON as plain records: polygons, compressed or plain RLE; ``annotations`` as a list or a dict."""
 
 from __future__ import annotations
 
@@ -73,6 +73,8 @@ class CocoFile:
         try:
             names = {category["id"]: str(category["name"]) for category in content["categories"]}
             self._entries = {int(entry["id"]): entry for entry in content["images"]}
+            if len(self._entries) < len(content["images"]):
+                raise ValueError("several images have the same id")
             self._names = _image_names(self._entries)
             for entry in self._entries.values():
                 entry["height"], entry["width"] = int(entry["height"]), int(entry["width"])
@@ -104,11 +106,10 @@ class CocoFile:
 
     def records(self, log: FindingLog) -> Iterator[ImageRecord]:
         """Read image by image; see :meth:`cellseg_d2.data.sartorius.SartoriusCsv.records`."""
-        for number, annotations in self._annotations.items():
-            if number not in self._entries:
-                reason = f"its image_id {number!r} is not listed under images"
-                for annotation in annotations:
-                    log.note("unknown image", None, annotation.get("id"), reason, repair="annotation dropped")
+        for number in self._annotations.keys() - self._entries.keys():
+            reason = f"its image_id {number!r} is not listed under images"
+            for annotation in self._annotations[number]:
+                log.note("unknown image", None, annotation.get("id"), reason, repair="annotation dropped")
         if self.images is not None:
             self.images.expect([_stem(entry) for entry in self._entries.values()])
         for number, entry in self._entries.items():
@@ -157,7 +158,7 @@ class CocoFile:
         try:
             rle, outside = to_rle(annotation.get("segmentation"), height, width)
             crop = coco_to_crop(rle)
-        except RLEError as error:
+        except (RLEError, TypeError, ValueError, AttributeError) as error:
             log.note("malformed mask", name, row, str(error), repair="annotation dropped")
             return None
         if crop.area == 0:

@@ -34,7 +34,7 @@ KINDS = {
     "missing id": Kind(ERROR, "a row that names no image"),
     "unknown image": Kind(ERROR, "an annotation of an image that is not listed"),
     "missing image": Kind(ERROR, "an annotated image has no file"),
-    "unreadable image": Kind(ERROR, "the image's file is damaged"),
+    "unreadable image": Kind(ERROR, "the image's file cannot be read"),
     "wrong size": Kind(ERROR, "the image's file has another size than its annotations"),
     "missing labels": Kind(ERROR, "an image has no label image"),
     "unsorted runs": Kind(WARNING, "runs not in ascending order; the pixels are clear"),

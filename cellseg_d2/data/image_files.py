@@ -1,4 +1,4 @@
-"""The folder in which the annotated images lie: which file an id means, and whether it is there and of the right size."""
+"""The folder of the annotated images: which file an id means, whether it can be read and has the right size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from cellseg_d2.data.findings import FindingLog
-from cellseg_d2.data.images import IMAGE_SUFFIXES, ImageError, image_size
+from cellseg_d2.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from cellseg_d2.errors import CellSegError
 
 
@@ -80,7 +80,8 @@ class ImageFolder:
             log.note("missing image", image, None, reason, repair="image dropped")
             return None
         try:
-            size = image_size(self.root / name)
+            # Its pixels too, not only its header: a truncated file would else stop a training hours later.
+            size = read_image(self.root / name).shape
         except ImageError as error:
             log.note("unreadable image", image, None, str(error), repair="image dropped")
             return None

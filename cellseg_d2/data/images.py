@@ -217,7 +217,7 @@ def _tiff_layout(path: Path, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage
     series = tiff.series[0]
     axes = [(n, name) for n, name in zip(series.shape, series.axes, strict=True) if n > 1 or name in "YX"]
     names = "".join(name for _, name in axes)
-    colours = names in ("YXS", "SYX") and dict((name, n) for n, name in axes)["S"] in (2, 3, 4)
+    colours = names in ("YXS", "SYX") and {name: n for n, name in axes}["S"] in (2, 3, 4)
     if len(tiff.series) > 1 and any(other.shape == series.shape for other in tiff.series[1:]):
         raise _stack_error(path, (len(tiff.series), *series.shape))
     if names != "YX" and not colours:

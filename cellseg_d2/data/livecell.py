@@ -50,10 +50,7 @@ def find_livecell(path: str | Path, images: str | Path | None = None) -> tuple[d
         raise CellSegError(f"{path} has no livecell_coco_train.json, livecell_coco_val.json or livecell_coco_test.json")
     if images is not None:
         return jsons, Path(images)
-    if path.is_dir():
-        places = [path]
-    else:
-        places = list(path.resolve().parents)[:4]
+    places = [path] if path.is_dir() else list(path.resolve().parents)[:4]
     for place in places:
         if (place / "images").is_dir():
             return jsons, place / "images"

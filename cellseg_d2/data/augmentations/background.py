@@ -43,7 +43,7 @@ class Background:
         rest = blocks - means[..., None, None]
         variances = (rest**2).mean(axis=(2, 3))
         quiet = variances <= np.quantile(variances, QUIET_SHARE)
-        width = max(rows, columns) / 8
+        width = max(rows, columns) / 12
         weights = cv2.GaussianBlur(quiet.astype(np.float32), (0, 0), width) + np.float32(1e-3)
         typical = means[quiet].mean()
         levels = typical + cv2.GaussianBlur(np.where(quiet, means - typical, 0), (0, 0), width) / weights

@@ -42,7 +42,7 @@ class LookupTransform(PhotometricTransform):
 class BrightnessContrast(Augmentation):
     """Gamma, contrast around the image's own mean, and brightness, through one look-up table."""
 
-    def __init__(self, brightness: Range = (-20.0, 20.0), contrast: Range = (0.75, 1.33), gamma: Range = (0.75, 1.33)):
+    def __init__(self, brightness: Range = (-12.0, 12.0), contrast: Range = (0.75, 1.33), gamma: Range = (0.75, 1.33)):
         """
         Args:
             brightness: range of the grey levels that are added.
@@ -120,7 +120,7 @@ class NoiseTransform(PhotometricTransform):
 class Noise(Augmentation):
     """Camera noise of random strength."""
 
-    def __init__(self, read: Range = (0.0, 4.0), shot: Range = (0.0, 4.0)):
+    def __init__(self, read: Range = (0.0, 3.0), shot: Range = (0.0, 3.0)):
         """Ranges of the standard deviations, see :class:`NoiseTransform`."""
         super().__init__()
         self._init(locals())
@@ -160,7 +160,7 @@ class IlluminationTransform(PhotometricTransform):
 class Illumination(Augmentation):
     """A random gradient or vignette of the light."""
 
-    def __init__(self, gain: Range = (0.0, 0.15), offset: Range = (0.0, 15.0)):
+    def __init__(self, gain: Range = (0.0, 0.08), offset: Range = (0.0, 8.0)):
         """
         Args:
             gain: range of the largest relative change.

@@ -31,14 +31,16 @@ class Scene:
     boxes: np.ndarray
 
 
-def disc_scene(height: int = 240, width: int = 320, spacing: int = 48, radii: tuple[float, float] = (10, 18)) -> Scene:
+def disc_scene(
+    height: int = 240, width: int = 320, spacing: int = 48, radii: tuple[float, float] = (10, 18), jitter: float = 4
+) -> Scene:
     """Discs on a loose grid, none at the border."""
     generator = np.random.default_rng(1)
     y, x = np.mgrid[:height, :width] + 0.5
     image, labels, centers, sizes = np.full((height, width), float(DARK)), np.zeros((height, width), np.uint16), [], []
     for top in range(spacing // 2 + 6, height - spacing // 2 + 1, spacing):
         for left in range(spacing // 2 + 6, width - spacing // 2 + 1, spacing):
-            center = np.array([left, top]) + generator.uniform(-4, 4, 2)
+            center = np.array([left, top]) + generator.uniform(-jitter, jitter, 2)
             radius = generator.uniform(*radii)
             distance = np.hypot(x - center[0], y - center[1])
             image += (BRIGHT - DARK) * np.clip(radius - distance + 0.5, 0, 1)

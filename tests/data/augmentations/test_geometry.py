@@ -49,7 +49,7 @@ def test_masks_are_where_the_image_is(scene, name, tmp_path):
 def test_nothing_is_shifted(scene, name):
     """A mirrored cell and its original have one label, and no centre that means anything, hence the exception."""
     in_masks, in_images, moved_centers = [], [], []
-    for seed in range(10):
+    for seed in range(20):
         aug_input, transform = draw(AUGMENTATIONS[name], scene, seed)
         expected = transform.apply_coords(scene.centers.copy())
         for label, pair in centroids(aug_input.image, transform.apply_segmentation(scene.labels)).items():
@@ -57,26 +57,25 @@ def test_nothing_is_shifted(scene, name):
             in_images.append(pair[1])
             moved_centers.append(expected[label - 1])
     assert len(in_masks) >= 20
-    # Even an untouched disc of so few pixels has its centre of gravity up to 0.15 pixels off.
-    for others, tolerance in ((in_images, 0.25), (moved_centers, 0.8 if name == "elastic" else 0.25)):
+    for others in (in_images, moved_centers):
         errors = np.array(in_masks) - others
-        assert np.abs(errors).max() < tolerance
-        assert np.abs(errors.mean(axis=0)).max() < 0.06
+        # Taking the nearest pixel can move all of a small disc's edge by half a pixel, but to no side in particular.
+        assert np.abs(errors).max() < (0.9 if name == "elastic" else 0.55)
+        assert np.abs(errors.mean(axis=0)).max() < 0.03
 
 
-@pytest.mark.parametrize("name", ["rotation", "rotation_background", "rotate_zoom_crop", "sheared", "scale_jitter"])
-def test_a_large_disc_stays_centred_to_a_tenth_of_a_pixel(name):
-    scene = disc_scene(200, 200, spacing=180, radii=(40, 40))
-    assert len(scene.centers) == 1
+@pytest.mark.parametrize("augmentation", [Rotation((10, 80)), RotateZoomCrop((-80, -10), (0.8, 1.6), (190, 190))])
+def test_a_rotated_disc_is_centred_to_a_tenth_of_a_pixel(augmentation):
+    scene = disc_scene(200, 200, spacing=180, radii=(40, 40), jitter=0)
     measured = 0
-    for seed in range(20):
-        aug_input, transform = draw(AUGMENTATIONS[name], scene, seed)
-        found = centroids(aug_input.image, transform.apply_segmentation(scene.labels))
-        for in_mask, in_image in found.values():
+    for seed in range(30):
+        aug_input, transform = draw(augmentation, scene, seed)
+        found = centroids(aug_input.image, transform.apply_segmentation(scene.labels)).values()  # none if it is cut
+        for in_mask, in_image in found:
             np.testing.assert_allclose(in_mask, in_image, atol=0.1)
             np.testing.assert_allclose(in_mask, transform.apply_coords(scene.centers)[0], atol=0.1)
             measured += 1
-    assert measured >= 5
+    assert measured >= 20
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
