@@ -181,7 +181,8 @@ def _decompress(counts: str | bytes) -> np.ndarray:
 
     The format is that of ``rleToString`` in the COCO API; pycocotools only offers it together with a full-size mask.
     """
-    data = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, dtype=np.uint8)
+    # Whatever is not ASCII is outside the alphabet, in any encoding.
+    data = np.frombuffer(counts.encode("utf-8") if isinstance(counts, str) else counts, dtype=np.uint8)
     data = data.astype(np.int64) - 48
     if len(data) == 0:
         return np.zeros(0, dtype=np.int64)

@@ -121,7 +121,7 @@ def test_good_runs_have_no_problems():
     assert rle.run_problems(np.array([[0, 4], [4, 1], [11, 1]]), 3, 4) == []
 
 
-@pytest.mark.parametrize("counts", ["0", "o", "\x01", b"04", [3, 4], [-1, 13]])
+@pytest.mark.parametrize("counts", ["0", "o", "\x01", "0é", b"04", [3, 4], [-1, 13]])
 def test_damaged_coco_counts_are_refused(counts):
     with pytest.raises(rle.RLEError):
         rle.decode_coco({"size": [3, 4], "counts": counts})

@@ -10,6 +10,7 @@ from cellseg_d2.errors import CellSegError
 
 # What it costs when a part gets no image of a type that has groups enough for all parts: more than any imbalance.
 _ABSENCE = 1e3
+_TRIES, _FEW_GROUPS = 20, 100
 
 
 def split_groups(
@@ -48,7 +49,15 @@ def split_groups(
     counts = np.zeros((len(names), len(kinds)))  # images of each type in each group
     for group, kind in zip(groups, types, strict=True):
         counts[index[group], kinds[kind]] += 1
-    part = _Assignment(counts, shares).solve(np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    tries = [_Assignment(counts, shares) for _ in range(_TRIES if len(names) <= _FEW_GROUPS else 1)]
+    for assignment in tries:
+        # Large groups fit worst, so they go first; a shuffled order decides between equally large ones. Where groups
+        # are so few that this may lead into a corner, other orders are tried as well.
+        order = rng.permutation(len(names))
+        by_size = np.argsort(-counts[order].sum(axis=1), kind="stable") if assignment is tries[0] else slice(None)
+        assignment.solve(order[by_size])
+    part = min(tries, key=lambda assignment: round(assignment.cost(assignment.load), 9)).part
     return np.array([part[index[group]] for group in groups], dtype=np.int64)
 
 
@@ -71,10 +80,9 @@ class _Assignment:
         absent = (load[:, self.everywhere] < 1e-9).sum()
         return float((((load - self.shares) ** 2) / self.shares).sum() + _ABSENCE * absent)
 
-    def solve(self, rng: np.random.Generator) -> np.ndarray:
-        order = rng.permutation(len(self.counts))
-        # Large groups fit worst, so they go first; the shuffled order decides between equally large ones.
-        for group in order[np.argsort(-self.counts[order].sum(axis=1), kind="stable")]:
+    def solve(self, order: np.ndarray) -> None:
+        """Place all groups, in the given order, and improve what has come of it."""
+        for group in order:
             self._place(group)
         cost = self.cost(self.load)
         for _ in range(20):
@@ -84,8 +92,7 @@ class _Assignment:
                 self._exchange_if_better(i, j)
             before, cost = cost, self.cost(self.load)
             if cost >= before - 1e-12:
-                break
-        return self.part
+                return
 
     def _place(self, group: int) -> None:
         """Put a group where it costs least; it stays where it is unless another part is better."""
