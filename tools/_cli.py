@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,8 +24,10 @@ def run(main: Callable[[], int | None]) -> None:
     """Call ``main`` and exit with what it returns; a CellSegError becomes one sentence on stderr and exit code 2."""
     from cellseg_d2.errors import CellSegError
 
-    # PyTorch's own deprecations inside Detectron2; nothing that a user could act on.
+    # What PyTorch says of Detectron2's use of it; nothing that a user could act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|detectron2|fvcore")
+    warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)
+    logging.getLogger("torch.fx").setLevel(logging.ERROR)
     try:
         sys.exit(main())
     except CellSegError as error:

@@ -66,8 +66,8 @@ def _finding_table(audit: Audit) -> str:
         # The example is one that still wants attention, where there is one.
         example = min(findings, key=lambda finding: finding.action is not None)
         where = f"row {example.row}, {example.id}" if example.row is not None else f"{example.id}"
-        text = f"{where}: {example.reason}" + (f" → {example.action}" if example.action else "")
-        rows.append((meaning.severity, kind, f"{len(findings):,}", f"{done:,}" if done else "", _short(text)))
+        text = _short(f"{where}: {example.reason}") + (f" → {example.action}" if example.action else "")
+        rows.append((meaning.severity, kind, f"{len(findings):,}", f"{done:,}" if done else "", text))
     rows.sort(key=lambda row: row[0] != ERROR)
     return tabulate(
         rows,
@@ -77,5 +77,5 @@ def _finding_table(audit: Audit) -> str:
     )
 
 
-def _short(text: str, length: int = 110) -> str:
+def _short(text: str, length: int = 100) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -203,7 +203,10 @@ def write_dataset(dataset: Dataset, output: str | Path, command: str = "") -> li
     log, source = dataset.audit.log, dataset.source
     if log.open_errors:
         write_audit(dataset, output, command)
-        hint = f", all are listed in {output / AUDIT_FILE}; nothing was converted (--clean repairs or drops them)"
+        ways_out = "--clean repairs or drops them"
+        if any(error.kind == "missing image" for error in log.open_errors):
+            ways_out = f"--allow-missing-images converts masks without images, {ways_out}"
+        hint = f", all are listed in {output / AUDIT_FILE}; nothing was converted ({ways_out})"
         log.raise_open_errors(source.path, hint)
     if not any(dataset.parts.values()):
         raise CellSegError(f"{source.path}: no image is left to convert")

@@ -10,7 +10,7 @@ from cellseg_d2.errors import CellSegError
 
 # What it costs when a part gets no image of a type that has groups enough for all parts: more than any imbalance.
 _ABSENCE = 1e3
-_TRIES, _FEW_GROUPS = 20, 100
+_TRIES, _FEW_GROUPS = 20, 30
 
 
 def split_groups(
@@ -50,13 +50,15 @@ def split_groups(
     for group, kind in zip(groups, types, strict=True):
         counts[index[group], kinds[kind]] += 1
     rng = np.random.default_rng(seed)
-    tries = [_Assignment(counts, shares) for _ in range(_TRIES if len(names) <= _FEW_GROUPS else 1)]
-    for assignment in tries:
-        # Large groups fit worst, so they go first; a shuffled order decides between equally large ones. Where groups
-        # are so few that this may lead into a corner, other orders are tried as well.
-        order = rng.permutation(len(names))
-        by_size = np.argsort(-counts[order].sum(axis=1), kind="stable") if assignment is tries[0] else slice(None)
-        assignment.solve(order[by_size])
+    # Large groups fit worst, so they go first; a shuffled order decides between equally large ones.
+    order = rng.permutation(len(names))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    tries = [_Assignment(counts, shares)]
+    tries[0].solve(order)
+    if len(names) <= _FEW_GROUPS:  # that may have led into a corner: start from chance, too
+        for _ in range(_TRIES):
+            tries.append(_Assignment(counts, shares, rng.choice(len(shares), len(names), p=shares)))
+            tries[-1].improve(rng.permutation(len(names)))
     part = min(tries, key=lambda assignment: round(assignment.cost(assignment.load), 9)).part
     return np.array([part[index[group]] for group in groups], dtype=np.int64)
 
@@ -64,7 +66,7 @@ def split_groups(
 class _Assignment:
     """Groups to parts: ``counts`` ``(G, T)``, ``shares`` ``(P,)``. Works on one assignment, ``part`` ``(G,)``."""
 
-    def __init__(self, counts: np.ndarray, shares: np.ndarray):
+    def __init__(self, counts: np.ndarray, shares: np.ndarray, part: np.ndarray | None = None):
         self.counts = counts
         self.shares = shares[:, None]
         # The number of all images counts as one more type, so that the parts have the right size too.
@@ -72,8 +74,10 @@ class _Assignment:
         self.features = features / features.sum(axis=0)
         # Columns in which no part may be empty.
         self.everywhere = np.append((counts > 0).sum(axis=0) >= len(shares), True)
-        self.part = np.full(len(counts), -1)
+        self.part = np.full(len(counts), -1) if part is None else part  # -1: nowhere yet
         self.load = np.zeros((len(shares), self.features.shape[1]))  # what each part has of each type
+        if part is not None:
+            np.add.at(self.load, part, self.features)
 
     def cost(self, load: np.ndarray) -> float:
         # Sums of thirds and tenths may miss 0 by a little.
@@ -81,9 +85,13 @@ class _Assignment:
         return float((((load - self.shares) ** 2) / self.shares).sum() + _ABSENCE * absent)
 
     def solve(self, order: np.ndarray) -> None:
-        """Place all groups, in the given order, and improve what has come of it."""
+        """Place all groups, in the given order, each where it is missed most; then improve what has come of it."""
         for group in order:
             self._place(group)
+        self.improve(order)
+
+    def improve(self, order: np.ndarray) -> None:
+        """Move single groups and exchange pairs of them until nothing gets better."""
         cost = self.cost(self.load)
         for _ in range(20):
             for group in order:

@@ -73,7 +73,7 @@ class ImageFolder:
         """
         name = self.files.get(image)
         if name is None:
-            reason = f"{self.root} has no image called {image}"
+            reason = f"no image called {image} in {self.root}"
             if self.allow_missing:
                 log.note("missing image", image, None, reason, action="kept without a file")
                 return f"{image}.png", None

@@ -90,7 +90,7 @@ class LabelImages:
     def _read(self, name: str, log: FindingLog) -> ImageRecord | None:
         label_name = self.labels.files.get(name)
         if label_name is None:
-            reason = f"{self.labels.root} has no label image called {name}"
+            reason = f"no label image called {name} in {self.labels.root}"
             log.note("missing labels", name, None, reason, repair="image dropped")
             return None
         try:

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg_d2.data.audit import Audit, coverage, find_doubles, intersections
@@ -64,6 +64,7 @@ boxes = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(boxes)
 def test_intersections_and_coverage_against_full_masks(boxes):
     crops = [rectangle(*box) for box in boxes]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from faster_coco_eval import COCO as FasterCOCO
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
@@ -99,6 +99,7 @@ def test_a_data_set_without_images_is_still_json(tmp_path):
     assert load_coco(tmp_path / "a.json") == []
 
 
+@settings(deadline=None)
 @given(st.lists(arrays(bool, (12, 15)).filter(np.any), max_size=4))
 def test_what_is_written_is_read_back(tmp_path_factory, masks):
     path = tmp_path_factory.mktemp("coco") / "a.json"

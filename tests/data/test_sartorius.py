@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -53,6 +53,7 @@ def test_rows_become_records_in_their_order(tmp_path):
     assert a.cells[0].crop.box == (0, 0, 3, 2)
 
 
+@settings(deadline=None)
 @given(st.lists(arrays(bool, (HEIGHT, WIDTH)).filter(np.any), min_size=1, max_size=4))
 def test_any_mask_comes_back(tmp_path_factory, masks):
     rows = [f"a,{crop_to_kaggle(MaskCrop.from_full(mask), WIDTH)},{WIDTH},{HEIGHT},cort" for mask in masks]

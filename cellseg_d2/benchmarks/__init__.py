@@ -1,0 +1,1 @@
+"""Measurements of this project against stock Detectron2, for ``tools/benchmark.py``."""

@@ -1,0 +1,93 @@
+"""Results of the measurements as aligned tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tabulate import tabulate
+
+from cellseg_d2.benchmarks.mappers import STOCK, Rate, TargetSize
+from cellseg_d2.benchmarks.rotation import Outside, RoundTrip
+from cellseg_d2.benchmarks.training import MOST_IMAGES, Memory, Waiting
+
+
+def rates_table(rates: Mapping[str, Rate]) -> str:
+    """Speed of the mappers; how many times faster than stock, by wall clock, by processor time, and image by image."""
+    rows = []
+    for name, rate in rates.items():
+        times = 1000 * np.array(rate.seconds)
+        low, middle, high = (_milliseconds(value) for value in (times.min(), np.median(times), times.max()))
+        row = [name, f"{rate.per_second:.3g}", middle, f"{low} … {high}", f"{np.mean(rate.cells):.0f}"]
+        if name != STOCK:
+            gain = rate.times_faster_than(rates[STOCK])
+            singles = f"{gain['median']:.1f} ({gain['least']:.1f} … {gain['greatest']:.1f})"
+            row += [f"{gain['all']:.1f} ×", f"{gain['cpu']:.1f} ×", singles]
+        rows.append(row)
+    headers = [
+        "mapper",
+        "images/s",
+        "ms: median",
+        "least … greatest",
+        "cells",
+        "faster",
+        "by CPU time",
+        "image by image",
+    ]
+    return _table(rows, headers)
+
+
+def targets_table(sizes: Mapping[str, TargetSize]) -> str:
+    """Bytes of the targets."""
+    stock = sizes[STOCK]
+    rows = [
+        [name, size.cells, f"{size.tensors:,}", f"{size.pickled:,}"]
+        + ([f"{stock.tensors / size.tensors:.0f} ×", f"{stock.pickled / size.pickled:.0f} ×"] if size != stock else [])
+        for name, size in sizes.items()
+    ]
+    return _table(rows, ["targets", "cells", "bytes", "bytes pickled", "fewer", "fewer pickled"])
+
+
+def round_trips_table(trips: Mapping[str, RoundTrip]) -> str:
+    """Quality of masks that were rotated and rotated back."""
+    rows = [[name, f"{trip.score:.4f}", f"{trip.iou:.4f}", f"{trip.cells:,}"] for name, trip in trips.items()]
+    return _table(rows, ["masks", "score", "mean IoU", "cells"])
+
+
+def outside_table(results: Mapping[str, Outside]) -> str:
+    """What rotated samples show from outside the image."""
+    rows = [
+        [name, r.samples, f"{r.clean:.1%}", f"{r.pixels:.1%}", "–" if r.agreeing is None else f"{r.agreeing:.1%}"]
+        for name, r in results.items()
+    ]
+    return _table(rows, ["rotation", "samples", "without outside", "pixels from outside", "checked picture agrees"])
+
+
+def waiting_table(runs: Mapping[str, Waiting]) -> str:
+    """Share of the time that training waited for data."""
+    rows = []
+    for name, w in runs.items():
+        step, waited = (_milliseconds(1000 * seconds / w.iterations) for seconds in (w.seconds, w.data_seconds))
+        rows.append((name, w.iterations, step, waited, f"{w.share:.2%}"))
+    return _table(rows, ["run", "iterations", "ms an iteration", "ms waiting for data", "share"])
+
+
+def memory_table(memory: Mapping[str, Memory]) -> str:
+    """GPU memory of training."""
+    rows = [
+        [
+            name,
+            f"{m.peak / 2**30:.2f}" if m.largest_batch else "does not fit",
+            f"{m.largest_batch}" + (" or more" if m.largest_batch == MOST_IMAGES else ""),
+        ]
+        for name, m in memory.items()
+    ]
+    return _table(rows, ["targets", "GiB at most, 1 image", "largest batch"])
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _table(rows: Sequence[Sequence], headers: list[str]) -> str:
+    return tabulate(rows, headers, colalign=("left", *["right"] * (len(headers) - 1)), disable_numparse=True)

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Measurements of this project against stock Detectron2; see --help."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from _cli import make_parser, run
+
+PARTS = ("rates", "targets", "round-trip", "outside", "waiting", "memory")
+MEMORY_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sartorius" / "mask_rcnn_R_50_FPN.yaml"
+EXAMPLES = """\
+  python tools/benchmark.py data --csv train.csv --images train/ --images-limit 20
+  python tools/benchmark.py data --json datasets/sartorius/instances_train.json --run output/quickstart \\
+      --output benchmark.json
+  python tools/benchmark.py data --json datasets/sartorius/instances_train.json --parts targets outside
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser("Measurements of this project against stock Detectron2, both in the same run.", EXAMPLES)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    data = commands.add_parser(
+        "data",
+        help="training data: speed, size and quality of samples",
+        description="Speed of the mappers with rotation by any angle, short side 1000 and flip; size of the targets; "
+        "masks after a rotation and back; pixels from outside the image; time spent waiting for data; GPU memory. "
+        "On an image with 800 cells the stock mapper takes 3 GB of memory and many seconds.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = data.add_argument_group("images (noise takes the place of missing files)")
+    source = group.add_mutually_exclusive_group(required=True)
+    source.add_argument("--json", type=Path, metavar="FILE", help="instances_<part>.json of a converted dataset")
+    source.add_argument("--csv", type=Path, metavar="FILE", help="the competition's train.csv, also gzipped")
+    group.add_argument("--images", type=Path, metavar="DIR", help="folder of images, for --csv")
+    group.add_argument(
+        "--images-limit", type=int, default=0, metavar="N", help="average over N random images (default: all)"
+    )
+
+    group = data.add_argument_group("measurements")
+    group.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"some of: {' '.join(PARTS)}"
+    )
+    group.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="turns on the densest image (default: %(default)s)"
+    )
+    group.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of OpenCV and PyTorch (default: 1, as in a data worker)"
+    )
+    group.add_argument("--draws", type=int, default=200, metavar="N", help="rotations drawn (default: %(default)s)")
+    group.add_argument("--run", nargs="+", default=[], metavar="DIR", help="training runs, for the time spent waiting")
+    group.add_argument(
+        "--memory-config",
+        type=Path,
+        default=MEMORY_CONFIG,
+        metavar="FILE",
+        help="model for the GPU memory, from scratch (default: configs/sartorius/mask_rcnn_R_50_FPN.yaml)",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of all random draws (default: %(default)s)")
+    group = data.add_argument_group("output")
+    group.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
+
+    args = parser.parse_args(argv)
+    if args.images and not args.csv:
+        data.error("--images only goes with --csv")
+    for name, least in (("repeats", 1), ("threads", 1), ("draws", 1), ("images_limit", 0), ("seed", 0)):
+        if getattr(args, name) < least:
+            data.error(f"--{name.replace('_', '-')} must be at least {least}")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
+        benchmark_data(args, Path(folder))
+
+
+def benchmark_data(args: argparse.Namespace, folder: Path) -> None:
+    import warnings
+    from dataclasses import asdict
+
+    import cv2
+    import torch
+
+    from cellseg_d2.benchmarks import inputs, mappers, report, rotation, training
+    from cellseg_d2.files import write_json_atomic
+
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # stock Detectron2's masks
+    cv2.setNumThreads(args.threads)
+    torch.set_num_threads(args.threads)
+    waiting = {name: training.measure_waiting(name) for name in args.run}  # a wrong path is told at once
+
+    json_file = args.json or inputs.convert_csv(args.csv, args.images, folder / "converted")
+    dataset = inputs.register_json(json_file)
+    entries = inputs.annotated_entries(dataset)
+    [dense], dense_missing = inputs.with_stand_ins([inputs.densest(entries)], folder)
+    chosen, missing = inputs.with_stand_ins(inputs.some(entries, args.images_limit, args.seed), folder)
+    cells = sum(len(entry["annotations"]) for entry in chosen) / len(chosen)
+    print(
+        f"{len(entries)} images with cells in {args.json or args.csv}; average over {len(chosen)} of them, {cells:.0f} "
+        f"cells each; densest: {Path(dense['file_name']).stem}, {len(dense['annotations'])} cells"
+    )
+    if missing or dense_missing:
+        densest = ", the densest one too" if dense_missing else ""
+        print(f"note: {missing} of the {len(chosen)} have no image file{densest}; noise takes its place")
+    results = {"source": str(args.json or args.csv), "images": len(chosen), "cells_each": cells}
+    results |= {"densest_cells": len(dense["annotations"]), "stand_ins": missing, "threads": args.threads}
+
+    def show(title: str, key: str, table: str, figures: dict) -> None:
+        print(f"\n{title}\n{table}", flush=True)
+        results[key] = {name: asdict(figure) for name, figure in figures.items()}
+
+    if "rates" in args.parts:
+        what = f"rotation, short side {mappers.SHORT_SIDE}, flip; {args.threads} thread(s)"
+        for key, images, turns in (("densest", [dense], args.repeats), ("average", chosen, 1)):
+            compared = mappers.compared_mappers(dense["height"], dense["width"])
+            rates = mappers.measure_rates(compared, images, turns, key)
+            how = f"the densest image, {turns} turns" if key == "densest" else f"{len(images)} images"
+            show(f"Mapper on {how} ({what})", f"rates_{key}", report.rates_table(rates), rates)
+            stock = rates[mappers.STOCK]
+            gains = {name: rate.times_faster_than(stock) for name, rate in rates.items() if rate is not stock}
+            results[f"faster_{key}"] = gains
+    if "targets" in args.parts:
+        sizes = mappers.measure_targets(dense)
+        show("Targets of the densest image, short side 1000", "targets", report.targets_table(sizes), sizes)
+    if "round-trip" in args.parts:
+        trips = rotation.measure_round_trips(chosen, args.seed)
+        show("Masks rotated by a random angle and back", "round_trip", report.round_trips_table(trips), trips)
+    if "outside" in args.parts:
+        outside = rotation.measure_outside(rotation.rotations(), chosen, args.draws, args.seed)
+        show("Rotated samples and what is outside the image", "outside", report.outside_table(outside), outside)
+    if waiting:
+        show("Waiting for data in training", "waiting", report.waiting_table(waiting), waiting)
+    elif "waiting" in args.parts:
+        print("\nTime spent waiting for data was not measured: name training runs with --run")
+    if "memory" in args.parts:
+        if torch.cuda.is_available():
+            memory = training.measure_memory(memory_config(args.memory_config, dataset), dense)
+            title = f"Memory of training on the densest image ({torch.cuda.get_device_name()})"
+            show(title, "memory", report.memory_table(memory), memory)
+        else:
+            print("\nGPU memory was not measured: PyTorch finds no CUDA GPU")
+    if args.output:
+        write_json_atomic(args.output, results, indent=1)
+        print(f"\nwrote {args.output}")
+
+
+def memory_config(config_file: Path, dataset: str):
+    from detectron2.data import MetadataCatalog
+
+    from cellseg_d2.engine.setup import load_config
+
+    classes = str(len(MetadataCatalog.get(dataset).thing_classes))
+    scratch = ["MODEL.WEIGHTS", "", "MODEL.RESNETS.NORM", "GN", "MODEL.BACKBONE.FREEZE_AT", "0"]
+    return load_config(config_file, [*scratch, "MODEL.ROI_HEADS.NUM_CLASSES", classes, "MODEL.DEVICE", "cuda"])
+
+
+if __name__ == "__main__":
+    run(main)
