@@ -131,7 +131,7 @@ def measure_rates(
     rates = {name: Rate([], [], []) for name in mappers}
     for turn in range(turns):
         for index, entry in enumerate(
-            tqdm(entries, desc=f"{title}, turn {turn + 1} of {turns}", unit="image", leave=False)
+            tqdm(entries, desc=f"{title}, turn {turn + 1} of {turns}", unit="image", leave=False, disable=None)
         ):
             for name, mapper in mappers.items():
                 if isinstance(mapper, CellDatasetMapper):

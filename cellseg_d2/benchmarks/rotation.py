@@ -56,7 +56,7 @@ def measure_round_trips(entries: Sequence[dict], seed: int = 0) -> dict[str, Rou
     ways = {"stock": _stock_way, "stock, exact inverse": _stock_exact_way, "new": _new_way}
     scores: dict[str, dict] = {name: {} for name in ways}
     ious: dict[str, list] = {name: [] for name in ways}
-    for index, entry in enumerate(tqdm(entries, desc="rotated and back", unit="image", leave=False)):
+    for index, entry in enumerate(tqdm(entries, desc="rotated and back", unit="image", leave=False, disable=None)):
         size = entry["height"], entry["width"]
         truth = [annotation["segmentation"] for annotation in entry["annotations"]]
         angle = float(rng.uniform(-180, 180))
@@ -154,7 +154,7 @@ def measure_outside(
     for name, augmentation in augmentations.items():
         seed_all_rng(seed)
         shares, agreements = [], []
-        for draw in tqdm(range(draws), desc=name, unit="draw", leave=False):
+        for draw in tqdm(range(draws), desc=name, unit="draw", leave=False, disable=None):
             entry = entries[draw % len(entries)]
             ramp = _ramp((entry["height"], entry["width"]))
             boxes = np.array([annotation["bbox"] for annotation in entry["annotations"]], dtype=np.float64)

@@ -16,7 +16,7 @@ from cellseg_d2.overlaps import crops_from_labels
 
 
 def read_label_image(path: str | Path) -> np.ndarray:
-    """Read a label image: 8-, 16- or 32-bit PNG or TIFF; floats if they are whole numbers.
+    """Read a label image: 8-, 16- or 32-bit PNG, TIFF or BMP; floats if they are whole numbers.
 
     Returns:
         ``(H, W)``, an integer dtype, without negative values.
@@ -24,6 +24,8 @@ def read_label_image(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: the file cannot be read, has colours or several planes, or other values than labels.
     """
+    if Path(path).suffix.lower() in (".jpg", ".jpeg"):
+        raise ImageError(f"{path} is a JPEG, whose compression changes labels; save label images as PNG or TIFF")
     labels = read_label_plane(path)
     if labels.dtype == bool:
         return labels.astype(np.uint8)

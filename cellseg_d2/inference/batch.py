@@ -70,4 +70,3 @@ def segment_files(
 def _count(cells: Cells, class_names: Sequence[str]) -> dict[str, int]:
     counts = np.bincount(cells.classes, minlength=len(class_names))
     return dict(zip(class_names, counts.tolist(), strict=False))
-

@@ -91,6 +91,12 @@ def test_other_values_are_refused(tmp_path, labels, message):
         read_label_image(tmp_path / "a.tif")
 
 
+def test_jpegs_are_refused(tmp_path):
+    Image.fromarray(LABELS.astype(np.uint8)).save(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="JPEG"):
+        read_label_image(tmp_path / "a.jpg")
+
+
 def test_what_does_not_match_is_an_error_unless_it_is_dropped(folders):
     add(folders, "good", LABELS.astype(np.uint8))
     add(folders, "large", LABELS.astype(np.uint8), shape=(9, 10))
