@@ -35,6 +35,7 @@ def setup(args: argparse.Namespace):
     """The configuration of this process, with logging, seeds and the run folder set up."""
     from detectron2.engine import default_setup
     from detectron2.utils import comm
+    from detectron2.utils.logger import setup_logger
 
     from cellseg_d2.engine.run_record import write_run_record
     from cellseg_d2.engine.setup import load_config, prepare_training
@@ -46,6 +47,7 @@ def setup(args: argparse.Namespace):
     cfg = prepare_training(load_config(args.config_file, args.opts), train=not args.eval_only)
     cfg.freeze()
     default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cellseg_d2", abbrev_name="cellseg")
     if comm.is_main_process():
         datasets = cfg.DATASETS.TEST if args.eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
         write_run_record(cfg, Path(cfg.OUTPUT_DIR) / ("eval.json" if args.eval_only else "run.json"), datasets)

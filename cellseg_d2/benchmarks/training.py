@@ -141,4 +141,4 @@ class TrainingStep:
             loss = sum(self.model(batch).values())
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return loss.item()

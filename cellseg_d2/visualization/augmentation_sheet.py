@@ -45,7 +45,8 @@ def augmentation_sheet(
     originals = [_panel(original.image, [], levels, "original"), _panel(original.image, crops, levels, "original")]
     samples = []
     for index in range(count):
-        seed_all_rng(seed + index)
+        # Neighbouring seeds can draw nearly the same first numbers, such as angles.
+        seed_all_rng(int(np.random.SeedSequence([seed, index]).generate_state(1)[0]))
         sample = mapper(entry)
         samples.append(_panel(sample["image"][0].numpy(), target_crops(sample["instances"]), levels, f"{index + 1}"))
     sheet = contact_sheet([contact_sheet(originals), contact_sheet(samples, columns)], columns=2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from cellseg_d2.data.catalog import register_folder
 from cellseg_d2.data.dataset_mapper import MASK_FORMATS, CellDatasetMapper
@@ -77,7 +78,9 @@ def test_mistakes_are_told(visualize, options, message):
 def test_crops_are_the_targets(entry, mask_format):
     instances = CellDatasetMapper(True, augmentations=[], mask_format=mask_format)(entry)["instances"]
     crops = target_crops(instances)
-    assert [crop.area for crop in crops] == [annotation["area"] for annotation in entry["annotations"]]
+    assert [crop.area for crop in crops] == [
+        coco_mask.area(annotation["segmentation"]) for annotation in entry["annotations"]
+    ]
     assert [list(crop.box) for crop in crops] == instances.gt_boxes.tensor.tolist()
 
 
