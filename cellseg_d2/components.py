@@ -13,6 +13,8 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 def components(crop: MaskCrop) -> list[MaskCrop]:
     """The 8-connected components of a mask, as tight crops; none of an empty mask."""
+    if crop.area == 0:
+        return []
     labels, _ = ndimage.label(crop.mask, EIGHT_NEIGHBOURS)
     return [
         MaskCrop(crop.top + rows.start, crop.left + columns.start, labels[rows, columns] == index)

@@ -58,7 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="model for the GPU memory, from scratch (default: configs/sartorius/mask_rcnn_R_50_FPN.yaml)",
     )
-    group.add_argument("--seed", type=int, default=0, help="of all random draws (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of all random draws (default: %(default)s)")
     group = data.add_argument_group("output")
     group.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
 

@@ -86,6 +86,7 @@ def measure_memory(cfg: CfgNode, entry: dict) -> dict[str, Memory]:
         "new": cell_mapper([ResizeShortestEdge(SHORT_SIDE, LONG_SIDE)])(entry),
     }
     step = TrainingStep(cfg)
+    step([samples["new"]])  # from here on, the optimizer's state is there for both
     return {name: _measure(step, sample) for name, sample in samples.items()}
 
 

@@ -171,9 +171,16 @@ class CellDatasetMapper:
         return Sample(image, masks, np.array([a["category_id"] for a in annotations], dtype=np.int64))
 
     def paste(self, sample: Sample) -> Sample:
-        """The sample with cells of another image of the training set in it."""
+        """The sample with cells of another image of the training set in it, of a kind that it has already.
+
+        Other kinds of cells grow on other grounds, which would give them away.
+        """
         rng = np.random.default_rng(seed())
-        source = self.load(self.paste_from[rng.integers(len(self.paste_from))])
+        kinds = set(sample.classes.tolist())
+        alike = [e for e in self.paste_from if not kinds or kinds & {a["category_id"] for a in e["annotations"]}]
+        if not alike:
+            return sample
+        source = self.load(alike[rng.integers(len(alike))])
         count = int(rng.integers(1, self.paste_count + 1))
         crops = sample.masks.crops()
         image, pasted, indices = paste_cells(sample.image, crops, source.image, source.masks.crops(), count, rng)
@@ -196,10 +203,11 @@ class CellDatasetMapper:
 
     def least_areas(self, sample: Sample, origin: np.ndarray, transforms: T.TransformList) -> np.ndarray:
         """Pixels that each mask needs to be kept, float64 ``(M,)``, where mask ``i`` is of cell ``origin[i]``."""
-        visible = self.min_visible * sample.masks.areas[origin]
+        least = np.full(len(origin), max(self.min_cell_area, 1), dtype=np.float64)
         if self.min_visible > 0:
-            visible = visible * _area_factor(transforms, sample.image.shape)
-        return np.maximum(visible, max(self.min_cell_area, 1))
+            factor = self.min_visible * _area_factor(transforms, sample.image.shape)
+            least = np.maximum(least, factor * sample.masks.areas[origin])
+        return least
 
     def make_bitmask_instances(self, sample: Sample, transforms: T.TransformList) -> Instances:
         """As :meth:`make_instances` in Detectron2's own form: one full-size mask a cell, each transformed by itself."""

@@ -122,16 +122,22 @@ def test_cut_cells_are_dropped_by_their_visible_share(entries):
         assert len(mapper(entries[0])["instances"]) == np.count_nonzero(visible >= share * areas)
 
 
-def test_cells_are_pasted_with_their_classes(entries):
-    mapper = CellDatasetMapper(
-        True, augmentations=[], paste_from=[entries[1]], paste_probability=1.0, paste_count=4, min_cell_area=1
-    )
-    sample = mapper(entries[0])
+def test_cells_of_the_same_kind_are_pasted(entries):
+    def paste_from(source):
+        mapper = CellDatasetMapper(
+            True, augmentations=[], paste_from=[source], paste_probability=1.0, paste_count=4, min_cell_area=1
+        )
+        return mapper(entries[0])
+
+    sample = paste_from(entries[2])
     classes = sample["instances"].gt_classes.tolist()
-    assert classes.count(0) == 5
-    assert 1 <= classes.count(1) <= 4
-    dark = full_masks(sample["instances"])[np.array(classes) == 1].any(axis=0)
-    assert np.median(sample["image"][0].numpy()[dark]) < 90
+    assert set(classes) == {0}
+    assert 6 <= len(classes) <= 9
+    covered = full_masks(sample["instances"]).any(axis=0)
+    assert np.median(sample["image"][0].numpy()[covered]) > 170, "pasted pixels and pasted masks go together"
+    assert len(paste_from(entries[1])["instances"]) == 5, "the other image has cells of another kind only"
+    onto_empty = CellDatasetMapper(True, augmentations=[], paste_from=[entries[1]], paste_probability=1.0)(entries[3])
+    assert set(onto_empty["instances"].gt_classes.tolist()) == {1}
 
 
 def test_the_cache_gives_the_same_samples_without_reading_again(entries, monkeypatch):
