@@ -15,6 +15,7 @@ EXAMPLES = """\
   python tools/benchmark.py data --json datasets/sartorius/instances_train.json --run output/quickstart \\
       --output benchmark.json
   python tools/benchmark.py data --json datasets/sartorius/instances_train.json --parts targets outside
+  python tools/benchmark.py convert --csv train.csv
 """
 
 
@@ -62,7 +63,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = data.add_argument_group("output")
     group.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
 
+    conversion = commands.add_parser("convert", help="conversion of run lengths, beside one float mask per row")
+    conversion.add_argument("--csv", type=Path, required=True, metavar="FILE", help="train.csv, also gzipped")
+    conversion.add_argument(
+        "--images-limit", type=int, default=25, metavar="N", help="images for float masks (default: %(default)s)"
+    )
+
     args = parser.parse_args(argv)
+    if args.command == "convert":
+        return args
     if args.images and not args.csv:
         data.error("--images only goes with --csv")
     for name, least in (("repeats", 1), ("threads", 1), ("draws", 1), ("images_limit", 0), ("seed", 0)):
@@ -73,11 +82,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.command == "convert":
+        return benchmark_conversion(args)
 
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
         benchmark_data(args, Path(folder))
+
+
+def benchmark_conversion(args: argparse.Namespace) -> None:
+    from cellseg_d2.benchmarks.conversion import measure_conversion
+    from cellseg_d2.benchmarks.report import conversion_table
+
+    print(conversion_table(measure_conversion(args.csv, args.images_limit)))
 
 
 def benchmark_data(args: argparse.Namespace, folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tabulate import tabulate
 
+from cellseg_d2.benchmarks.conversion import Cost
 from cellseg_d2.benchmarks.mappers import STOCK, Rate, TargetSize
 from cellseg_d2.benchmarks.rotation import Outside, RoundTrip
 from cellseg_d2.benchmarks.training import MOST_IMAGES, Memory, Waiting
@@ -35,6 +36,15 @@ def rates_table(rates: Mapping[str, Rate]) -> str:
         "image by image",
     ]
     return _table(rows, headers)
+
+
+def conversion_table(costs: Mapping[str, Cost]) -> str:
+    """Processor time and memory of each way of reading annotations."""
+    rows = [
+        [name, f"{c.rows:,}", f"{c.seconds:.1f}", f"{1e6 * c.seconds / c.rows:.0f}", f"{c.megabytes:,.0f}"]
+        for name, c in costs.items()
+    ]
+    return _table(rows, ["way", "rows", "CPU s", "µs per row", "MB at the peak, above the CSV's"])
 
 
 def targets_table(sizes: Mapping[str, TargetSize]) -> str:

@@ -1,0 +1,81 @@
+"""The conversion of the competition's annotations beside the usual way: one full-size float mask per row."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cellseg_d2.data.coco_json import category_ids, encode_record
+from cellseg_d2.data.findings import FindingLog
+from cellseg_d2.data.sartorius import SartoriusCsv
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one way of reading costs, measured in a process of its own.
+
+    Attributes:
+        rows: that were decoded.
+        seconds: of processor time, without reading the CSV.
+        megabytes: that the process grew by, at its peak, above what it had after reading the CSV.
+    """
+
+    rows: int
+    seconds: float
+    megabytes: float
+
+
+def measure_conversion(csv: str | Path, float_images: int = 25) -> dict[str, Cost]:
+    """Costs of ours on all rows, and of float masks, kept for one image at a time, on some images.
+
+    Args:
+        csv: the competition's, also gzipped.
+        float_images: so many images are decoded into float masks, spread evenly over the file.
+    """
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return {
+            "runs to COCO RLE": pool.apply(_measure, (_to_coco, csv, None)),
+            "float mask per row": pool.apply(_measure, (_to_float_masks, csv, float_images)),
+        }
+
+
+def _measure(work: Callable, csv: str | Path, limit: int | None) -> Cost:
+    steps = work(csv, limit)
+    next(steps)  # reads the CSV
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    rows = sum(steps)
+    seconds = time.process_time() - start
+    return Cost(rows, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def _to_coco(csv: str | Path, limit: int | None):
+    source = SartoriusCsv(csv)
+    yield 0
+    numbers = category_ids(source.categories)
+    for index, record in enumerate(islice(source.records(FindingLog()), limit)):
+        encode_record(record, index + 1, numbers)
+        yield len(record.cells)
+
+
+def _to_float_masks(csv: str | Path, limit: int | None):
+    table = pd.read_csv(csv)
+    yield 0
+    images = list(table.groupby("id"))
+    for _, rows in images[:: max(1, len(images) // limit) if limit else 1][:limit]:
+        masks = []
+        for row in rows.itertuples():
+            mask = np.zeros(row.height * row.width)
+            numbers = row.annotation.split()
+            for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+                mask[int(start) - 1 : int(start) - 1 + int(length)] = 1
+            masks.append(mask.reshape(row.height, row.width))
+        np.stack(masks)
+        yield len(rows)
