@@ -33,6 +33,11 @@ def run(main: Callable[[], int | None]) -> None:
     except CellSegError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name != "detectron2":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         if error.filename is None:
             raise

@@ -1,0 +1,26 @@
+"""A helpful word instead of Python's own when Detectron2, which no package index has, is not installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib.abc import MetaPathFinder
+
+HELP = (
+    "Detectron2 is not installed, and no package index has it under that name: in a checkout of cellseg_d2 type "
+    "`make install` (a tested wheel), or `make install DETECTRON2=git` (upstream's main, needs a compiler); elsewhere "
+    "type `pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git`"
+)
+
+
+class Detectron2Finder(MetaPathFinder):
+    """Comes last: it is asked only when nothing else has found the package."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == "detectron2":
+            raise ModuleNotFoundError(HELP, name="detectron2")
+
+
+def explain_missing_detectron2() -> None:
+    """Have ``import detectron2`` say what to type where it fails; harmless where it does not, and when called again."""
+    if not any(isinstance(finder, Detectron2Finder) for finder in sys.meta_path):
+        sys.meta_path.append(Detectron2Finder())

@@ -1,0 +1,51 @@
+"""Without Detectron2, what needs it says what to type, and what does not need it works."""
+
+import subprocess
+import sys
+
+WITHOUT = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] == "detectron2" else find(name, *rest)
+"""
+
+
+def run(code, cwd):
+    return subprocess.run([sys.executable, "-c", WITHOUT + code], capture_output=True, text=True, cwd=cwd)
+
+
+def test_importing_what_needs_it_says_what_to_type(repository):
+    result = run("import cellseg_d2.config", repository)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ModuleNotFoundError: Detectron2 is not installed")
+    assert "make install" in last
+
+
+def test_tools_say_it_in_one_sentence(repository):
+    code = """
+import runpy, sys
+sys.path.insert(0, "tools")
+sys.argv = ["tools/train_net.py", "--config-file", "configs/quickstart/instant_test.yaml"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    result = run(code, repository)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: Detectron2 is not installed")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_lower_floors_do_without_it(repository):
+    code = "from cellseg_d2.metrics import score_image; print(score_image([], []).score)"
+    assert run(code, repository).stdout.strip() == "1.0"
+
+
+def test_other_packages_may_go_on_without_it(repository):
+    code = """
+import cellseg_d2
+try:
+    import detectron2
+except ImportError:
+    print("optional")
+"""
+    assert run(code, repository).stdout.strip() == "optional"
