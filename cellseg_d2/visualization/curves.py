@@ -14,17 +14,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import atomic_path
+from cellseg_d2.visualization.figures import (
+    GRID,
+    LINE_COLORS,
+    MUTED,
+    TOTAL_COLOR,
+    TYPE_LINE_COLORS,
+    legend_beside,
+    save_figure,
+    style_axes,
+)
 
-TOTAL_COLOR, MUTED, GRID = "#1b1f27", "#6b7280", "#e3e6ea"
-# Okabe & Ito (2008), for a white ground.
-LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#8C8C8C")
-TYPE_LINE_COLORS = {"shsy5y": "#C99A00", "astro": "#0072B2", "cort": "#D55E00"}
 NO_CELL_TYPE = re.compile(r"score@.*|(precision|recall|tp|fp|fn)50")
 LOG_RANGE = 8.0  # a loss that spans more than this factor is drawn on a logarithmic axis
 
@@ -159,7 +163,7 @@ def plot_training(
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     for axes in (rate_axes, time_axes):
         axes.set_xlabel("iteration", color=MUTED)
-    _save(figure, output_png)
+    save_figure(figure, output_png)
 
 
 def _span(rows: int) -> int:
@@ -167,7 +171,7 @@ def _span(rows: int) -> int:
 
 
 def _plot_losses(axes: Axes, losses: pd.DataFrame) -> None:
-    _style(axes, "Training loss")
+    style_axes(axes, "Training loss")
     if losses["total_loss"].notna().sum() == 0:
         _say(axes, "no data yet" if len(losses) == 0 else "no finite loss yet")
         return
@@ -200,7 +204,7 @@ def _plot_losses(axes: Axes, losses: pd.DataFrame) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(min(0.0, values.min() * 1.05), None)
-    _legend(axes, f"light: every iteration\nbold: its moving average\n(EMA, span {span}, bias-corrected)")
+    legend_beside(axes, f"light: every iteration\nbold: its moving average\n(EMA, span {span}, bias-corrected)")
     broken = int(losses["total_loss"].isna().sum())
     if broken:
         text = f"{broken} iteration{'s' if broken > 1 else ''} without a finite loss"
@@ -208,7 +212,7 @@ def _plot_losses(axes: Axes, losses: pd.DataFrame) -> None:
 
 
 def _plot_scores(axes: Axes, scores: pd.DataFrame | None, cell_types: Sequence[str] | None) -> None:
-    _style(axes, "Validation score")
+    style_axes(axes, "Validation score")
     columns = [] if scores is None else [name for name in scores.columns if name not in ("iteration", "mean")]
     if cell_types is None:
         cell_types = [name for name in columns if not NO_CELL_TYPE.fullmatch(name)]
@@ -240,14 +244,14 @@ def _plot_scores(axes: Axes, scores: pd.DataFrame | None, cell_types: Sequence[s
             fontweight="bold",
             bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": GRID, "alpha": 0.9},
         )
-    _legend(axes, title="last score")
+    legend_beside(axes, title="last score")
 
 
 def _plot_column(
     axes: Axes, frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]], title: str, span: int | None = None
 ) -> None:
     """Small axes with one line for each of ``columns`` (name → label, colour), smoothed where ``span`` is given."""
-    _style(axes, title)
+    style_axes(axes, title)
     present = [name for name in columns if name in frame.columns and frame[name].notna().any()]
     if not present:
         _say(axes, "no data yet", size=10)
@@ -259,7 +263,7 @@ def _plot_column(
         axes.plot(frame["iteration"][values.index], values, color=color, linewidth=1.5, marker=marker, label=label)
     axes.set_ylim(0, None)
     if len(present) > 1:
-        _legend(axes)
+        legend_beside(axes)
 
 
 def plot_score_by_type(
@@ -280,7 +284,7 @@ def plot_score_by_type(
         raise CellSegError("there are no scores to draw")
     figure = Figure(figsize=(2.2 + 1.5 * len(scores), 5), dpi=110, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    _style(axes, title)
+    style_axes(axes, title)
     palette = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
     for place, (name, values) in enumerate(scores.items()):
         color = TYPE_LINE_COLORS.get(name, palette[place % len(palette)])
@@ -301,41 +305,10 @@ def plot_score_by_type(
     axes.set_xlim(-0.5, len(scores) - 0.35)
     axes.set_ylim(0, min(1.02, max(0.1, max(values.max() for values in scores.values()) * 1.15)))
     axes.grid(visible=False, axis="x")
-    _save(figure, output_png)
-
-
-def _style(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=TOTAL_COLOR)
-    axes.grid(visible=True, color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#b8bec6")
-    axes.tick_params(colors=MUTED, labelsize=9)
-
-
-def _legend(axes: Axes, title: str | None = None) -> None:
-    """A legend at the right of the axes, where it hides no line."""
-    axes.legend(
-        title=title,
-        title_fontsize=8,
-        fontsize=9,
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-        frameon=False,
-        alignment="left",
-    )
+    save_figure(figure, output_png)
 
 
 def _say(axes: Axes, text: str, size: int = 15) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=size, color=MUTED)
     axes.set_yticks([])
     axes.grid(visible=False)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    FigureCanvasAgg(figure)
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png")
-    except OSError as error:
-        raise CellSegError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,61 @@
+"""The look that the pictures of measurements share: matplotlib's objects alone, without ``pyplot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.files import atomic_path
+
+TOTAL_COLOR, MUTED, GRID = "#1b1f27", "#6b7280", "#e3e6ea"
+# Okabe & Ito (2008), for a white ground.
+LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#8C8C8C")
+TYPE_LINE_COLORS = {"shsy5y": "#C99A00", "astro": "#0072B2", "cort": "#D55E00"}
+
+
+def new_figure(size: tuple[float, float], title: str) -> Figure:
+    """An empty figure of ``size`` (width, height) in inches, with a bold title at the left."""
+    figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold", color=TOTAL_COLOR)
+    return figure
+
+
+def style_axes(axes: Axes, title: str) -> None:
+    """Title at the left, a light grid, two spines."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=TOTAL_COLOR)
+    axes.grid(visible=True, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#b8bec6")
+    axes.tick_params(colors=MUTED, labelsize=9)
+
+
+def legend_beside(axes: Axes, title: str | None = None) -> None:
+    """A legend at the right of the axes, where it hides nothing."""
+    axes.legend(
+        title=title,
+        title_fontsize=8,
+        fontsize=9,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        alignment="left",
+    )
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write the figure as PNG, whole or not at all.
+
+    Raises:
+        CellSegError: it cannot be written.
+    """
+    FigureCanvasAgg(figure)
+    try:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png")
+    except OSError as error:
+        raise CellSegError(f"{path} cannot be written: {error.strerror or error}") from None
