@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from detectron2.config import CfgNode as CN
 
 if TYPE_CHECKING:
+    from cellseg_d2.inference.fusion import FusionParams
     from cellseg_d2.inference.postprocess import PostprocessParams
 
 
@@ -86,6 +87,13 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.INPUT.COPY_PASTE.PROBABILITY = 0.0
     cfg.INPUT.COPY_PASTE.COUNT = 10
 
+    # What categories of the datasets are called in the model, as pairs: [["A172", "glioma"], ["*", "cell"]], where "*"
+    # stands for all others. Without a pair a category keeps its name. They are matched with MODEL.CLASS_NAMES by name.
+    cfg.DATASETS.CATEGORY_MAP = []
+    # How often an image of a dataset is seen in an epoch, as pairs: [["livecell_train", 0.5]]; 1 for all others.
+    # Where given, DATALOADER.SAMPLER_TRAIN is Detectron2's WeightedTrainingSampler.
+    cfg.DATASETS.TRAIN_REPEAT_FACTOR = []
+
     # "SGD" or "AdamW", both with the SOLVER's learning rate, weight decay and gradient clipping.
     cfg.SOLVER.OPTIMIZER = "SGD"
     # The optimizer steps once every so many iterations, on the mean of their gradients: a batch of
@@ -106,10 +114,34 @@ def add_cellseg_config(cfg: CN) -> None:
     # From detections to cells; the meaning of each is documented at PostprocessParams.
     cfg.TEST.POSTPROCESS = CN()
     cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS = [0.5]
-    cfg.TEST.POSTPROCESS.MASK_THRESHOLD = 0.5
+    cfg.TEST.POSTPROCESS.MASK_THRESHOLDS = [0.5]
     cfg.TEST.POSTPROCESS.MIN_AREAS = [0]
+    cfg.TEST.POSTPROCESS.RANKING = "box"
+    cfg.TEST.POSTPROCESS.NMS_IOU = 1.0
+    cfg.TEST.POSTPROCESS.NMS_CONTAINMENT = 1.0
     cfg.TEST.POSTPROCESS.OVERLAP_POLICY = "score"
+    cfg.TEST.POSTPROCESS.FILL_HOLES = False
+    cfg.TEST.POSTPROCESS.LARGEST_COMPONENT = False
     cfg.TEST.POSTPROCESS.VOTE = True
+    cfg.register_deprecated_key("TEST.POSTPROCESS.MASK_THRESHOLD")  # one for all classes, now MASK_THRESHOLDS
+    # Whether the evaluator "competition" keeps what was detected in inference/<dataset>/detections.npz, on which
+    # tools/tune_postprocess.py searches for better values of the above.
+    cfg.TEST.SAVE_DETECTIONS = False
+
+    # Test-time augmentation in prediction (tools/infer.py): every orientation at every scale, merged.
+    cfg.TEST.TTA = CN()
+    cfg.TEST.TTA.ENABLED = False
+    # "none", "horizontal", "vertical" or "both".
+    cfg.TEST.TTA.FLIPS = "both"
+    cfg.TEST.TTA.QUARTER_TURNS = True
+    # Factors of the network's input relative to MIN_SIZE_TEST.
+    cfg.TEST.TTA.SCALES = [1.0]
+    # How detections of several views or models are merged; the meaning of each is documented at FusionParams.
+    cfg.TEST.FUSION = CN()
+    cfg.TEST.FUSION.IOU = 0.4
+    cfg.TEST.FUSION.COMPARED = "mask"
+    cfg.TEST.FUSION.BOXES = "weighted"
+    cfg.TEST.FUSION.ABSENCE = 0.5
 
     # Names of the model's classes, in order. Training fills them in from the dataset and checks them where given.
     cfg.MODEL.CLASS_NAMES = []
@@ -128,11 +160,12 @@ def postprocess_params(cfg: CN) -> PostprocessParams:
     """``TEST.POSTPROCESS`` as the plain data class that the post-processing takes."""
     from cellseg_d2.inference.postprocess import PostprocessParams
 
-    node = cfg.TEST.POSTPROCESS
-    return PostprocessParams(
-        score_thresholds=tuple(node.SCORE_THRESHOLDS),
-        mask_threshold=node.MASK_THRESHOLD,
-        min_areas=tuple(node.MIN_AREAS),
-        overlap_policy=node.OVERLAP_POLICY,
-        vote=node.VOTE,
-    )
+    return PostprocessParams(**{key.lower(): value for key, value in cfg.TEST.POSTPROCESS.items()})
+
+
+def fusion_params(cfg: CN) -> FusionParams:
+    """``TEST.FUSION`` as the plain data class; whether classes mix follows the post-processing's vote."""
+    from cellseg_d2.inference.fusion import FusionParams
+
+    node = cfg.TEST.FUSION
+    return FusionParams(iou=node.IOU, compared=node.COMPARED, boxes=node.BOXES, absence=node.ABSENCE)

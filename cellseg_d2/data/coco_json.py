@@ -15,12 +15,16 @@ from cellseg_d2.masks import crop_to_coco
 
 
 class EncodedCell(NamedTuple):
-    """A cell as it is written: category id, COCO's compressed counts, ``(x, y, w, h)`` and area in pixels."""
+    """A cell as it is written: category id, COCO's compressed counts, ``(x, y, w, h)`` and area in pixels.
+
+    ``score`` is that of a predicted cell, 0…1.
+    """
 
     category_id: int
     counts: str
     bbox: tuple[int, int, int, int]
     area: int
+    score: float | None = None
 
 
 class EncodedImage(NamedTuple):
@@ -131,6 +135,8 @@ def _write(file: TextIO, images: Iterable[EncodedImage], info: Mapping, categori
                 "area": cell.area,
                 "iscrowd": 0,
             }
+            if cell.score is not None:
+                annotation["score"] = cell.score
             file.write((",\n" if number else "\n") + json.dumps(annotation))
             number += 1
     file.write("\n]}\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from detectron2.utils.file_io import PathManager
 
 from cellseg_d2.config import add_cellseg_config
 from cellseg_d2.data.catalog import require_datasets
+from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_factors
 from cellseg_d2.errors import CellSegError
 
 logger = logging.getLogger(__name__)
@@ -64,12 +65,18 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
         cfg: of :func:`load_config`; changed in place.
         train: False for evaluation only.
     """
-    require_datasets({*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST})
-    check_classes(cfg, (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST))
+    names = (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)
+    require_datasets(set(names))
+    # Reading the JSON also sets the metadata.
+    sizes = {name: len(DatasetCatalog.get(name)) for name in names}
+    categories = {name: list(MetadataCatalog.get(name).thing_classes) for name in names}
+    check_classes(cfg, categories)
     if train:
         if not cfg.DATASETS.TRAIN:
             raise CellSegError("DATASETS.TRAIN is empty: name at least one dataset to train on")
-        resolve_epochs(cfg, sum(len(DatasetCatalog.get(name)) for name in cfg.DATASETS.TRAIN))
+        check_map_is_used(categories, cfg.DATASETS.CATEGORY_MAP)
+        factors = weigh_datasets(cfg)
+        resolve_epochs(cfg, sum(factors[name] * sizes[name] for name in cfg.DATASETS.TRAIN))
         if not cfg.MODEL.WEIGHTS and cfg.MODEL.RESNETS.NORM == "FrozenBN":
             raise CellSegError(
                 "training from scratch cannot work with FrozenBN, which is never trained: "
@@ -79,7 +86,19 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
     return cfg
 
 
-def resolve_epochs(cfg: CfgNode, num_images: int) -> None:
+def weigh_datasets(cfg: CfgNode) -> dict[str, float]:
+    """Have the data loader obey ``DATASETS.TRAIN_REPEAT_FACTOR``; returns the factor of each training dataset."""
+    factors = repeat_factors(cfg.DATASETS.TRAIN, cfg.DATASETS.TRAIN_REPEAT_FACTOR)
+    if cfg.DATASETS.TRAIN_REPEAT_FACTOR:
+        sampler = cfg.DATALOADER.SAMPLER_TRAIN
+        if sampler not in ("TrainingSampler", "WeightedTrainingSampler", "WeightedCategoryTrainingSampler"):
+            raise CellSegError(f"DATALOADER.SAMPLER_TRAIN {sampler} does not know DATASETS.TRAIN_REPEAT_FACTOR")
+        if sampler == "TrainingSampler":
+            cfg.DATALOADER.SAMPLER_TRAIN = "WeightedTrainingSampler"
+    return factors
+
+
+def resolve_epochs(cfg: CfgNode, num_images: float) -> None:
     """Set the iterations that ``SOLVER.EPOCHS`` and its kin stand for, given the size of the training set.
 
     An epoch is as many iterations as it takes to see ``num_images`` images, rounded up for the whole length.
@@ -104,26 +123,23 @@ def resolve_epochs(cfg: CfgNode, num_images: int) -> None:
         cfg.TEST.EVAL_PERIOD = iterations(cfg.TEST.EVAL_EPOCHS)
 
 
-def check_classes(cfg: CfgNode, datasets: Sequence[str]) -> None:
-    """Refuse datasets whose classes are not those of the model, or differ between each other; note their names."""
-    classes = {}
-    for name in datasets:
-        DatasetCatalog.get(name)  # reads the JSON, which sets the metadata
-        classes[name] = MetadataCatalog.get(name).thing_classes
-    for name, names in classes.items():
-        if len(names) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
-            raise CellSegError(
-                f"dataset {name} has {len(names)} classes ({', '.join(names)}), but the model is set up for "
-                f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}: set MODEL.ROI_HEADS.NUM_CLASSES {len(names)}"
-            )
-    distinct = {tuple(names) for names in classes.values()}
-    if len(distinct) > 1:
-        raise CellSegError(f"the datasets {', '.join(classes)} do not have the same classes: {sorted(distinct)}")
-    if distinct:
-        names = list(distinct.pop())
-        if cfg.MODEL.CLASS_NAMES and list(cfg.MODEL.CLASS_NAMES) != names:
-            raise CellSegError(f"MODEL.CLASS_NAMES is {list(cfg.MODEL.CLASS_NAMES)}, but the datasets have {names}")
-        cfg.MODEL.CLASS_NAMES = names
+def check_classes(cfg: CfgNode, categories: Mapping[str, Sequence[str]]) -> None:
+    """Refuse datasets whose categories are not the model's classes; note the names of the classes.
+
+    Args:
+        cfg: ``MODEL.CLASS_NAMES`` is filled in.
+        categories: the datasets' own, by dataset.
+    """
+    if not categories:
+        return
+    classes = choose_classes(categories, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES)
+    if len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        raise CellSegError(
+            f"there are {len(classes)} classes ({', '.join(classes)}) in {', '.join(categories)}, but the model is "
+            f"set up for {cfg.MODEL.ROI_HEADS.NUM_CLASSES}: set MODEL.ROI_HEADS.NUM_CLASSES {len(classes)}, or "
+            f"make them one with DATASETS.CATEGORY_MAP \"[['*','cell']]\""
+        )
+    cfg.MODEL.CLASS_NAMES = classes
 
 
 def require_weights(weights: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -14,11 +15,18 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+from cellseg_d2.data.mixing import in_classes, mixed
 from cellseg_d2.engine.hooks import BestCheckpointer, PlotCurves
 from cellseg_d2.engine.optimizers import build_optimizer
+from cellseg_d2.engine.pretrained import load_pretrained
 from cellseg_d2.engine.writers import LossCSVWriter
 from cellseg_d2.evaluation.build import build_evaluator
 from cellseg_d2.inference.instances import UnpastedMasks
+
+logger = logging.getLogger(__name__)
+
+# Measures that compare masks whatever their classes.
+CLASS_BLIND = ("competition",)
 
 
 class CellTrainer(DefaultTrainer):
@@ -36,6 +44,7 @@ class CellTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
+        cfg = mixed(cfg)
         return build_detection_train_loader(cfg, mapper=CellDatasetMapper(cfg, is_train=True))
 
     @classmethod
@@ -45,7 +54,22 @@ class CellTrainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         output_dir = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
-        return DatasetEvaluators([build_evaluator(name, cfg, dataset_name, output_dir) for name in cfg.TEST.EVALUATORS])
+
+        def truth(evaluator: str) -> str:
+            """The dataset with its own cell types where the measure does not ask for classes, else with the model's."""
+            if evaluator in CLASS_BLIND or not cfg.MODEL.CLASS_NAMES:
+                return dataset_name
+            return in_classes(dataset_name, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES, output_dir)
+
+        return DatasetEvaluators([build_evaluator(name, cfg, truth(name), output_dir) for name in cfg.TEST.EVALUATORS])
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As of ``DefaultTrainer``; weights that are not resumed from are adapted (:func:`load_pretrained`)."""
+        if not self.cfg.MODEL.WEIGHTS or (resume and self.checkpointer.has_checkpoint()):
+            super().resume_or_load(resume)
+        else:
+            transfer = load_pretrained(self.checkpointer.model, self.cfg)
+            logger.info("from %s: %s", self.cfg.MODEL.WEIGHTS, transfer)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict:

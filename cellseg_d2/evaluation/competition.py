@@ -15,8 +15,12 @@ from cellseg_d2.config import postprocess_params
 from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
 from cellseg_d2.export.submission import write_submission
 from cellseg_d2.files import write_json_atomic
+from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.instances import to_detections
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
+from cellseg_d2.inference.postprocess_params import FILE_NAME as PARAMS_FILE_NAME
+from cellseg_d2.inference.raw import FILE_NAME as RAW_FILE_NAME
+from cellseg_d2.inference.raw import save_raw
 from cellseg_d2.masks import crop_to_coco, crop_to_kaggle
 from cellseg_d2.metrics import ImageScore, score_image, summarize
 
@@ -33,13 +37,22 @@ class CompetitionEvaluator(DatasetEvaluator):
         dataset_name: registered, with COCO RLE segmentations.
         params: how detections become cells.
         output_dir: where ``submission.csv`` and ``competition.json`` go; None writes nothing.
+        save_detections: whether what the model detected, before any of ``params``, goes to ``detections.npz`` too, and
+            ``params`` to ``postprocess.yaml``: what ``tools/tune_postprocess.py`` starts from.
 
     Result of ``evaluate``: ``{"competition": {"mean", "<cell type>", …, "score@0.50" …, "precision50", "recall50",
     "tp50", "fp50", "fn50"}}``, scores in 0…1.
     """
 
-    def __init__(self, dataset_name: str, params: PostprocessParams, output_dir: str | Path | None = None):
+    def __init__(
+        self,
+        dataset_name: str,
+        params: PostprocessParams,
+        output_dir: str | Path | None = None,
+        save_detections: bool = False,
+    ):
         self._params = params
+        self._save_detections = save_detections
         self._output_dir = Path(output_dir) if output_dir is not None else None
         self._truth = {entry["image_id"]: entry for entry in DatasetCatalog.get(dataset_name)}
         self._type_names = MetadataCatalog.get(dataset_name).thing_classes
@@ -48,11 +61,13 @@ class CompetitionEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         self._scores: dict[str, tuple[ImageScore, str]] = {}
         self._rows: dict[str, list[str]] = {}
+        self._detections: dict[str, Detections] = {}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for image, output in zip(inputs, outputs, strict=True):
             truth = self._truth[image["image_id"]]
-            cells = postprocess(to_detections(output["instances"]), self._params)
+            detections = to_detections(output["instances"])
+            cells = postprocess(detections, self._params)
             predicted = [crop_to_coco(crop, cells.height, cells.width) for crop in cells.crops]
             annotations = truth["annotations"]
             name = Path(truth["file_name"]).stem
@@ -61,13 +76,17 @@ class CompetitionEvaluator(DatasetEvaluator):
             score = score_image(predicted, [a["segmentation"] for a in annotations])
             self._scores[name] = (score, cell_type)
             self._rows[name] = [crop_to_kaggle(crop, cells.width) for crop in cells.crops]
+            if self._save_detections:
+                self._detections[name] = detections
 
     def evaluate(self) -> dict | None:
-        gathered = comm.gather((self._scores, self._rows))
+        gathered = comm.gather((self._scores, self._rows, self._detections))
         if not comm.is_main_process():
             return None
-        scores = {name: value for part, _ in gathered for name, value in sorted(part.items())}
-        rows = {name: value for _, part in gathered for name, value in sorted(part.items())}
+        scores, rows, detections = (
+            {name: value for part in parts for name, value in sorted(part.items())}
+            for parts in zip(*gathered, strict=True)
+        )
         summary = summarize(
             {name: score for name, (score, _) in scores.items()},
             {name: cell_type for name, (_, cell_type) in scores.items()},
@@ -76,10 +95,13 @@ class CompetitionEvaluator(DatasetEvaluator):
         if self._output_dir is not None:
             write_submission(self._output_dir / "submission.csv", rows)
             write_json_atomic(self._output_dir / "competition.json", summary.to_dict(), indent=1)
+            if self._save_detections:
+                save_raw(self._output_dir / RAW_FILE_NAME, detections, self._type_names)
+                self._params.to_yaml(self._output_dir / PARAMS_FILE_NAME, "What the score beside this was made with.")
         return {"competition": summary.metrics()}
 
 
 @EVALUATOR_REGISTRY.register()
 def competition(cfg: CfgNode, dataset_name: str, output_dir: Path) -> CompetitionEvaluator:
     """The competition's mean over IoU thresholds, with ``TEST.POSTPROCESS``."""
-    return CompetitionEvaluator(dataset_name, postprocess_params(cfg), output_dir)
+    return CompetitionEvaluator(dataset_name, postprocess_params(cfg), output_dir, cfg.TEST.SAVE_DETECTIONS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,20 +41,65 @@ class Detections:
             self.height, self.width, self.boxes[indices], self.scores[indices], self.classes[indices], masks
         )
 
-    def crops(self, threshold: float = 0.5) -> list[MaskCrop]:
-        """Each detection's binary mask: where the probability is at least ``threshold``.
+    def crops(self, threshold: float | np.ndarray = 0.5) -> list[MaskCrop]:
+        """Each detection's binary mask: where the probability is at least ``threshold``, one or ``(N,)``.
 
         Binary masks are returned as they are.
         """
         if not isinstance(self.masks, np.ndarray):
             return list(self.masks)
-        return [
-            paste_mask(mask, box, self.height, self.width, threshold)
-            for mask, box in zip(self.masks, self.boxes, strict=True)
-        ]
+        thresholds = np.broadcast_to(threshold, len(self)).tolist()
+        return [soft.at_least(value) for soft, value in zip(self.soft_crops(), thresholds, strict=True)]
+
+    def soft_crops(self) -> Iterator[SoftCrop]:
+        """Each detection's probabilities on the pixels of the image, one after another; 0 and 1 for binary masks."""
+        if isinstance(self.masks, np.ndarray):
+            for mask, box in zip(self.masks, self.boxes, strict=True):
+                yield paste_probability(mask, box, self.height, self.width)
+        else:
+            for crop in self.masks:
+                yield SoftCrop(crop.top, crop.left, crop.mask.astype(np.float32))
+
+    def mask_scores(self, threshold: float | np.ndarray = 0.5) -> np.ndarray:
+        """How sure each mask is: the mean probability over the cells of its grid that reach ``threshold``.
+
+        Args:
+            threshold: one or ``(N,)``, as for :meth:`crops`.
+
+        Returns:
+            float32 ``(N,)`` in 0…1: 0 where nothing reaches the threshold, 1 for binary masks.
+        """
+        if not isinstance(self.masks, np.ndarray):
+            return np.ones(len(self), dtype=np.float32)
+        inside = self.masks >= np.broadcast_to(threshold, len(self))[:, None, None]
+        total = np.where(inside, self.masks, 0).sum(axis=(1, 2), dtype=np.float32)
+        return total / np.maximum(inside.sum(axis=(1, 2), dtype=np.float32), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class SoftCrop:
+    """One cell's probabilities inside a rectangle of the image; 0 outside of it.
+
+    Attributes:
+        top, left: row and column of the crop's first pixel, in pixels.
+        probability: float32 ``(h, w)``.
+    """
+
+    top: int
+    left: int
+    probability: np.ndarray
+
+    def at_least(self, threshold: float) -> MaskCrop:
+        """The tight binary mask of the pixels whose probability is at least ``threshold``, which must be above 0."""
+        return MaskCrop(self.top, self.left, self.probability >= threshold).tight()
 
 
 def paste_mask(mask: np.ndarray, box: Sequence[float], height: int, width: int, threshold: float = 0.5) -> MaskCrop:
+    """The tight binary mask of :func:`paste_probability`, where that reaches ``threshold``; empty if nowhere."""
+    return paste_probability(mask, box, height, width).at_least(threshold)
+
+
+def paste_probability(mask: np.ndarray, box: Sequence[float], height: int, width: int) -> SoftCrop:
     """Resample a mask from its box's grid to the pixels of the image, only where the box is.
 
     Bilinear between the centres of the grid's cells, zero beyond its edge; a pixel is asked at its centre. This is what
@@ -65,18 +110,16 @@ def paste_mask(mask: np.ndarray, box: Sequence[float], height: int, width: int, 
         mask: probabilities, float ``(M, M)``.
         box: ``(x0, y0, x1, y1)`` in pixels of the image.
         height, width: of the image in pixels.
-        threshold: a pixel is foreground where its probability is at least this.
 
     Returns:
-        The tight crop; empty where nothing reaches the threshold.
+        The part of the image that the box reaches; 0 × 0 where there is none.
     """
     x0, y0, x1, y1 = map(float, box)
     rows, row_weights = _interpolation(y0, y1, mask.shape[0], height)
     columns, column_weights = _interpolation(x0, x1, mask.shape[1], width)
     if len(rows) == 0 or len(columns) == 0:
-        return MaskCrop(0, 0, np.zeros((0, 0), dtype=bool))
-    probability = row_weights @ mask @ column_weights.T
-    return MaskCrop(int(rows[0]), int(columns[0]), probability >= threshold).tight()
+        return SoftCrop(0, 0, np.zeros((0, 0), dtype=np.float32))
+    return SoftCrop(int(rows[0]), int(columns[0]), row_weights @ mask @ column_weights.T)
 
 
 def _interpolation(start: float, end: float, size: int, limit: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from detectron2.modeling import build_model
 
 from cellseg_d2.engine.setup import load_config, prepare_training, require_weights, resolve_epochs
 from cellseg_d2.errors import CellSegError
@@ -14,7 +15,43 @@ def instant(repository):
     return repository / "configs/quickstart/instant_test.yaml"
 
 
-@pytest.mark.parametrize("path", [str(p) for p in (Path(__file__).parents[2] / "configs").rglob("*.yaml")])
+CONFIGURATIONS = sorted(str(p) for p in (Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS)
+def test_every_shipped_configuration_builds_its_model(path):
+    """Those from scratch have nothing frozen, and every level of the pyramid has its anchors."""
+    cfg = load_config(path, ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    assert len(cfg.MODEL.PIXEL_MEAN) == len(cfg.MODEL.PIXEL_STD) == model.backbone.bottom_up.stem.conv1.in_channels
+    assert model.proposal_generator.anchor_generator.num_anchors == [
+        len(sizes) * len(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS[0]) for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES
+    ]
+    if not cfg.MODEL.WEIGHTS and cfg.DATASETS.TRAIN:
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        assert cfg.MODEL.RESNETS.NORM == "GN"
+    elif cfg.MODEL.WEIGHTS.startswith("detectron2://"):
+        assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
+    thresholds = cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS
+    assert len(thresholds) == 1 or len(thresholds) >= cfg.MODEL.ROI_HEADS.NUM_CLASSES
+
+
+def test_networks_are_what_their_files_names_say(repository):
+    def load(name):
+        return load_config(repository / f"configs/sartorius/{name}.yaml").MODEL
+
+    assert (load("cascade_mask_rcnn_R_50_FPN").RESNETS.DEPTH, load("cascade_mask_rcnn_R_101_FPN").RESNETS.DEPTH) == (
+        50,
+        101,
+    )
+    strongest = load("cascade_mask_rcnn_X_101_32x8d_FPN")
+    assert (strongest.RESNETS.NUM_GROUPS, strongest.RESNETS.WIDTH_PER_GROUP) == (32, 8)
+    assert strongest.ROI_HEADS.NAME == "CascadeROIHeads"
+    assert load("mask_rcnn_R_50_FPN_mask56").ROI_MASK_HEAD.POOLER_RESOLUTION == 28
+    assert load("mask_rcnn_R_50_FPN").ROI_MASK_HEAD.POOLER_RESOLUTION == 14
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS)
 def test_every_shipped_configuration_loads_and_builds_its_augmentations(path):
     from cellseg_d2.data.augmentations.build import build_test_augmentations, build_train_augmentations
 

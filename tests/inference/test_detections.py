@@ -57,3 +57,38 @@ def test_select_by_mask_and_by_index():
     assert [c.area for c in detections.select(np.array([True, False, True])).crops()] == [1, 3]
     assert [c.area for c in detections.select(np.array([2, 0])).crops()] == [3, 1]
     assert len(detections.select(np.zeros(3, bool))) == 0
+
+
+def test_soft_crops_are_what_the_binary_ones_are_cut_from():
+    generator = np.random.default_rng(4)
+    boxes = np.array([[3.0, 4.0, 21.5, 30.25], [10.0, 10.0, 40.0, 22.0]], np.float32)
+    masks = generator.uniform(0, 1, (2, 28, 28)).astype(np.float32)
+    detections = Detections(40, 50, boxes, np.array([0.9, 0.3]), np.array([0, 0]), masks)
+    for thresholds in (0.5, np.array([0.3, 0.7])):
+        expected = [
+            paste_mask(m, b, 40, 50, t) for m, b, t in zip(masks, boxes, [*np.broadcast_to(thresholds, 2)], strict=True)
+        ]
+        for soft, crop, same in zip(detections.soft_crops(), detections.crops(thresholds), expected, strict=True):
+            assert crop.box == same.box
+            assert np.array_equal(crop.mask, same.mask)
+            h, w = crop.mask.shape
+            inside = soft.probability[crop.top - soft.top :, crop.left - soft.left :][:h, :w]
+            assert soft.probability.max() <= 1
+            assert inside[crop.mask].min() >= np.min(thresholds)
+
+
+def test_soft_crops_of_binary_masks_are_zeros_and_ones():
+    crops = [MaskCrop(2, 3, np.array([[True, False], [True, True]]))]
+    detections = Detections(9, 9, np.zeros((1, 4), np.float32), np.ones(1), np.zeros(1, int), crops)
+    (soft,) = detections.soft_crops()
+    assert (soft.top, soft.left, soft.probability.tolist()) == (2, 3, [[1, 0], [1, 1]])
+    assert detections.mask_scores().tolist() == [1]
+
+
+def test_mask_scores_are_means_inside_the_mask():
+    masks = np.zeros((3, 4, 4), np.float32)
+    masks[0, :2] = 0.75
+    masks[1, 0, 0], masks[1, 1, 1], masks[1, 2, 2] = 0.5, 1.0, 0.25
+    detections = Detections(9, 9, np.zeros((3, 4), np.float32), np.ones(3), np.zeros(3, int), masks)
+    assert detections.mask_scores().tolist() == [0.75, 0.75, 0]
+    assert detections.mask_scores(np.array([0.8, 0.2, 0.5])).tolist() == pytest.approx([0, 1.75 / 3, 0])
