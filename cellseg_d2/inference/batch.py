@@ -13,7 +13,7 @@ from cellseg_d2.data.images import read_image
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import write_submission
 from cellseg_d2.inference.postprocess import Cells
-from cellseg_d2.inference.segmenter import CellSegmenter
+from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.masks import crop_to_kaggle
 from cellseg_d2.visualization.overlays import overlay_picture, save_image
 
@@ -32,7 +32,7 @@ class BatchResult:
 
 
 def segment_files(
-    segmenter: CellSegmenter, paths: Sequence[Path], output: str | Path, *, overlays: bool = True
+    segmenter: Segmenter, paths: Sequence[Path], output: str | Path, *, overlays: bool = True
 ) -> BatchResult:
     """Segment files and write ``submission.csv`` and ``overlays/<id>.png`` to ``output``.
 
