@@ -123,7 +123,6 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.TEST.POSTPROCESS.FILL_HOLES = False
     cfg.TEST.POSTPROCESS.LARGEST_COMPONENT = False
     cfg.TEST.POSTPROCESS.VOTE = True
-    cfg.register_deprecated_key("TEST.POSTPROCESS.MASK_THRESHOLD")  # one for all classes, now MASK_THRESHOLDS
     # Whether the evaluator "competition" keeps what was detected in inference/<dataset>/detections.npz, on which
     # tools/tune_postprocess.py searches for better values of the above.
     cfg.TEST.SAVE_DETECTIONS = False
