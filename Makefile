@@ -44,8 +44,8 @@ DEMO := output/demo
 demo: install  ## Simulated cells, training, prediction, score and pictures, end to end on the CPU
 	$(BIN)/python tools/make_simulated.py --output $(DEMO)/simulated --overwrite --images-per-type 16 --test-per-type 3 --workers 2
 	$(BIN)/python tools/convert_to_coco.py --csv $(DEMO)/simulated/train.csv --images $(DEMO)/simulated/train \
-	    --output $(DEMO)/datasets/simulated --val-fraction 0.15
-	DETECTRON2_DATASETS=$(DEMO)/datasets $(BIN)/python tools/train_net.py \
+	    --output datasets/simulated --val-fraction 0.15
+	DETECTRON2_DATASETS=datasets $(BIN)/python tools/train_net.py \
 	    --config-file configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml OUTPUT_DIR $(DEMO)/run
 	$(BIN)/python tools/infer.py --config-file $(DEMO)/run/config.yaml --input $(DEMO)/simulated/test --output $(DEMO)/prediction
 	$(BIN)/python tools/visualize.py comparison --images $(DEMO)/simulated/test --ground-truth $(DEMO)/simulated/test.csv \
