@@ -36,7 +36,8 @@ class Attempt:
         seconds: how long it ran.
         exit_code: 0 when it finished; the negative signal when it was killed.
         reason: why it did not finish; empty when it did.
-        peak_memory_mib: largest resident memory of the process (of the largest one, where it had workers).
+        peak_memory_mib: largest resident memory of the process (of the largest one, where it had workers). Linux
+            never tells less than what the process that started it had, which a training exceeds.
         gpu_memory_mib: largest memory that PyTorch allocated on the GPU; None without one.
         hardware: GPU, or processor with its number of usable cores.
     """

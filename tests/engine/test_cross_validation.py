@@ -1,6 +1,7 @@
 """Planning, recording and gathering of folds; the trainings themselves are stand-ins, see tests/tools for real ones."""
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -83,7 +84,9 @@ def test_folds_train_in_processes_and_their_score_is_gathered(make, script, tmp_
         assert not fold.finished
         attempt = train_fold(fold, make.config_file, ["SOLVER.BASE_LR", "0.1"], script)
         assert (attempt.exit_code, attempt.reason, attempt.gpu_memory_mib) == (0, "", 1536)
-        assert 1 < attempt.peak_memory_mib < 1000
+        # Linux starts a process's peak with the memory of the one that started it.
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        assert 1 < attempt.peak_memory_mib < max(1000, own + 10)
         assert fold.finished
         assert fold.attempts == [attempt]
     log = (validation.folds[1].folder / "console.log").read_text()
