@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 
 from _cli import make_parser, run
+from _postprocess import add_postprocess_options, choose_postprocess
 
 EXAMPLES = """\
   python tools/infer.py --config-file output/quickstart/config.yaml --input output/demo/simulated/test --output out
@@ -47,51 +48,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, folders or quoted globs")
     group.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     group.add_argument("--no-overlays", action="store_true", help="write no pictures")
-    group = parser.add_argument_group(
-        "post-processing", "Defaults: those of the YAML file where there is one, otherwise the configuration's."
-    )
-    group.add_argument(
-        "--postprocess",
-        metavar="FILE",
-        help="YAML of tools/tune_postprocess.py (default: postprocess.yaml beside the weights of a single model, if it "
-        "is there), or 'config' for the configuration's",
-    )
-    group.add_argument("--score-threshold", nargs="+", type=float, metavar="S", help="one, or one for each class")
-    group.add_argument("--mask-threshold", nargs="+", type=float, metavar="P", help="probability that a pixel needs")
-    group.add_argument("--min-area", nargs="+", type=int, metavar="A", help="pixels; one, or one for each class")
-    group.add_argument("--no-vote", action="store_true", help="an image may hold several types of cells")
+    add_postprocess_options(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
     return parser.parse_intermixed_args(argv)
-
-
-def choose_postprocess(args, params, weights):
-    """From the weakest to the strongest word: the configuration's ``params``, a YAML file, the command line.
-
-    Returns the parameters, and in words where they are from.
-    """
-    from dataclasses import replace
-    from pathlib import Path
-
-    from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
-
-    beside = Path(weights[0]).with_name(FILE_NAME)
-    path = args.postprocess or (beside if len(weights) == 1 and beside.is_file() else "config")
-    named = {
-        "score_thresholds": args.score_threshold,
-        "mask_thresholds": args.mask_threshold,
-        "min_areas": args.min_area,
-        "vote": False if args.no_vote else None,
-    }
-    prefix = "TEST.POSTPROCESS."
-    options = [key.removeprefix(prefix).lower() for key in args.opts[::2] if key.startswith(prefix)]
-    changes = {name: getattr(params, name) for name in options if hasattr(params, name)}
-    changes |= {name: value for name, value in named.items() if value is not None}
-    if str(path) != "config":
-        params = PostprocessParams.from_yaml(path)
-    source = "the configuration" if str(path) == "config" else str(path)
-    if changes:
-        source += f" with {', '.join(changes)} of the command line"
-    return replace(params, **changes), source
 
 
 def main(argv: list[str] | None = None) -> int:

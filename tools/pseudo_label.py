@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer import choose_postprocess
-
 from _cli import make_parser, run
+from _postprocess import add_postprocess_options, choose_postprocess
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.detections import Detections
@@ -76,17 +75,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--min-cells", type=int, default=1, metavar="N", help="leave images with fewer cells out (default: %(default)s)"
     )
-    group = parser.add_argument_group("post-processing, as of tools/infer.py")
-    group.add_argument(
-        "--postprocess",
-        metavar="FILE",
-        help="YAML of tools/tune_postprocess.py (default: postprocess.yaml beside the weights of a single model or "
-        "beside --predictions), or 'config' for the configuration's",
-    )
-    group.add_argument("--score-threshold", nargs="+", type=float, metavar="S", help="one, or one for each class")
-    group.add_argument("--mask-threshold", nargs="+", type=float, metavar="P", help="probability that a pixel needs")
-    group.add_argument("--min-area", nargs="+", type=int, metavar="A", help="pixels; one, or one for each class")
-    group.add_argument("--no-vote", action="store_true", help="an image may hold several types of cells")
+    add_postprocess_options(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder, such as datasets/pseudo")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options of the model")
     args = parser.parse_intermixed_args(argv)
