@@ -64,3 +64,19 @@ def write_disc_dataset(root: Path, *, images: int = 4, size: int = 96, count: in
                 )
         (folder / f"instances_{split}.json").write_text(json.dumps(content))
     return folder
+
+
+def write_untrained_run(folder: Path, config_file: Path) -> Path:
+    """Write what a training run leaves, with random weights and thresholds so low that something is found."""
+    import torch
+    from detectron2.modeling import build_model
+
+    from cellseg_d2.engine.setup import load_config
+
+    cfg = load_config(config_file, ["MODEL.DEVICE", "cpu"])
+    cfg.MODEL.CLASS_NAMES = list(CLASSES)
+    cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS = [0.1]
+    torch.manual_seed(0)
+    torch.save({"model": build_model(cfg).state_dict()}, folder / "model_best.pth")
+    (folder / "config.yaml").write_text(cfg.dump())
+    return folder

@@ -16,20 +16,13 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission, validate_submission
 from cellseg_d2.inference.segmenter import CellSegmenter
 from cellseg_d2.inference.weights import find_weights, load_trained
-from tests.discs import CLASSES, disc_image
+from tests.discs import disc_image, write_untrained_run
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory, repository):
     """What a training run leaves, with random weights and thresholds so low that something is found."""
-    folder = tmp_path_factory.mktemp("run")
-    cfg = load_config(repository / "configs/quickstart/instant_test.yaml", ["MODEL.DEVICE", "cpu"])
-    cfg.MODEL.CLASS_NAMES = list(CLASSES)
-    cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS = [0.1]
-    torch.manual_seed(0)
-    torch.save({"model": build_model(cfg).state_dict()}, folder / "model_best.pth")
-    (folder / "config.yaml").write_text(cfg.dump())
-    return folder
+    return write_untrained_run(tmp_path_factory.mktemp("run"), repository / "configs/quickstart/instant_test.yaml")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import PostprocessParams
 from cellseg_d2.inference.raw import load_raw, save_raw
 from cellseg_d2.masks import MaskCrop, crop_to_kaggle
-from tests.discs import CLASSES, disc_image, write_disc_dataset
+from tests.discs import CLASSES, disc_image, write_disc_dataset, write_untrained_run
 
 HEIGHT, WIDTH = 60, 80
 
@@ -136,12 +136,7 @@ def test_a_mistake_ends_the_tool_with_2(repository, scene):
 def run_folder(tmp_path_factory, repository):
     """What a training run leaves, with random weights."""
     folder = tmp_path_factory.mktemp("run")
-    cfg = load_config(repository / "configs/quickstart/instant_test.yaml", ["MODEL.DEVICE", "cpu"])
-    cfg.MODEL.CLASS_NAMES = list(CLASSES)
-    cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS = [0.1]
-    torch.manual_seed(0)
-    torch.save({"model": build_model(cfg).state_dict()}, folder / "model_best.pth")
-    (folder / "config.yaml").write_text(cfg.dump())
+    write_untrained_run(folder, repository / "configs/quickstart/instant_test.yaml")
     cv2.imwrite(str(folder / "a.png"), disc_image(np.random.default_rng(5), 96, 4, 0)[0])
     return folder
 
