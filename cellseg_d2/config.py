@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from detectron2.config import CfgNode as CN
 
+import cellseg_d2.modeling  # noqa: F401  registers what configurations name
+
 if TYPE_CHECKING:
     from cellseg_d2.inference.fusion import FusionParams
     from cellseg_d2.inference.postprocess import PostprocessParams
