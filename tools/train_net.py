@@ -56,15 +56,11 @@ def setup(args: argparse.Namespace):
 
 def train_or_evaluate(args: argparse.Namespace) -> dict | None:
     """What each process runs."""
-    from detectron2.checkpoint import DetectionCheckpointer
-
     from cellseg_d2.engine.trainer import CellTrainer
 
     cfg = setup(args)
     if args.eval_only:
-        model = CellTrainer.build_model(cfg)
-        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-        return CellTrainer.test(cfg, model)
+        return CellTrainer.test(cfg, CellTrainer.build_trained(cfg, args.resume))
     trainer = CellTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

@@ -11,6 +11,7 @@ from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
+from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 from torch.optim import Optimizer
 
@@ -20,8 +21,10 @@ from cellseg_d2.engine.hooks import BestCheckpointer, PlotCurves
 from cellseg_d2.engine.optimizers import build_optimizer
 from cellseg_d2.engine.pretrained import load_pretrained
 from cellseg_d2.engine.writers import LossCSVWriter
+from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.build import build_evaluator
 from cellseg_d2.inference.instances import UnpastedMasks
+from cellseg_d2.inference.weights import load_trained
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,21 @@ class CellTrainer(DefaultTrainer):
             return in_classes(dataset_name, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES, output_dir)
 
         return DatasetEvaluators([build_evaluator(name, cfg, truth(name), output_dir) for name in cfg.TEST.EVALUATORS])
+
+    @classmethod
+    def build_trained(cls, cfg: CfgNode, resume: bool = False) -> nn.Module:
+        """The model with all of ``MODEL.WEIGHTS``, or those of the last checkpoint in ``OUTPUT_DIR``, for evaluation.
+
+        Raises:
+            CellSegError: there are no weights, or they are not all that the model has.
+        """
+        model = cls.build_model(cfg)
+        checkpoints = Checkpointer(model, cfg.OUTPUT_DIR, save_to_disk=False)
+        weights = checkpoints.get_checkpoint_file() if resume and checkpoints.has_checkpoint() else cfg.MODEL.WEIGHTS
+        if not weights:
+            raise CellSegError("evaluation needs trained weights: give MODEL.WEIGHTS, or --resume for the last checkpoint")
+        load_trained(model, weights)
+        return model
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As of ``DefaultTrainer``; weights that are not resumed from are adapted (:func:`load_pretrained`)."""

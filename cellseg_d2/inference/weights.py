@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.weight_files import read_weight_file
 
 CHECKPOINTS = ("model_best.pth", "model_final.pth")
 
@@ -29,22 +28,12 @@ def find_weights(config_file: str | Path) -> Path:
 
 
 def load_trained(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint that a trainer saved (``.pth``) into ``model``; every parameter must be in it.
+    """Load what :func:`read_weight_file` reads into ``model``; every parameter must be in it. Half precision widens.
 
     Raises:
         CellSegError: the file is missing or damaged, or is of another architecture.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CellSegError(f"there is no weights file {str(path)!r}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CellSegError(f"{path} is no readable PyTorch checkpoint of tensors: {first_line}") from error
-    state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise CellSegError(f"{path} holds no model: a checkpoint of tools/train_net.py is expected")
+    state = read_weight_file(path).weights
     current = model.state_dict()
     wrong = [name for name, value in state.items() if name in current and current[name].shape != value.shape]
     missing = [name for name in current if name not in state and not name.endswith("num_batches_tracked")]

@@ -1,7 +1,7 @@
 """ResNet-18 and 34 of any width, for networks that train and predict on a CPU.
 
-Detectron2 builds these depths only with the 64 channels that they have on ImageNet. Nine tenths of a small network's time
-go into its backbone, and half the channels take a quarter of the operations.
+Detectron2 builds these depths only with the 64 channels that they have on ImageNet. Most of a small network's time goes
+into its backbone, where half the channels take a quarter of the operations.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def build_compact_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> F
     """A feature pyramid on a ResNet whose first stage has ``MODEL.RESNETS.RES2_OUT_CHANNELS`` channels.
 
     Reads ``DEPTH`` (18 or 34), ``RES2_OUT_CHANNELS``, ``STEM_OUT_CHANNELS`` and ``NORM`` of ``MODEL.RESNETS``, and
-    ``MODEL.FPN``. Each stage has twice the channels of the one before it; strides are 4, 8, 16 and 32, and 64 for ``p6``.
+    ``MODEL.FPN``. Each stage has twice the channels of the one before it; strides are 4 to 32, and 64 of ``p6``.
 
     Raises:
         CellSegError: another depth, a part of the network that is to be frozen, or channels that the norm cannot group.

@@ -78,10 +78,10 @@ def test_weights_that_do_not_fit_are_refused(run_folder, repository, tmp_path):
     with pytest.raises(CellSegError, match="does not fit"):
         load_trained(model, run_folder / "model_best.pth")
     (tmp_path / "cut.pth").write_bytes((run_folder / "model_best.pth").read_bytes()[:5000])
-    with pytest.raises(CellSegError, match="no readable"):
+    with pytest.raises(CellSegError, match="seems damaged"):
         load_trained(model, tmp_path / "cut.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(CellSegError, match="holds no model"):
+    with pytest.raises(CellSegError, match="holds no weights"):
         load_trained(model, tmp_path / "list.pth")
     with pytest.raises(CellSegError, match="no weights file"):
         load_trained(model, tmp_path / "none.pth")

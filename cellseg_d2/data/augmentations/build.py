@@ -10,7 +10,7 @@ from cellseg_d2.data.augmentations.crops import CellCrop, RotateZoomCrop, Rotati
 from cellseg_d2.data.augmentations.elastic import Elastic
 from cellseg_d2.data.augmentations.photometric import BrightnessContrast, Focus, Illumination, Noise
 from cellseg_d2.data.augmentations.quarter_turn import QuarterTurn
-from cellseg_d2.data.augmentations.resize import ResizeShortestEdge
+from cellseg_d2.data.augmentations.resize import ResizeShortestEdge, Zoom
 from cellseg_d2.data.augmentations.settings import interval, number, outside, size, sometimes
 from cellseg_d2.errors import CellSegError
 
@@ -33,6 +33,8 @@ def build_train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
 
 def build_test_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     """What every image goes through in prediction: only the change of size."""
+    if zoom := number(cfg, "ZOOM_TEST", low=0):
+        return [Zoom(zoom)]
     size = cfg.INPUT.MIN_SIZE_TEST
     return [ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)]
 

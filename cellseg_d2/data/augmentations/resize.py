@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import detectron2.data.transforms as T
 import numpy as np
+from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import Transform
 
 
@@ -33,3 +34,19 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
         if not isinstance(stock, T.ResizeTransform):
             return stock
         return ResizeTransform(stock.h, stock.w, stock.new_h, stock.new_w, stock.interp)
+
+
+class Zoom(Augmentation):
+    """Resize by a factor, whatever the image's size: what is alike under one microscope stays alike."""
+
+    def __init__(self, factor: float):
+        """
+        Args:
+            factor: output pixels per input pixel.
+        """
+        super().__init__()
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        height, width = image.shape[:2]
+        return ResizeTransform(height, width, *(max(1, round(side * self.factor)) for side in (height, width)))

@@ -6,7 +6,7 @@ import pytest
 from detectron2.config import get_cfg
 
 from cellseg_d2.config import add_cellseg_config
-from cellseg_d2.data.augmentations.build import AUGMENTATION_REGISTRY, build_train_augmentations
+from cellseg_d2.data.augmentations.build import AUGMENTATION_REGISTRY, build_test_augmentations, build_train_augmentations
 from cellseg_d2.data.augmentations.crops import RotateZoomCrop, Rotation
 from cellseg_d2.errors import CellSegError
 from tests.data.augmentations.scenes import assert_agreement, disc_scene
@@ -96,3 +96,19 @@ def test_unknown_names_are_told_with_the_known_ones(cfg):
     cfg.INPUT.AUGMENTATIONS = ["spin"]
     with pytest.raises(CellSegError, match=r"spin.*brightness_contrast.*rotate_zoom_crop"):
         build_train_augmentations(cfg)
+
+
+def test_prediction_resizes_by_a_factor_or_to_a_short_side(cfg):
+    def resized(height, width):
+        aug_input = T.AugInput(np.zeros((height, width), np.uint8))
+        T.AugmentationList(build_test_augmentations(cfg))(aug_input)
+        return aug_input.image.shape
+
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 80, 1000
+    assert resized(40, 60) == (80, 120)
+    cfg.INPUT.ZOOM_TEST = 1.5
+    assert resized(40, 60) == (60, 90)
+    assert resized(1, 1) == (2, 2)
+    cfg.INPUT.ZOOM_TEST = -1.0
+    with pytest.raises(CellSegError, match="ZOOM_TEST"):
+        build_test_augmentations(cfg)

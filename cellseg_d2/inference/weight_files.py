@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from cellseg_d2.errors import CellSegError
 
@@ -20,6 +22,10 @@ HARMLESS = {
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
 }
+
+
+# What the readers raise for a file that is cut, overwritten, or of another kind.
+_DAMAGE = (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError, ImportError, KeyError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +44,7 @@ class WeightFile:
 
 
 def read_weight_file(path: str | Path) -> WeightFile:
-    """Read a ``.pth`` of tensors or a ``.pkl`` of arrays, as Detectron2 and its model zoo have them.
+    """Read a ``.pth`` of tensors, a ``.safetensors``, or a ``.pkl`` of arrays as Detectron2's model zoo has them.
 
     Unlike Detectron2's checkpointer this refuses a file that holds anything else, which could run any code.
 
@@ -46,11 +52,15 @@ def read_weight_file(path: str | Path) -> WeightFile:
         CellSegError: it cannot be read, or holds something else.
     """
     path = Path(path)
+    if not path.is_file():
+        raise CellSegError(f"there is no weights file {str(path)!r}")
     try:
-        content = _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, ImportError, KeyError) as error:
+        content = _READERS.get(path.suffix, _read_torch)(path)
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CellSegError(f"{path} cannot be read as weights: {reason}") from None
+        raise CellSegError(
+            f"{path} cannot be read as weights; it seems damaged, or is something else ({reason})"
+        ) from None
     if not isinstance(content, dict):
         raise CellSegError(f"{path} holds no weights by name, but a {type(content).__name__}")
     author = content.get("__author__")
@@ -86,3 +96,6 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in HARMLESS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array needs")
         return super().find_class(module, name)
+
+
+_READERS = {".pkl": _read_pickle, ".safetensors": safetensors.torch.load_file}
