@@ -28,6 +28,7 @@ setup(
         "tqdm>=4.65",
         "matplotlib>=3.8",
         "pyyaml>=6.0",
+        "safetensors>=0.4",
         "torch>=2.11",
         "torchvision>=0.26",
         "tensorboard>=2.15",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
 
@@ -158,6 +159,25 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.DATALOADER.CACHE_MB = 512
     # "auto" is CUDA where there is one, otherwise the CPU.
     cfg.MODEL.DEVICE = "auto"
+
+
+def changed_settings(cfg: CN) -> dict:
+    """What differs from the defaults of Detectron2 and of this project, as plain nested values."""
+    default = get_cfg()
+    add_cellseg_config(default)
+    return _difference(cfg, default)
+
+
+def _difference(node: CN, default: CN) -> dict:
+    changes = {}
+    for key, value in node.items():
+        if isinstance(value, CN):
+            value = _difference(value, default[key]) if isinstance(default.get(key), CN) else value
+            if value:
+                changes[key] = value
+        elif key not in default or value != default[key]:
+            changes[key] = list(value) if isinstance(value, tuple) else value
+    return changes
 
 
 def postprocess_params(cfg: CN) -> PostprocessParams:

@@ -255,7 +255,7 @@ def _check_enough(path: Path, state: Mapping[str, torch.Tensor], transfer: Trans
 def _config_beside(path: Path) -> dict:
     """``MODEL`` of the configuration that a run writes beside its checkpoints; empty where there is none."""
     file = path.with_name("config.yaml")
-    if path.suffix != ".pth" or not file.is_file():
+    if path.suffix not in (".pth", ".safetensors") or not file.is_file():
         return {}
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))["MODEL"]

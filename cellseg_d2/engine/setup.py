@@ -17,6 +17,7 @@ from cellseg_d2.config import add_cellseg_config
 from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_factors
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference import model_folder  # noqa: F401  registers cellseg://
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from torch import nn
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.weight_files import read_weight_file
 
-CHECKPOINTS = ("model_best.pth", "model_final.pth")
+CHECKPOINTS = ("model_best.pth", "model_final.pth", "model.safetensors")
 
 
 def find_weights(config_file: str | Path) -> Path:

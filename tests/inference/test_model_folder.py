@@ -1,0 +1,77 @@
+"""A model that is handed on is the model that was trained, and is found by name or folder."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils.file_io import PathManager
+
+from cellseg_d2.engine.setup import load_config
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference import model_folder
+from cellseg_d2.inference.model_folder import export_model, find_model, shipped_models
+from cellseg_d2.inference.postprocess_params import PostprocessParams
+from cellseg_d2.inference.segmenter import CellSegmenter
+from cellseg_d2.inference.weight_files import read_weight_file
+from tests.discs import CLASSES, disc_image, write_untrained_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, repository):
+    return write_untrained_run(tmp_path_factory.mktemp("run"), repository / "configs/quickstart/instant_test.yaml")
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    cfg = load_config(run / "config.yaml")
+    return export_model(cfg, run / "model_best.pth", tmp_path_factory.mktemp("models") / "mine")
+
+
+def test_it_detects_what_the_run_s_checkpoint_detects(run, exported):
+    image, _ = disc_image(np.random.default_rng(1), 96, 4, 0)
+    before = CellSegmenter.from_config(load_config(run / "config.yaml"), run / "model_best.pth").detect(image)
+    after = CellSegmenter.from_config(load_config(exported / "config.yaml"), exported / "model.safetensors").detect(
+        image
+    )
+    best = [np.sort(detections.scores)[-20:] for detections in (before, after)]
+    assert len(best[0]) == 20
+    np.testing.assert_allclose(best[1], best[0], rtol=1e-3)
+
+
+def test_the_configuration_keeps_the_model_and_leaves_the_run(run, exported):
+    text = (exported / "config.yaml").read_text()
+    assert str(run) not in text
+    assert "DATASETS" not in text
+    assert "SOLVER" not in text
+    one, other = load_config(run / "config.yaml"), load_config(exported / "config.yaml")
+    assert other.MODEL.CLASS_NAMES == list(CLASSES)
+    for node in ("MODEL", "INPUT", "TEST"):
+        assert one[node] == other[node]
+    assert PostprocessParams.from_yaml(exported / "postprocess.yaml").score_thresholds == (0.1,)
+
+
+def test_half_precision_takes_half_the_space(run, exported, tmp_path):
+    full = export_model(load_config(run / "config.yaml"), run / "model_best.pth", tmp_path / "full", half=False)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (exported, full)]
+    assert 0.45 < sizes[0] / sizes[1] < 0.55
+    weights = read_weight_file(full / "model.safetensors").weights
+    for name, value in read_weight_file(run / "model_best.pth").weights.items():
+        assert torch.equal(weights[name], value)
+
+
+def test_models_are_found_by_name_and_as_weights(exported, monkeypatch):
+    monkeypatch.setattr(model_folder, "SHIPPED", exported.parent)
+    assert shipped_models() == ["mine"]
+    assert find_model("mine") == exported
+    assert find_model(exported) == exported
+    assert PathManager.get_local_path("cellseg://mine/model.safetensors") == str(exported / "model.safetensors")
+    with pytest.raises(CellSegError, match=r"no model 'other'.*mine"):
+        find_model("other")
+    with pytest.raises(CellSegError, match="no model 'other'"):
+        PathManager.get_local_path("cellseg://other/model.safetensors")
+
+
+def test_a_damaged_file_is_told(exported, tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes((exported / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(CellSegError, match="seems damaged"):
+        read_weight_file(path)
