@@ -20,8 +20,8 @@ def add_cellseg_config(cfg: CN) -> None:
     # others stretched between percentiles. "percentile": always stretched.
     cfg.INPUT.INTENSITY = "auto"
     cfg.INPUT.INTENSITY_PERCENTILES = [0.1, 99.9]
-    # In prediction, images are resized by this factor; 0 is to MIN_SIZE_TEST, as in Detectron2. A factor keeps the size of
-    # cells where images of one microscope differ in size, as tiles of a large one do.
+    # In prediction, images are resized by this factor; 0 is to MIN_SIZE_TEST, as in Detectron2. A factor keeps the size
+    # of cells where images of one microscope differ in size, as tiles of a large one do.
     cfg.INPUT.ZOOM_TEST = 0.0
     # Flips, besides Detectron2's "horizontal", "vertical" and "none": "both" flips along each axis with chance ½.
     cfg.INPUT.RANDOM_FLIP = "both"

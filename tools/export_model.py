@@ -24,7 +24,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="checkpoint (default: model_best.pth beside the config file, or model_final.pth)",
+        help="checkpoint (default: model_best.pth beside the config file, else model_final.pth)",
     )
     parser.add_argument(
         "--postprocess",

@@ -20,8 +20,8 @@ from detectron2.utils.file_io import PathManager
 from tabulate import tabulate
 from torch import nn
 
-from cellseg_d2.inference.weight_files import WeightFile, read_weight_file
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.weight_files import WeightFile, read_weight_file
 
 # Parameters with one block of rows a class; what follows the classes' own rows is the background's.
 CLASS_ROWS = (

@@ -1,7 +1,7 @@
 """Models to hand on: a folder with a short configuration, weights that cannot run code, and post-processing.
 
-The project's own are in ``cellseg_d2/models``. Wherever weights are named, ``cellseg://NAME/model.safetensors`` stands for
-theirs, as ``detectron2://`` does for those of Detectron2's model zoo.
+The project's own are in ``cellseg_d2/models``. Wherever weights are named, ``cellseg://NAME/model.safetensors`` stands
+for theirs, as ``detectron2://`` does for those of Detectron2's model zoo.
 """
 
 from __future__ import annotations

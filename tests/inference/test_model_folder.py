@@ -26,15 +26,14 @@ def exported(run, tmp_path_factory):
     return export_model(cfg, run / "model_best.pth", tmp_path_factory.mktemp("models") / "mine")
 
 
-def test_it_detects_what_the_run_s_checkpoint_detects(run, exported):
+def test_it_detects_what_the_run_s_checkpoint_detects(run, tmp_path):
+    folder = export_model(load_config(run / "config.yaml"), run / "model_best.pth", tmp_path / "full", half=False)
     image, _ = disc_image(np.random.default_rng(1), 96, 4, 0)
     before = CellSegmenter.from_config(load_config(run / "config.yaml"), run / "model_best.pth").detect(image)
-    after = CellSegmenter.from_config(load_config(exported / "config.yaml"), exported / "model.safetensors").detect(
-        image
-    )
-    best = [np.sort(detections.scores)[-20:] for detections in (before, after)]
-    assert len(best[0]) == 20
-    np.testing.assert_allclose(best[1], best[0], rtol=1e-3)
+    after = CellSegmenter.from_config(load_config(folder / "config.yaml"), folder / "model.safetensors").detect(image)
+    assert len(before) > 0
+    for name in ("boxes", "scores", "classes", "masks"):
+        assert np.array_equal(getattr(after, name), getattr(before, name))
 
 
 def test_the_configuration_keeps_the_model_and_leaves_the_run(run, exported):
@@ -43,19 +42,20 @@ def test_the_configuration_keeps_the_model_and_leaves_the_run(run, exported):
     assert "DATASETS" not in text
     assert "SOLVER" not in text
     one, other = load_config(run / "config.yaml"), load_config(exported / "config.yaml")
-    assert other.MODEL.CLASS_NAMES == list(CLASSES)
+    assert list(CLASSES) == other.MODEL.CLASS_NAMES
     for node in ("MODEL", "INPUT", "TEST"):
         assert one[node] == other[node]
     assert PostprocessParams.from_yaml(exported / "postprocess.yaml").score_thresholds == (0.1,)
 
 
-def test_half_precision_takes_half_the_space(run, exported, tmp_path):
-    full = export_model(load_config(run / "config.yaml"), run / "model_best.pth", tmp_path / "full", half=False)
-    sizes = [(folder / "model.safetensors").stat().st_size for folder in (exported, full)]
-    assert 0.45 < sizes[0] / sizes[1] < 0.55
-    weights = read_weight_file(full / "model.safetensors").weights
-    for name, value in read_weight_file(run / "model_best.pth").weights.items():
-        assert torch.equal(weights[name], value)
+def test_half_precision_takes_half_the_space(run, exported):
+    before = read_weight_file(run / "model_best.pth").weights
+    after = read_weight_file(exported / "model.safetensors").weights
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        torch.testing.assert_close(after[name].float(), value, rtol=1e-3, atol=1e-7)
+    size = sum(2 * value.numel() for value in before.values())
+    assert size < (exported / "model.safetensors").stat().st_size < 1.2 * size
 
 
 def test_models_are_found_by_name_and_as_weights(exported, monkeypatch):
