@@ -15,6 +15,8 @@ EXAMPLES = """\
       --ground-truth datasets/sartorius/instances_val.json --output output/mine/postprocess.yaml
   python tools/tune_postprocess.py --detections output/folds/*/inference/*/detections.npz --ground-truth train.csv \\
       --exclude 1e55de6c2a34 --output tuned.yaml
+  python tools/tune_postprocess.py --detections detections.npz --ground-truth train.csv --output tuned.yaml \\
+      --parameters overlap_policy
 """
 
 
@@ -52,6 +54,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--folds", type=int, default=5, metavar="K", help="of the cross-validation over images (default: 5)"
     )
+    group.add_argument(
+        "--parameters",
+        nargs="+",
+        metavar="NAME",
+        help="search only these, such as overlap_policy, to see what each of them is worth (default: all)",
+    )
     group.add_argument("--seed", type=int, default=0, help="of the split into folds (default: 0)")
     return parser.parse_args(argv)
 
@@ -65,11 +73,12 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.evaluation.truth import choose_images, read_truth
     from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
     from cellseg_d2.inference.raw import load_many
-    from cellseg_d2.inference.tuning import tune
+    from cellseg_d2.inference.tuning import space_of, tune
     from cellseg_d2.inference.tuning_image import groups_of, make_trials
 
     if args.trials < 1:
         raise CellSegError(f"--trials must be at least 1, not {args.trials}")
+    space = space_of(args.parameters) if args.parameters else None
     beside = Path(args.detections[0]).with_name(FILE_NAME)
     start_file = args.start or (beside if beside.is_file() else None)
     start = PostprocessParams.from_yaml(start_file) if start_file else PostprocessParams()
@@ -91,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         start=start,
         types=truth.cell_types,
         groups=groups_of(truth),
+        space=space,
         folds=args.folds,
         trials=args.trials,
         seed=args.seed,

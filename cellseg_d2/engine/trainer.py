@@ -77,9 +77,7 @@ class CellTrainer(DefaultTrainer):
         checkpoints = Checkpointer(model, cfg.OUTPUT_DIR, save_to_disk=False)
         weights = checkpoints.get_checkpoint_file() if resume and checkpoints.has_checkpoint() else cfg.MODEL.WEIGHTS
         if not weights:
-            raise CellSegError(
-                "there are no weights to evaluate: give MODEL.WEIGHTS, or --resume for the last checkpoint"
-            )
+            raise CellSegError("nothing to evaluate: give MODEL.WEIGHTS, or --resume for the last checkpoint")
         load_trained(model, weights)
         return model
 

@@ -45,6 +45,18 @@ class SearchSpace:
     min_areas: tuple[int, ...] = (0, 15, 30, 45, 60, 80, 100, 150)
 
 
+def space_of(names: Sequence[str]) -> SearchSpace:
+    """The usual values of these parameters only; all others stay as they are.
+
+    Raises:
+        CellSegError: a name is none of the attributes of :class:`SearchSpace`.
+    """
+    known = [field.name for field in fields(SearchSpace)]
+    if unknown := [name for name in names if name not in known]:
+        raise CellSegError(f"{unknown[0]!r} is none of the parameters that are searched: {', '.join(known)}")
+    return SearchSpace(**{name: () for name in known if name not in names})
+
+
 class _OutOfTrials(Exception):
     pass
 

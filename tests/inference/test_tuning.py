@@ -8,16 +8,13 @@ import pytest
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.inference.tuning import SearchSpace, expand, search, tune
+from cellseg_d2.inference.tuning import SearchSpace, expand, search, space_of, tune
 from cellseg_d2.inference.tuning_image import ImageTrials
 from cellseg_d2.masks import MaskCrop, crop_to_coco
 from cellseg_d2.metrics import score_image
 
 HEIGHT, WIDTH = 60, 80
-ONLY_SCORES = SearchSpace(
-    ranking=(), mask_thresholds=(), nms_containment=(), nms_iou=(), overlap_policy=(), fill_holes=(),
-    largest_component=(), min_areas=(),
-)  # fmt: skip
+ONLY_SCORES = space_of(["score_thresholds"])
 
 
 def square(index, size=6):
@@ -234,3 +231,14 @@ def test_groups_are_held_out_together_and_the_seed_decides():
         tune(images, 2, groups=groups, folds=4)
     with pytest.raises(CellSegError, match="at least 2 folds"):
         tune(images, 2, folds=1)
+
+
+def test_a_search_can_be_confined_to_some_parameters():
+    generator = np.random.default_rng(3)
+    images = [ImageTrials(*soft_scene(generator)) for _ in range(3)]
+    start = expand(PostprocessParams(), 2)
+    found = search(images, start, 2, space_of(["overlap_policy", "mask_thresholds"]))
+    assert found != start
+    assert found == replace(start, overlap_policy=found.overlap_policy, mask_thresholds=found.mask_thresholds)
+    with pytest.raises(CellSegError, match=r"'mask_threshold' is none of .*mask_thresholds"):
+        space_of(["mask_threshold"])
