@@ -15,20 +15,32 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["cellseg_d2", "cellseg_d2.*"]),
+    package_data={
+        "cellseg_d2": [
+            "models/*/*",
+            "visualization/report/*.html",
+            "visualization/report/*.css",
+            "visualization/report/*.js",
+        ]
+    },
+    entry_points={"console_scripts": ["cellseg-d2 = cellseg_d2.cli:main"]},
     install_requires=[
         "numpy>=1.26",
         "pandas>=2.0",
         "scipy>=1.11",
         # The same OpenCV as `opencv-python`, built without its windows, so that it needs no libGL from the system.
         "opencv-python-headless>=4.8",
+        "scikit-image>=0.26",
         "pillow>=10.0",
         "tifffile>=2023.7",
+        "roifile>=2024.3",
         "pycocotools>=2.0.7",
         "faster-coco-eval>=1.6",
         "tqdm>=4.65",
         "matplotlib>=3.8",
         "pyyaml>=6.0",
         "safetensors>=0.4",
+        "jinja2>=3.1",
         "torch>=2.11",
         "torchvision>=0.26",
         "tensorboard>=2.15",
@@ -44,7 +56,8 @@ setup(
         "packaging>=23.0",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90"],
+        "zarr": ["zarr>=3.0"],  # images in Zarr folders
+        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "shapely>=2.0", "zarr>=3.0"],
         "lint": ["ruff>=0.6"],
     },
 )

@@ -1,13 +1,18 @@
-"""The keys that cellseg_d2 adds to Detectron2's configuration."""
+"""The keys that cellseg_d2 adds to Detectron2's configuration, and how a configuration is read."""
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
+from cellseg_d2.errors import CellSegError
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.fusion import FusionParams
@@ -23,6 +28,9 @@ def add_cellseg_config(cfg: CN) -> None:
     # In prediction, images are resized by this factor; 0 is to MIN_SIZE_TEST, as in Detectron2. A factor keeps the size
     # of cells where images of one microscope differ in size, as tiles of a large one do.
     cfg.INPUT.ZOOM_TEST = 0.0
+    # Median diameter, in pixels of the image, of the cells that the model knows best at this zoom; 0 is unknown. Users
+    # may then say how large their own cells are (cellseg_d2/inference/diameter.py).
+    cfg.INPUT.CELL_DIAMETER = 0.0
     # Flips, besides Detectron2's "horizontal", "vertical" and "none": "both" flips along each axis with chance ½.
     cfg.INPUT.RANDOM_FLIP = "both"
     # Which augmentations training images go through, in this order (cellseg_d2/data/augmentations).
@@ -133,13 +141,16 @@ def add_cellseg_config(cfg: CN) -> None:
     # tools/tune_postprocess.py searches for better values of the above.
     cfg.TEST.SAVE_DETECTIONS = False
 
+    # Side in pixels of the windows in which images that are larger are looked at, where INPUT.ZOOM_TEST is set.
+    cfg.TEST.TILE = 1024
+
     # Test-time augmentation in prediction (tools/infer.py): every orientation at every scale, merged.
     cfg.TEST.TTA = CN()
     cfg.TEST.TTA.ENABLED = False
     # "none", "horizontal", "vertical" or "both".
     cfg.TEST.TTA.FLIPS = "both"
     cfg.TEST.TTA.QUARTER_TURNS = True
-    # Factors of the network's input relative to MIN_SIZE_TEST.
+    # Factors of the network's input relative to its usual size.
     cfg.TEST.TTA.SCALES = [1.0]
     # How detections of several views or models are merged; the meaning of each is documented at FusionParams.
     cfg.TEST.FUSION = CN()
@@ -159,6 +170,42 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.DATALOADER.CACHE_MB = 512
     # "auto" is CUDA where there is one, otherwise the CPU.
     cfg.MODEL.DEVICE = "auto"
+
+
+def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CN:
+    """Detectron2's defaults, the project's keys, the file, and ``KEY VALUE`` pairs, in this order.
+
+    Raises:
+        CellSegError: the file is missing, or a key or a value's type is wrong.
+    """
+    cfg = get_cfg()
+    add_cellseg_config(cfg)
+    if not Path(config_file).is_file():
+        raise CellSegError(f"there is no configuration file {str(config_file)!r}; configs/ holds the project's own")
+    try:
+        cfg.merge_from_file(str(config_file))
+    except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
+        raise CellSegError(f"{config_file} is no valid configuration: {one_line(error)}") from error
+    if len(opts) % 2:
+        raise CellSegError(f"configuration options come as KEY VALUE pairs, but {opts[-1]!r} has no partner")
+    try:
+        cfg.merge_from_list(list(opts))
+    except Exception as error:
+        raise CellSegError(f"the options {' '.join(opts)!r} do not fit the configuration: {one_line(error)}") from error
+    if cfg.MODEL.DEVICE == "auto":
+        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    elif cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        raise CellSegError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU; use cpu or auto")
+    if cfg.MODEL.DEVICE == "cpu":
+        cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision is for CUDA
+    if cfg.SEED < 0:
+        cfg.SEED = secrets.randbelow(2**31)  # written to the run's configuration, so that it can be repeated
+    return cfg
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without line breaks and not without end."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def changed_settings(cfg: CN) -> dict:

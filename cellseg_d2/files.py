@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cellseg_d2.errors import CellSegError
 
 
 @contextmanager
@@ -27,6 +30,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make a folder and try to write into it, before hours of work turn out to have nowhere to go.
+
+    Raises:
+        CellSegError: it cannot be made or written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CellSegError(f"results cannot be written to {folder}: {error.strerror}; choose another folder") from None
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

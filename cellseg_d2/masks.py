@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from cellseg_d2.rle import clean_runs, decode_coco, encode_coco, format_kaggle_rle, parse_kaggle_rle
@@ -51,18 +52,17 @@ class MaskCrop:
     @property
     def slices(self) -> tuple[slice, slice]:
         """Row and column slices of the crop in the full image."""
-        x0, y0, x1, y1 = self.box
-        return slice(y0, y1), slice(x0, x1)
+        h, w = self.mask.shape
+        return slice(self.top, self.top + h), slice(self.left, self.left + w)
 
     def tight(self) -> MaskCrop:
         """The same mask with a crop as small as possible; an empty mask becomes a 0 × 0 crop."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        if len(rows) == 0:
+        x, y, w, h = cv2.boundingRect(self.mask.view(np.uint8)) if self.mask.size else (0, 0, 0, 0)
+        if w == 0:
             return MaskCrop(0, 0, np.zeros((0, 0), dtype=bool))
-        y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-        if (y1 - y0, x1 - x0) == self.mask.shape:
+        if (h, w) == self.mask.shape:
             return self
-        return MaskCrop(self.top + int(y0), self.left + int(x0), self.mask[y0:y1, x0:x1])
+        return MaskCrop(self.top + y, self.left + x, self.mask[y : y + h, x : x + w])
 
     def to_full(self, height: int, width: int) -> np.ndarray:
         """The full-size mask, bool ``(height, width)``."""

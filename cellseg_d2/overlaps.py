@@ -84,6 +84,34 @@ def label_image(crops: Sequence[MaskCrop], height: int, width: int) -> np.ndarra
     return labels
 
 
+class LabelCrops(Sequence[MaskCrop]):
+    """The cells of a label image as crops, each cut out when it is asked for: most uses never look at all of them.
+
+    Args:
+        labels: int ``(H, W)``, 0 for background and ``i + 1`` for cell ``i``. It is shared, not copied.
+        windows: row and column slices of the image in which each cell lies, not necessarily tight.
+
+    Example:
+        >>> LabelCrops(np.array([[2, 2, 0], [0, 1, 2]]), [np.s_[1:2, 0:3], np.s_[0:2, 0:3]])[0].box
+        (1, 1, 2, 2)
+    """
+
+    def __init__(self, labels: np.ndarray, windows: Sequence[tuple[slice, slice]]):
+        self.labels = labels
+        self._windows = windows
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int | slice) -> MaskCrop | list[MaskCrop]:
+        """The tight crop of cell ``index``; a list of crops for a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        index = range(len(self))[index]
+        window = self._windows[index]
+        return MaskCrop(window[0].start, window[1].start, self.labels[window] == index + 1).tight()
+
+
 def crops_from_labels(labels: np.ndarray) -> list[MaskCrop]:
     """The tight crop of every label of a label image, in ascending order of the labels.
 

@@ -71,7 +71,7 @@ def write_untrained_run(folder: Path, config_file: Path) -> Path:
     import torch
     from detectron2.modeling import build_model
 
-    from cellseg_d2.engine.setup import load_config
+    from cellseg_d2.config import load_config
 
     cfg = load_config(config_file, ["MODEL.DEVICE", "cpu"])
     cfg.MODEL.CLASS_NAMES = list(CLASSES)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import POLICIES, clip_crop, crops_from_labels, label_image, resolve_overlaps
+from cellseg_d2.overlaps import POLICIES, LabelCrops, clip_crop, crops_from_labels, label_image, resolve_overlaps
 
 HEIGHT, WIDTH = 9, 11
 
@@ -141,6 +141,21 @@ def test_labels_to_crops_and_back(labels):
     for label, crop in zip(present, crops, strict=True):
         assert np.array_equal(painted(crop), labels == label)
     assert np.array_equal(label_image(crops, HEIGHT, WIDTH), np.searchsorted(present, labels) + 1 - (labels == 0) * 1)
+
+
+@given(crop_lists)
+def test_crops_cut_from_labels_when_asked_for(crops):
+    crops = [clip_crop(crop, HEIGHT, WIDTH) for crop in crops]
+    labels = label_image(crops, HEIGHT, WIDTH)
+    lazy = LabelCrops(labels, [crop.slices for crop in crops])
+    assert len(lazy) == len(crops)
+    for crop, expected in zip(lazy, resolve_overlaps(crops, HEIGHT, WIDTH), strict=True):
+        assert crop.box == expected.box
+        assert np.array_equal(crop.mask, expected.mask)
+    assert [crop.area for crop in lazy[1:]] == [crop.area for crop in lazy][1:]
+    assert not crops or lazy[-1].area == lazy[len(crops) - 1].area
+    with pytest.raises(IndexError):
+        lazy[len(crops)]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.uint64])

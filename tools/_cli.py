@@ -13,10 +13,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """A parser whose help ends with ``examples``, one command a line."""
+def make_parser(description: str, examples: str, notes: str = "") -> argparse.ArgumentParser:
+    """A parser whose help ends with ``notes`` and ``examples``, one command a line."""
+    epilog = f"{notes}\nexamples:\n{examples}" if notes else f"examples:\n{examples}"
     return argparse.ArgumentParser(
-        description=description, epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 

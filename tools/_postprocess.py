@@ -32,8 +32,8 @@ def choose_postprocess(args, params, weights):
 
     from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
 
-    beside = Path(weights[0]).with_name(FILE_NAME)
-    path = args.postprocess or (beside if len(weights) == 1 and beside.is_file() else "config")
+    beside = Path(weights[0]).with_name(FILE_NAME) if len(weights) == 1 else None
+    path = args.postprocess or (beside if beside and beside.is_file() else "config")
     named = {
         "score_thresholds": args.score_threshold,
         "mask_thresholds": args.mask_threshold,

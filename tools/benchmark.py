@@ -16,6 +16,8 @@ EXAMPLES = """\
       --output benchmark.json
   python tools/benchmark.py data --json datasets/sartorius/instances_train.json --parts targets outside
   python tools/benchmark.py convert --csv train.csv
+  python tools/benchmark.py models --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml configs/quickstart/*GN.yaml
+  python tools/benchmark.py predict --output benchmark.json
 """
 
 
@@ -69,8 +71,58 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--images-limit", type=int, default=25, metavar="N", help="images for float masks (default: %(default)s)"
     )
 
+    prediction = commands.add_parser(
+        "predict",
+        help="post-processing and run-lengths of one crowded image",
+        description="From the detections of one image to run-lengths: this project; stock Detectron2's pasting with "
+        "one pycocotools call a mask, overlaps left and removed; and full-size masks compared in pairs and read pixel "
+        "by pixel. Times are medians, the ways in turn. The last way is measured on a few cells and scaled up.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = prediction.add_argument_group("image (simulated unless --detections is given)")
+    group.add_argument("--cells", type=int, default=None, metavar="N", help="detections (default: 800, or all of FILE)")
+    group.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of a simulated image (default: 520 704)"
+    )
+    group.add_argument("--detections", type=Path, metavar="FILE", help="detections.npz; its image with most of them")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the simulation (default: %(default)s)")
+    group = prediction.add_argument_group("measurements")
+    group.add_argument("--repeats", type=int, default=5, metavar="N", help="of all ways (default: %(default)s)")
+    group.add_argument("--threads", type=int, default=1, metavar="N", help="of OpenCV and PyTorch (default: 1)")
+    group.add_argument("--full", action="store_true", help="go the slow way with all cells: about a minute a repeat")
+    group = prediction.add_argument_group("output")
+    group.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
+
+    models = commands.add_parser(
+        "models",
+        help="time and memory of training and prediction, by configuration",
+        description="Time and memory of a training iteration and of a prediction of an image of 704 × 520, with\n"
+        "random weights, for each configuration in processes of its own. On a GPU where there is one.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    models.add_argument("--config-file", type=Path, nargs="+", required=True, metavar="FILE", help="configurations")
+    models.add_argument("--repeats", type=int, default=3, metavar="N", help="after a first one (default: %(default)s)")
+    models.add_argument("--threads", type=int, default=1, metavar="N", help="of PyTorch (default: 1)")
+    models.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
+    models.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="configuration options, for all")
+
     args = parser.parse_args(argv)
+    if args.command == "models":
+        if min(args.repeats, args.threads) < 1:
+            models.error("--repeats and --threads must be at least 1")
+        return args
     if args.command == "convert":
+        return args
+    if args.command == "predict":
+        if args.size and args.detections:
+            prediction.error("--size does not go with --detections")
+        for name, least in (("cells", 1), ("repeats", 1), ("threads", 1), ("seed", 0)):
+            if getattr(args, name) is not None and getattr(args, name) < least:
+                prediction.error(f"--{name} must be at least {least}")
+        if args.size and min(args.size) < 1:
+            prediction.error("--size must be two numbers of at least 1")
         return args
     if args.images and not args.csv:
         data.error("--images only goes with --csv")
@@ -84,6 +136,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.command == "convert":
         return benchmark_conversion(args)
+    if args.command == "predict":
+        return benchmark_prediction(args)
+    if args.command == "models":
+        return benchmark_models(args)
 
     import tempfile
 
@@ -96,6 +152,57 @@ def benchmark_conversion(args: argparse.Namespace) -> None:
     from cellseg_d2.benchmarks.report import conversion_table
 
     print(conversion_table(measure_conversion(args.csv, args.images_limit)))
+
+
+def benchmark_prediction(args: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    import cv2
+    import torch
+
+    from cellseg_d2.benchmarks import prediction, report
+    from cellseg_d2.benchmarks.prediction_ways import OURS
+    from cellseg_d2.files import write_json_atomic
+
+    cv2.setNumThreads(args.threads)
+    torch.set_num_threads(args.threads)
+    if args.detections:
+        name, detections = prediction.densest_detections(args.detections, args.cells)
+        source = f"image {name} of {args.detections}"
+    else:
+        detections = prediction.simulated_detections(args.cells or 800, *(args.size or (520, 704)), args.seed)
+        source = f"a simulated image, seed {args.seed}"
+    height, width = detections.height, detections.width
+    print(f"{len(detections)} detections on {height} × {width} pixels, {source}; median of {args.repeats}")
+    costs = prediction.measure_ways(detections, args.repeats, args.full)
+    print(report.prediction_table(costs))
+    if any(cost.treated < cost.detections for cost in costs.values()):
+        print("note: the way in loops was measured on a few cells and scaled up; --full goes it with all")
+    if args.output:
+        slower = {name: cost.times_slower_than(costs[OURS]) for name, cost in costs.items()}
+        figures = {"source": source, "height": height, "width": width, "threads": args.threads, "slower": slower}
+        figures["ways"] = {name: asdict(cost) for name, cost in costs.items()}
+        write_json_atomic(args.output, figures, indent=1)
+        print(f"\nwrote {args.output}")
+
+
+def benchmark_models(args: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    from cellseg_d2.benchmarks.models import measure_model
+    from cellseg_d2.benchmarks.report import models_table
+    from cellseg_d2.files import write_json_atomic
+
+    costs = {
+        path.stem: measure_model(path, args.opts, args.repeats, args.threads)
+        for path in tqdm(args.config_file, desc="measuring", unit="model", leave=False)
+    }
+    print(models_table(costs))
+    if args.output:
+        write_json_atomic(args.output, {name: asdict(cost) for name, cost in costs.items()}, indent=1)
+        print(f"\nwrote {args.output}")
 
 
 def benchmark_data(args: argparse.Namespace, folder: Path) -> None:
@@ -171,7 +278,7 @@ def benchmark_data(args: argparse.Namespace, folder: Path) -> None:
 def memory_config(config_file: Path, dataset: str):
     from detectron2.data import MetadataCatalog
 
-    from cellseg_d2.engine.setup import load_config
+    from cellseg_d2.config import load_config
 
     classes = str(len(MetadataCatalog.get(dataset).thing_classes))
     scratch = ["MODEL.WEIGHTS", "", "MODEL.RESNETS.NORM", "GN", "MODEL.BACKBONE.FREEZE_AT", "0"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Segment images with a trained model: submission.csv and overlay pictures."""
+"""Segment images with a shipped or a trained model; see --help."""
 
 from __future__ import annotations
 
@@ -8,29 +8,52 @@ import argparse
 from _cli import make_parser, run
 from _postprocess import add_postprocess_options, choose_postprocess
 
+FORMATS = """\
+what --save can name (default: submission overlay):
+  submission  the Kaggle competition's submission.csv: one row a cell, masks share no pixel
+  overlay     pictures of the images with the cells outlined (PNG)
+  labels      label images (TIFF): 0 is background, cell i has value i; opens in Fiji, napari, CellProfiler
+  rois        ROI sets for the ROI Manager of ImageJ and Fiji (ZIP)
+  geojson     polygons with measurements, for QuPath
+  coco        COCO JSON with masks as run lengths
+  csv         cells.csv: measurements of all cells of all images, for Excel, R and pandas
+"""
 EXAMPLES = """\
+  python tools/infer.py --input my_images/ --output results --save labels csv overlay
+  python tools/infer.py --input mosaic.tif --output results --diameter 45 --save labels rois
   python tools/infer.py --config-file output/quickstart/config.yaml --input output/demo/simulated/test --output out
   python tools/infer.py --config-file output/sartorius_R_50/config.yaml --weights model_best.pth \\
       --input 'test/*.png' --output out --score-threshold 0.3 0.5 0.6
-  python tools/infer.py --config-file output/mine/config.yaml --postprocess tuned.yaml --input test --output out
   python tools/infer.py --config-file output/folds/*/config.yaml --tta --input test --output out  # an ensemble
 """
 
 
+def diameter(text: str) -> float | str:
+    """A number of pixels, or ``auto``."""
+    return text if text == "auto" else float(text)
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
-        "Segment images with a trained model. Writes OUTPUT/submission.csv (valid for the competition: masks that "
-        "share no pixel, an empty row for an image without cells) and OUTPUT/overlays/<image>.png. Exit code 1 says "
-        "that some images could not be read; the others are done.",
+        "Segment images: with the model that comes with the project, or with one or several that you trained. Writes\n"
+        "what --save names to OUTPUT. Exit code 1 says that some images could not be read; the others are done.",
         EXAMPLES,
+        FORMATS,
     )
     group = parser.add_argument_group("model")
-    group.add_argument(
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--model",
+        default="cells",
+        metavar="NAME",
+        help="one that comes with the project, a folder of tools/export_model.py, or without a network 'otsu' (bright "
+        "cells) and 'otsu-texture' (phase contrast), to compare with (default: %(default)s)",
+    )
+    source.add_argument(
         "--config-file",
-        required=True,
         nargs="+",
         metavar="FILE",
-        help="config.yaml of the training run; of several runs, their models are fused as an ensemble",
+        help="instead: config.yaml of a training run; of several runs, their models are fused as an ensemble",
     )
     group.add_argument(
         "--weights",
@@ -45,12 +68,59 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     group = parser.add_argument_group("images")
-    group.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, folders or quoted globs")
-    group.add_argument("--output", required=True, metavar="DIR", help="where the results go")
-    group.add_argument("--no-overlays", action="store_true", help="write no pictures")
+    group.add_argument(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="files (PNG, JPEG, BMP, TIFF, Zarr), folders, quoted globs, or the COCO JSON of a converted data set",
+    )
+    group.add_argument(
+        "--diameter",
+        type=diameter,
+        metavar="PX",
+        help="of your cells in pixels, if they are not of the size that the model knows; 'auto' looks once to find out",
+    )
+    group.add_argument(
+        "--pixel-size", type=float, metavar="UM", help="micrometres (default: of the TIFF's metadata, if it has them)"
+    )
+    group.add_argument(
+        "--tile", type=int, metavar="PX", help="side of the windows in which large images are looked at (default: 1024)"
+    )
+    group.add_argument(
+        "--overlap", type=int, default=128, metavar="PX", help="of these windows, larger than most cells (default: 128)"
+    )
+    group = parser.add_argument_group("results")
+    group.add_argument("--output", required=True, metavar="DIR", help="where they go")
+    group.add_argument(
+        "--save", nargs="+", default=["submission", "overlay"], metavar="FORMAT", help="see the end of this text"
+    )
     add_postprocess_options(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
     return parser.parse_intermixed_args(argv)
+
+
+def load_segmenter(args: argparse.Namespace):
+    """The model or models that the arguments name, and in words what they are."""
+    from cellseg_d2.config import load_config
+    from cellseg_d2.inference.classical import FEATURES, ClassicalSegmenter
+    from cellseg_d2.inference.ensemble import build_segmenter
+    from cellseg_d2.inference.model_folder import CONFIG, find_model
+    from cellseg_d2.inference.weights import find_weights
+
+    if not args.config_file and args.model in FEATURES:
+        segmenter = ClassicalSegmenter(args.model)
+        segmenter.params, _ = choose_postprocess(args, segmenter.params, [])
+        return segmenter, f"{args.model} and a watershed, without a network"
+    config_files = args.config_file or [find_model(args.model) / CONFIG]
+    opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else []), *args.opts]
+    cfgs = [load_config(path, opts) for path in config_files]
+    weights = args.weights or [find_weights(path) for path in config_files]
+    segmenter = build_segmenter(cfgs, weights)
+    segmenter.params, source = choose_postprocess(args, segmenter.params, weights)
+    segmenter.params.check_classes(segmenter.class_names)
+    name = ", ".join(map(str, args.config_file)) if args.config_file else f"model {args.model}"
+    return segmenter, f"{name} on {cfgs[0].MODEL.DEVICE}, post-processing of {source}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,31 +128,26 @@ def main(argv: list[str] | None = None) -> int:
 
     from tabulate import tabulate
 
-    from cellseg_d2.data.images import find_images
-    from cellseg_d2.engine.setup import load_config
+    from cellseg_d2.data.pixel_size import PixelSize
     from cellseg_d2.inference.batch import segment_files
-    from cellseg_d2.inference.ensemble import build_segmenter
-    from cellseg_d2.inference.weights import find_weights
+    from cellseg_d2.inference.inputs import find_inputs
 
-    paths = find_images(args.input)
-    opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else []), *args.opts]
-    cfgs = [load_config(path, opts) for path in args.config_file]
-    weights = args.weights or [find_weights(path) for path in args.config_file]
-    segmenter = build_segmenter(cfgs, weights)
-    segmenter.params, source = choose_postprocess(args, segmenter.params, weights)
-    segmenter.params.check_classes(segmenter.class_names)
-
-    print(f"{len(paths)} images on {cfgs[0].MODEL.DEVICE}; post-processing of {source}")
-    result = segment_files(segmenter, paths, args.output, overlays=not args.no_overlays)
+    paths = find_inputs(args.input)
+    segmenter, what = load_segmenter(args)
+    print(f"{len(paths)} images, {what}")
+    pixel_size = PixelSize(args.pixel_size, args.pixel_size) if args.pixel_size else None
+    options = {"diameter": args.diameter, "tile": args.tile, "overlap": args.overlap, "pixel_size": pixel_size}
+    result = segment_files(segmenter, paths, args.output, args.save, progress=True, **options)
     rows = [[name, *counts.values(), sum(counts.values())] for name, counts in result.counts.items()]
-    print(tabulate(rows[:20], headers=["image", *segmenter.class_names, "cells"]))
+    headers = ["image", *(segmenter.class_names if len(segmenter.class_names) > 1 else []), "cells"]
+    print(tabulate([[row[0], *row[-len(headers) + 1 :]] for row in rows[:20]], headers=headers))
     if len(rows) > 20:
         print(f"… and {len(rows) - 20} more images")
-    print(f"\n{sum(row[-1] for row in rows)} cells in {len(rows)} images: {args.output}/submission.csv")
-    if not args.no_overlays:
-        print(f"pictures: {args.output}/overlays/")
+    print(f"\n{sum(row[-1] for row in rows):,} cells in {len(rows)} images")
+    for path in result.written:
+        print(f"written: {path}")
     if result.failed:
-        print(f"{len(result.failed)} images could not be read (named above)")
+        print(f"{len(result.failed)} images could not be segmented (named above)")
     return 1 if result.failed else 0
 
 

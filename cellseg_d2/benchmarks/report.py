@@ -9,6 +9,9 @@ from tabulate import tabulate
 
 from cellseg_d2.benchmarks.conversion import Cost
 from cellseg_d2.benchmarks.mappers import STOCK, Rate, TargetSize
+from cellseg_d2.benchmarks.models import ModelCost
+from cellseg_d2.benchmarks.prediction import Cost as PredictionCost
+from cellseg_d2.benchmarks.prediction_ways import OURS
 from cellseg_d2.benchmarks.rotation import Outside, RoundTrip
 from cellseg_d2.benchmarks.training import MOST_IMAGES, Memory, Waiting
 
@@ -45,6 +48,47 @@ def conversion_table(costs: Mapping[str, Cost]) -> str:
         for name, c in costs.items()
     ]
     return _table(rows, ["way", "rows", "CPU s", "µs per row", "MB at the peak, above the CSV's"])
+
+
+def models_table(costs: Mapping[str, ModelCost]) -> str:
+    """Size, time and memory of models."""
+    rows = [
+        [
+            name,
+            f"{c.parameters / 1e6:.1f}",
+            f"{c.batch} × {c.megapixels / c.batch:.3f}",
+            f"{c.train_seconds:.2f}",
+            f"{c.train_peak / 2**30:.2f}",
+            f"{c.predict_seconds:.2f}",
+            f"{c.predict_peak / 2**30:.2f}",
+            c.detections,
+        ]
+        for name, c in costs.items()
+    ]
+    headers = [
+        "model",
+        "M parameters",
+        "batch × megapixels",
+        "s an iteration",
+        "GiB",
+        "s a prediction",
+        "GiB",
+        "detections",
+    ]
+    return _table(rows, headers)
+
+
+def prediction_table(costs: Mapping[str, PredictionCost]) -> str:
+    """Time, memory and masks of each way from detections to run-lengths, and how many times slower than ours it is."""
+    rows = []
+    for name, c in costs.items():
+        of = "" if c.treated == c.detections else f" (from {c.treated} of {c.detections})"
+        memory = "–" if c.peak is None else f"{c.peak / 1e6:,.1f}"
+        ratios = c.times_slower_than(costs[OURS])
+        slower = ["", ""] if name == OURS else [f"{ratios['wall']:,.1f} ×", f"{ratios['cpu']:,.1f} ×"]
+        agreement = [c.cells, f"{c.iou:.5f}", f"{c.least_iou:.3f}"]
+        rows.append([name + of, _milliseconds(1000 * c.median), *slower, memory, *agreement])
+    return _table(rows, ["way", "ms", "slower", "by CPU time", "MB more at the peak", "cells", "mean IoU", "least IoU"])
 
 
 def targets_table(sizes: Mapping[str, TargetSize]) -> str:

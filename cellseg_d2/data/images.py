@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +115,15 @@ def _read(path: Path, read_tiff, read_other):
         raise ImageError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is an empty file; copy or download it again")
-    try:
+    with clear_errors(path):
         return (read_tiff if path.suffix.lower() in TIFF_SUFFIXES else read_other)(path)
+
+
+@contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """What a decoder raises inside the block becomes an :class:`ImageError` that names the file."""
+    try:
+        yield
     except CellSegError:
         raise
     except UnidentifiedImageError:
@@ -147,7 +155,7 @@ def _read_with_pillow(path: Path) -> np.ndarray:
 
 def _grey_from_pillow(image: Image.Image) -> np.ndarray:
     if image.mode in _DEEP_MODES:
-        return _plain_dtype(np.array(image))
+        return plain_dtype(np.array(image))
     if image.mode == "P":
         image = image.convert("RGB")  # straight from palette to grey, Pillow would keep a palette's transparency
     return np.array(image.convert("L"))
@@ -167,7 +175,7 @@ def _coloured_labels(path: Path) -> ImageError:
     return ImageError(f"{path} has colours; a label image has one channel, 0 for background and a number for each cell")
 
 
-def _plain_dtype(image: np.ndarray) -> np.ndarray:
+def plain_dtype(image: np.ndarray) -> np.ndarray:
     """The smallest of uint8, uint16 and float32 that holds what was read."""
     if image.dtype == bool:
         return image.astype(np.uint8) * np.uint8(255)
@@ -180,37 +188,43 @@ def _plain_dtype(image: np.ndarray) -> np.ndarray:
 
 def _read_tiff(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as tiff:
-        page, axes = _tiff_layout(path, tiff)
-        if _needs_pillow(page):
+        page, axes = tiff_layout(path, tiff)
+        if needs_pillow(page):
             return _read_with_pillow(path)
         image = tiff.series[0].asarray().reshape([n for n, _ in axes])
         if len(axes) == 3:
             image = np.moveaxis(image, [name for _, name in axes].index("S"), -1)
-            return _grey_from_channels(image)
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            return _grey_from_channels(np.moveaxis(page.colormap[:, image], 0, -1) >> 8).astype(np.uint8)
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind in "bu":
-            image = ~image
-        return _plain_dtype(image)
+        return grey_of_page(page, image)
+
+
+def grey_of_page(page: tifffile.TiffPage, image: np.ndarray) -> np.ndarray:
+    """Grey values of a TIFF page, or of a part of it, as stored: ``(H, W)``, or ``(H, W, 2…4)`` with colours last."""
+    if image.ndim == 3:
+        return grey_from_channels(image)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        return grey_from_channels(np.moveaxis(page.colormap[:, image], 0, -1) >> 8).astype(np.uint8)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind in "bu":
+        image = ~image
+    return plain_dtype(image)
 
 
 def _read_tiff_labels(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as tiff:
-        page, axes = _tiff_layout(path, tiff)
+        page, axes = tiff_layout(path, tiff)
         if len(axes) == 3:
             raise _coloured_labels(path)
-        if _needs_pillow(page):
+        if needs_pillow(page):
             return _read_labels_with_pillow(path)
         return tiff.series[0].asarray().reshape([n for n, _ in axes])
 
 
 def _tiff_size(path: Path) -> tuple[int, int]:
     with tifffile.TiffFile(path) as tiff:
-        _, axes = _tiff_layout(path, tiff)
+        _, axes = tiff_layout(path, tiff)
         return tuple(n for n, name in axes if name != "S")
 
 
-def _tiff_layout(path: Path, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[tuple[int, str]]]:
+def tiff_layout(path: Path, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[tuple[int, str]]]:
     """The first page, and lengths with names of the axes that are longer than 1: Y and X, maybe S for colours."""
     if not tiff.series or not tiff.pages:
         raise ImageError(f"{path} holds no image")
@@ -229,15 +243,15 @@ def _stack_error(path: Path, shape: tuple[int, ...]) -> ImageError:
     return ImageError(f"{path} is a stack of shape {' × '.join(map(str, shape))}; save the planes as one image each")
 
 
-def _needs_pillow(page: tifffile.TiffPage) -> bool:
+def needs_pillow(page: tifffile.TiffPage) -> bool:
     """Compressions that tifffile only reads with a further package (LZW, JPEG, PackBits …); libtiff knows them."""
     builtin = (tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
     return page.compression not in builtin or page.predictor != 1
 
 
-def _grey_from_channels(image: np.ndarray) -> np.ndarray:
-    """Grey of ``(H, W, 2…4)``: grey and alpha, or RGB with or without alpha; dtype as of :func:`_plain_dtype`."""
-    image = _plain_dtype(image)
+def grey_from_channels(image: np.ndarray) -> np.ndarray:
+    """Grey of ``(H, W, 2…4)``: grey and alpha, or RGB with or without alpha; dtype as of :func:`plain_dtype`."""
+    image = plain_dtype(image)
     if image.shape[2] == 2:
         return np.ascontiguousarray(image[:, :, 0])
     grey = image[:, :, :3] @ _LUMA

@@ -7,7 +7,6 @@ folds predict for the images that they were not trained on is gathered by :mod:`
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -103,7 +102,7 @@ def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
     """Find the folds ``<dataset>_fold<k>_{train,val}`` that ``tools/convert_to_coco.py --folds`` made, and check them.
 
     Args:
-        cfg: of :func:`cellseg_d2.engine.setup.load_config`; fold k is trained in ``OUTPUT_DIR/fold<k>``.
+        cfg: of :func:`cellseg_d2.config.load_config`; fold k is trained in ``OUTPUT_DIR/fold<k>``.
         dataset: name of the converted folder.
         count: number of folds.
 
@@ -206,20 +205,20 @@ def _check_same(before: dict, now: dict, output: Path) -> None:
 
 
 def train_fold(
-    fold: Fold, config_file: str | Path, opts: Sequence[str], train_script: str | Path, *, num_gpus: int = 1
+    fold: Fold, config_file: str | Path, opts: Sequence[str], program: Sequence[str | Path], *, num_gpus: int = 1
 ) -> Attempt:
     """Train one fold in a new process and wait for it; goes on from the last checkpoint where there is one.
 
     Args:
         fold: which.
         config_file, opts: as for ``tools/train_net.py``; datasets and OUTPUT_DIR are set here.
-        train_script: path of ``tools/train_net.py``.
+        program: the words that start what ``tools/train_net.py`` is, without its arguments.
         num_gpus: passed on.
 
     Returns:
         What came of it, which ``fold.json`` then records too.
     """
-    command = [sys.executable, str(train_script), "--config-file", str(config_file), "--num-gpus", str(num_gpus)]
+    command = [*map(str, program), "--config-file", str(config_file), "--num-gpus", str(num_gpus)]
     command += ["--resume", *opts, "OUTPUT_DIR", str(fold.folder)]
     command += ["DATASETS.TRAIN", f"('{fold.train}',)", "DATASETS.TEST", f"('{fold.val}',)"]
     return run_training(command, fold.folder, f"fold {fold.index}", on_end=fold.record)

@@ -30,7 +30,7 @@ def write_run_record(cfg: CfgNode, path: str | Path, datasets: Sequence[str]) ->
     import detectron2
 
     record = {
-        "command": shlex.join(sys.argv),
+        "command": called_as(sys.argv),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": cfg.SEED,
         "weights": cfg.MODEL.WEIGHTS,
@@ -45,6 +45,16 @@ def write_run_record(cfg: CfgNode, path: str | Path, datasets: Sequence[str]) ->
         "datasets": {name: dataset_fingerprint(name) for name in datasets},
     }
     write_json_atomic(path, record, indent=1)
+
+
+def called_as(argv: Sequence[str]) -> str:
+    """The line that was typed, from ``sys.argv``, which has paths where a command or a module of Python was called."""
+    program = Path(argv[0])
+    if program.parts[-3:] == ("cellseg_d2", "cli", "__main__.py"):
+        return shlex.join(["python", "-m", "cellseg_d2.cli", *argv[1:]])
+    if program.stem == "cellseg-d2":
+        return shlex.join([program.stem, *argv[1:]])
+    return shlex.join(argv)
 
 
 def dataset_fingerprint(name: str) -> dict:

@@ -1,62 +1,23 @@
-"""From a configuration file and the command line to a configuration that is complete and checked."""
+"""From a configuration to one that is complete and checked: its data sets, its lengths, its weights."""
 
 from __future__ import annotations
 
 import logging
 import math
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from cellseg_d2.config import add_cellseg_config
+from cellseg_d2.config import one_line
 from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_factors
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference import model_folder  # noqa: F401  registers cellseg://
 
 logger = logging.getLogger(__name__)
-
-
-def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
-    """Detectron2's defaults, the project's keys, the file, and ``KEY VALUE`` pairs, in this order.
-
-    Raises:
-        CellSegError: the file is missing, or a key or a value's type is wrong.
-    """
-    cfg = get_cfg()
-    add_cellseg_config(cfg)
-    if not Path(config_file).is_file():
-        raise CellSegError(f"there is no configuration file {str(config_file)!r}; configs/ holds the project's own")
-    try:
-        cfg.merge_from_file(str(config_file))
-    except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
-        raise CellSegError(f"{config_file} is no valid configuration: {_one_line(error)}") from error
-    if len(opts) % 2:
-        raise CellSegError(f"configuration options come as KEY VALUE pairs, but {opts[-1]!r} has no partner")
-    try:
-        cfg.merge_from_list(list(opts))
-    except Exception as error:
-        raise CellSegError(
-            f"the options {' '.join(opts)!r} do not fit the configuration: {_one_line(error)}"
-        ) from error
-    if cfg.MODEL.DEVICE == "auto":
-        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-    elif cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        raise CellSegError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU; use cpu or auto")
-    if cfg.MODEL.DEVICE == "cpu":
-        cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision is for CUDA
-    if cfg.SEED < 0:
-        cfg.SEED = secrets.randbelow(2**31)  # written to the run's configuration, so that it can be repeated
-    return cfg
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
@@ -157,7 +118,7 @@ def require_weights(weights: str) -> str:
             return local
         reason = "there is no such file"
     except Exception as error:  # whatever the download or the path handler raises
-        reason = _one_line(error)
+        reason = one_line(error)
     raise CellSegError(
         f"the weights {weights!r} cannot be had ({reason}); the ways out: download them elsewhere and give the file as "
         f"MODEL.WEIGHTS /path/to/file, or train from scratch with "

@@ -9,6 +9,9 @@ import numpy as np
 
 from cellseg_d2.masks import MaskCrop
 
+# Masks whose interpolation is worked out at a time, which bounds its memory and keeps it in the processor's cache.
+_CHUNK = 128
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -54,8 +57,9 @@ class Detections:
     def soft_crops(self) -> Iterator[SoftCrop]:
         """Each detection's probabilities on the pixels of the image, one after another; 0 and 1 for binary masks."""
         if isinstance(self.masks, np.ndarray):
-            for mask, box in zip(self.masks, self.boxes, strict=True):
-                yield paste_probability(mask, box, self.height, self.width)
+            for start in range(0, len(self), _CHUNK):
+                part = slice(start, start + _CHUNK)
+                yield from _paste(self.masks[part], self.boxes[part], self.height, self.width)
         else:
             for crop in self.masks:
                 yield SoftCrop(crop.top, crop.left, crop.mask.astype(np.float32))
@@ -114,20 +118,43 @@ def paste_probability(mask: np.ndarray, box: Sequence[float], height: int, width
     Returns:
         The part of the image that the box reaches; 0 × 0 where there is none.
     """
-    x0, y0, x1, y1 = map(float, box)
-    rows, row_weights = _interpolation(y0, y1, mask.shape[0], height)
-    columns, column_weights = _interpolation(x0, x1, mask.shape[1], width)
-    if len(rows) == 0 or len(columns) == 0:
-        return SoftCrop(0, 0, np.zeros((0, 0), dtype=np.float32))
-    return SoftCrop(int(rows[0]), int(columns[0]), row_weights @ mask @ column_weights.T)
+    return next(_paste(mask[None], np.asarray(box)[None], height, width))
 
 
-def _interpolation(start: float, end: float, size: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels that a box side reaches, ``(P,)``, and the weight of each grid cell in each of them, ``(P, size)``."""
-    if not end > start:
-        return np.zeros(0, dtype=np.int64), np.zeros((0, size), dtype=np.float32)
-    margin = (end - start) / size / 2  # the outer half of the outermost grid cells fades to zero beyond the box
-    pixels = np.arange(max(0, int(np.floor(start - margin))), min(limit, int(np.ceil(end + margin))))
-    position = (pixels + 0.5 - start) / (end - start) * size - 0.5
-    weights = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(size)))
-    return pixels, weights.astype(np.float32)
+def _paste(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> Iterator[SoftCrop]:
+    """:func:`paste_probability` of masks ``(N, M, M)`` in boxes ``(N, 4)``, many steps at once."""
+    x0, y0, x1, y1 = boxes.astype(np.float64).T
+    rows, row_weights = _interpolation(y0, y1, masks.shape[1], height)
+    columns, column_weights = _interpolation(x0, x1, masks.shape[2], width)
+    for mask, (top, y, y_end), (left, x, x_end) in zip(masks, rows.tolist(), columns.tolist(), strict=True):
+        if y < y_end and x < x_end:
+            # For so small matrices `dot` takes half the time of `@`.
+            yield SoftCrop(top, left, row_weights[y:y_end].dot(mask).dot(column_weights[x:x_end].T))
+        else:
+            yield SoftCrop(0, 0, np.zeros((0, 0), dtype=np.float32))
+
+
+def _interpolation(starts: np.ndarray, ends: np.ndarray, size: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """How boxes' sides from ``starts`` to ``ends``, float64 ``(N,)``, are resampled to pixels, ``P`` in all.
+
+    Returns:
+        Of each side, int64 ``(N, 3)``: the first pixel that it reaches, and where its weights begin and end. And the
+        weight of each grid cell in each pixel, float32 ``(P, size)``.
+    """
+    valid = ends > starts
+    starts, ends = np.where(valid, starts, 0), np.where(valid, ends, 1)
+    margins = (ends - starts) / size / 2  # the outer half of the outermost grid cells fades to zero beyond the box
+    first = np.clip(np.floor(starts - margins), 0, limit).astype(np.int64)
+    number = np.where(valid, np.clip(np.ceil(ends + margins), first, limit).astype(np.int64) - first, 0)
+    borders = np.cumsum(number)
+    side = np.repeat(np.arange(len(number)), number)
+    row = np.arange(len(side))
+    pixels = row + (first - borders + number)[side]
+    position = (pixels + 0.5 - starts[side]) / (ends - starts)[side] * size - 0.5
+    # A pixel lies between two grid cells; those beyond the grid have a column of their own, which is then cut off.
+    position = np.clip(position, -1, size)
+    cell = np.minimum(np.floor(position).astype(np.int64), size - 1)
+    weights = np.zeros((len(side), size + 2), dtype=np.float32)
+    weights[row, cell + 1] = cell + 1 - position
+    weights[row, cell + 2] = position - cell
+    return np.stack([first, borders - number, borders], axis=1), weights[:, 1:-1]

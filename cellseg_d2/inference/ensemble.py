@@ -13,8 +13,9 @@ from detectron2.config import CfgNode
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.fusion import FusionParams
+from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.postprocess import PostprocessParams
-from cellseg_d2.inference.segmenter import CellSegmenter, Segmenter
+from cellseg_d2.inference.segmenter import Segmenter
 
 
 class Ensemble(Segmenter):
@@ -31,7 +32,7 @@ class Ensemble(Segmenter):
 
     Example:
         >>> folds = [CellSegmenter.from_config(cfg, f"fold{i}/model_best.pth") for i in range(5)]  # doctest: +SKIP
-        >>> cells = Ensemble(folds).segment(read_image("cells.png"))  # doctest: +SKIP
+        >>> segmentation = Ensemble(folds).segment("cells.png")  # doctest: +SKIP
     """
 
     def __init__(
@@ -51,6 +52,16 @@ class Ensemble(Segmenter):
         self.params = params or members[0].params
         self.fusion = fusion or members[0].fusion
         self.class_names = list(members[0].class_names)
+        for name in ("intensity", "intensity_percentiles", "tile"):
+            values = {getattr(member, name) for member in members}
+            if len(values) > 1:
+                raise CellSegError(
+                    f"models of an ensemble must look at images in the same way, but {name} is "
+                    f"{' and '.join(sorted(map(str, values)))}; train them alike"
+                )
+            setattr(self, name, values.pop())
+        diameters = {member.cell_diameter for member in members}
+        self.cell_diameter = diameters.pop() if len(diameters) == 1 else 0.0
         self._classes = [self._class_map(member, number) for number, member in enumerate(members, start=1)]
 
     def _class_map(self, member: Segmenter, number: int) -> np.ndarray:
@@ -62,11 +73,11 @@ class Ensemble(Segmenter):
             )
         return np.array([self.class_names.index(name) for name in member.class_names], dtype=np.int64)
 
-    def detect_views(self, image: np.ndarray) -> tuple[list[Detections], list[float]]:
+    def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
         """All views of all members, with class numbers of the ensemble."""
         views, weights = [], []
         for member, weight, classes in zip(self.members, self.weights, self._classes, strict=True):
-            own, own_weights = member.detect_views(image)
+            own, own_weights = member.detect_views(image, scale)
             for view in own:
                 views.append(replace(view, classes=classes[view.classes]))
             weights += [weight * share / sum(own_weights) for share in own_weights]

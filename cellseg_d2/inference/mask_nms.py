@@ -30,7 +30,8 @@ class MaskPairs:
 def mask_pairs(crops: Sequence[MaskCrop], height: int, width: int) -> MaskPairs:
     """Find the masks that overlap, and by how much.
 
-    A sparse product of masks × pixels with its transpose: only masks that share a pixel meet in it.
+    A sparse product of masks × pixels with its transpose: only masks that share a pixel meet in it, and only the pixels
+    that several masks have are in it.
 
     Args:
         crops: ``N`` masks inside an image of ``height`` × ``width`` pixels; an empty one overlaps nothing.
@@ -39,14 +40,15 @@ def mask_pairs(crops: Sequence[MaskCrop], height: int, width: int) -> MaskPairs:
     for crop in crops:
         y, x = np.nonzero(crop.mask)
         pixels.append((y + crop.top) * width + x + crop.left)
-    ends = np.cumsum([len(own) for own in pixels])
+    areas = np.array([len(own) for own in pixels[1:]], dtype=np.int64)
     flat = np.concatenate(pixels)
-    masks = csr_array((np.ones(len(flat), dtype=np.int32), flat, ends), shape=(len(crops), height * width))
+    contested = np.flatnonzero(np.bincount(flat, minlength=1)[flat] > 1)
+    flat, owners = flat[contested], np.repeat(np.arange(len(crops)), areas)[contested]
+    masks = csr_array((np.ones(len(flat), dtype=np.int32), (owners, flat)), shape=(len(crops), height * width))
     shared = triu(masks @ masks.T, k=1, format="csr")
     shared.sort_indices()
     shared = shared.tocoo()
     first, second = shared.row.astype(np.int64), shared.col.astype(np.int64)
-    areas = np.diff(ends)
     iou = shared.data / (areas[first] + areas[second] - shared.data)
     return MaskPairs(first, second, iou, shared.data / np.minimum(areas[first], areas[second]))
 

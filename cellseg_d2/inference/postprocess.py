@@ -16,7 +16,7 @@ from cellseg_d2.inference.detections import Detections, SoftCrop
 from cellseg_d2.inference.mask_nms import MaskPairs, mask_nms, mask_pairs
 from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import label_image
+from cellseg_d2.overlaps import LabelCrops, label_image
 
 __all__ = ["Candidates", "Cells", "PostprocessParams", "find_candidates", "postprocess", "vote_class"]
 
@@ -27,24 +27,33 @@ class Cells:
 
     Attributes:
         height, width: of the image in pixels.
-        crops: ``N`` binary masks that share no pixel.
+        crops: ``N`` tight binary masks that share no pixel.
         scores: float32 ``(N,)``, those that ``PostprocessParams.ranking`` names.
         classes: int64 ``(N,)``, index of the class.
     """
 
     height: int
     width: int
-    crops: list[MaskCrop]
+    crops: Sequence[MaskCrop]
     scores: np.ndarray
     classes: np.ndarray
 
     def __len__(self) -> int:
         return len(self.crops)
 
+    def label_image(self) -> np.ndarray:
+        """All cells in one image, int32 ``(H, W)``, not to be changed: 0 is background, ``i + 1`` is ``crops[i]``."""
+        if isinstance(self.crops, LabelCrops):
+            return self.crops.labels
+        return label_image(self.crops, self.height, self.width)
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates(Cells):
-    """Detections as binary masks, best score first, which may overlap; some may be empty."""
+    """Detections as binary masks, best score first, which may overlap; some may be empty, and crops need not be tight.
+
+    In the label image the better ones show.
+    """
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -97,16 +106,10 @@ def postprocess(detections: Detections, params: PostprocessParams) -> Cells:
     ranks = np.flatnonzero(settled.large)
     ranks = ranks[np.argsort(settled.order[ranks])]  # best score first again
     chosen = settled.order[ranks]
-    return Cells(
-        detections.height,
-        detections.width,
-        [
-            MaskCrop(crop.top, crop.left, settled.labels[crop.slices] == rank + 1).tight()
-            for rank, crop in zip(ranks.tolist(), (candidates.crops[i] for i in chosen), strict=True)
-        ],
-        candidates.scores[chosen],
-        candidates.classes[chosen],
-    )
+    number = np.zeros(len(settled.order) + 1, dtype=np.int32)
+    number[ranks + 1] = np.arange(1, len(ranks) + 1)
+    crops = LabelCrops(number[settled.labels], [candidates.crops[i].slices for i in chosen])
+    return Cells(detections.height, detections.width, crops, candidates.scores[chosen], candidates.classes[chosen])
 
 
 def vote_class(detections: Detections) -> int | None:
@@ -135,10 +138,14 @@ def find_candidates(
     order = np.argsort(-detections.scores, kind="stable")
     order = order[detections.scores[order] >= needed[order]]
     detections = detections.select(order)
-    if pasted is None:
-        crops = detections.crops(thresholds[order])
+    if isinstance(detections.masks, np.ndarray):
+        soft = detections.soft_crops() if pasted is None else (pasted[i] for i in order)
+        crops = [
+            MaskCrop(own.top, own.left, own.probability >= threshold)
+            for own, threshold in zip(soft, thresholds[order].tolist(), strict=True)
+        ]
     else:
-        crops = [pasted[i].at_least(thresholds[i]) for i in order]
+        crops = detections.crops()
     if params.largest_component:
         crops = [MaskCrop(crop.top, crop.left, _largest_component(crop.mask)).tight() for crop in crops]
     if params.fill_holes:

@@ -1,4 +1,4 @@
-"""One trained Mask R-CNN as a function from an image to cells."""
+"""What turns an image into cells: the interface of one or several models, for images of any kind and size."""
 
 from __future__ import annotations
 
@@ -7,43 +7,53 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import detectron2.data.transforms as T
 import numpy as np
-import torch
-from detectron2.config import CfgNode
-from detectron2.modeling import build_model
-from torch import nn
+from numpy.typing import ArrayLike
 
-from cellseg_d2.config import fusion_params, postprocess_params
-from cellseg_d2.data.augmentations.build import build_test_augmentations
-from cellseg_d2.data.augmentations.resize import ResizeTransform
-from cellseg_d2.data.dataset_mapper import image_to_tensor
+from cellseg_d2.data.arrays import as_grey, as_planes
 from cellseg_d2.data.intensity import to_uint8
+from cellseg_d2.data.pixel_size import PixelSize, read_pixel_size
+from cellseg_d2.data.sources import ImageSource, open_source, sample_percentiles
+from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
+from cellseg_d2.inference.diameter import detect_any_size, scale_for
 from cellseg_d2.inference.fusion import FusionParams, fuse
-from cellseg_d2.inference.instances import UnpastedMasks, to_detections
-from cellseg_d2.inference.postprocess import Cells, PostprocessParams, postprocess
-from cellseg_d2.inference.tta import View, detect_views, views_from_config
-from cellseg_d2.inference.weights import load_trained
+from cellseg_d2.inference.postprocess import PostprocessParams
+from cellseg_d2.inference.segmentation import Segmentation
+from cellseg_d2.inference.tiling import segment_tiled
+
+# Larger images are kept as the file or array that they come from: results do not hold a copy of their pixels.
+_KEPT_PIXELS = 2**26
 
 
 class Segmenter(ABC):
-    """What turns an image into cells: one model, looking once or several times, or several models.
+    """One model, looking once or several times, or several models.
 
     Attributes:
         params: how detections become cells.
         fusion: how detections of several views are merged; across classes where ``params.vote`` says that an image
             holds one type only.
         class_names: one for each class.
+        intensity, intensity_percentiles: see :func:`cellseg_d2.data.intensity.to_uint8`.
+        tile: side in pixels of the windows in which a large image is looked at; None looks at any image as a whole, as
+            a model must that resizes every image to one size.
+        cell_diameter: in pixels, of the cells that the model knows best; 0 if that is not known.
     """
 
     params: PostprocessParams
     fusion: FusionParams
     class_names: list[str]
+    intensity: str = "auto"
+    intensity_percentiles: tuple[float, float] = (0.1, 99.9)
+    tile: int | None = None
+    cell_diameter: float = 0.0
 
     @abstractmethod
-    def detect_views(self, image: np.ndarray) -> tuple[list[Detections], list[float]]:
-        """What is detected in each view of a grey image ``(H, W)``, in its coordinates, and the weight of each view."""
+    def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
+        """What is detected in each view of an 8-bit image ``(H, W)``, in its coordinates, and the weight of each view.
+
+        At ``scale`` 2 the network sees every cell twice as large as it usually would.
+        """
 
     def detect(self, image: np.ndarray) -> Detections:
         """Everything that is detected, before any threshold but the configuration's own.
@@ -51,92 +61,123 @@ class Segmenter(ABC):
         Args:
             image: grey ``(H, W)`` of any numeric type.
         """
-        views, weights = self.detect_views(image)
+        return self._fused(to_uint8(image, self.intensity, self.intensity_percentiles))
+
+    def _fused(self, image: np.ndarray, scale: float = 1.0) -> Detections:
+        views, weights = self.detect_views(image, scale)
         if len(views) == 1:
             return views[0]
         return fuse(views, replace(self.fusion, across_classes=self.params.vote), weights)
 
-    def segment(self, image: np.ndarray) -> Cells:
-        """The cells of a grey image ``(H, W)``: disjoint masks with scores and classes."""
-        return postprocess(self.detect(image), self.params)
-
-
-class CellSegmenter(Segmenter):
-    """Segments one image after the other with one model.
-
-    Args:
-        model: a Detectron2 R-CNN with masks, on its device.
-        augmentations: what an image goes through before the network: changes of size and nothing else.
-        channels: of the network's input.
-        params: how detections become cells.
-        class_names: one for each class of the model.
-        intensity, intensity_percentiles: see :func:`cellseg_d2.data.intensity.to_uint8`.
-        views: orientations and scales for test-time augmentation, see :func:`cellseg_d2.inference.tta.make_views`; by
-            default the image as it is.
-        fusion: how detections of several views are merged.
-
-    Example:
-        >>> segmenter = CellSegmenter.from_config(cfg, "output/quickstart/model_best.pth")  # doctest: +SKIP
-        >>> cells = segmenter.segment(read_image("cells.png"))  # doctest: +SKIP
-    """
-
-    def __init__(
+    def segment(
         self,
-        model: nn.Module,
+        image: ImageSource | ArrayLike | str | Path | Sequence,
         *,
-        augmentations: Sequence[T.Augmentation],
-        channels: int,
-        params: PostprocessParams,
-        class_names: Sequence[str],
-        intensity: str = "auto",
-        intensity_percentiles: tuple[float, float] = (0.1, 99.9),
-        views: Sequence[View] = (View(),),
-        fusion: FusionParams | None = None,
-    ):
-        self._model = UnpastedMasks(model).eval()
-        self._augmentations = T.AugmentationList(augmentations)
-        self._channels = channels
-        self.params = params
-        self.class_names = list(class_names)
-        self._intensity = intensity
-        self._intensity_percentiles = tuple(intensity_percentiles)
-        self.views = list(views)
-        self.fusion = fusion or FusionParams()
+        diameter: float | str | None = None,
+        tile: int | None = None,
+        overlap: int = 128,
+        stack: bool = False,
+        channel_axis: int | None = None,
+        pixel_size: PixelSize | None = None,
+        name: str | None = None,
+        progress: bool = False,
+    ) -> Segmentation | list[Segmentation]:
+        """The cells of an image.
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode, weights: str | Path) -> CellSegmenter:
-        """The model of a configuration with the weights of a checkpoint (``.pth``)."""
-        model = build_model(cfg)
-        load_trained(model, weights)
-        return cls(
-            model,
-            augmentations=build_test_augmentations(cfg),
-            channels=len(cfg.MODEL.PIXEL_MEAN),
-            params=postprocess_params(cfg),
-            class_names=cfg.MODEL.CLASS_NAMES or [f"class {i + 1}" for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)],
-            intensity=cfg.INPUT.INTENSITY,
-            intensity_percentiles=cfg.INPUT.INTENSITY_PERCENTILES,
-            views=views_from_config(cfg),
-            fusion=fusion_params(cfg),
+        Args:
+            image: a path (PNG, JPEG, BMP, TIFF, a Zarr folder), an array (grey or RGB, channels first or last, any
+                numeric type; see :mod:`cellseg_d2.data.arrays`), or a list of these, which gives a list.
+            diameter: of the image's cells in pixels, if they are not as large as those that the model knows; ``"auto"``
+                looks once to find out.
+            tile: side in pixels of the windows in which a large image is looked at, by default the model's.
+            overlap: pixels that neighbouring windows share, at most half of one; should exceed the size of most cells.
+            stack: whether the array is a stack of planes, which gives a list.
+            channel_axis: which axis of an array holds the channels, where its shape would not tell.
+            pixel_size: in micrometres, by default that of the TIFF's metadata.
+            name: of the image, by default the file's without its suffix.
+            progress: whether a bar is shown for an image of several windows.
+
+        Raises:
+            CellSegError: the image cannot be read or understood, or the model does not know about diameters.
+        """
+        options = {"diameter": diameter, "tile": tile, "overlap": overlap, "progress": progress}
+        if isinstance(image, list | tuple) and not _is_numeric(image):
+            each = {"channel_axis": channel_axis, "pixel_size": pixel_size, "stack": stack}
+            return [self.segment(one, name=name or _name_of(one, i), **each, **options) for i, one in enumerate(image)]
+        if stack:
+            planes = as_planes(image, channel_axis=channel_axis)
+            return [
+                self._segment_one(plane, pixel_size, f"{name or 'plane'}_{i:03d}", **options)
+                for i, plane in enumerate(planes)
+            ]
+        is_path = isinstance(image, str | Path)
+        if is_path and pixel_size is None:
+            pixel_size = read_pixel_size(image)
+        name = name or _name_of(image)
+        if not is_path and not isinstance(image, ImageSource) and np.size(image) <= _KEPT_PIXELS:
+            image = as_grey(image, channel_axis=channel_axis)
+        with open_source(image, channel_axis=channel_axis) as source:
+            return self._segment_one(source, pixel_size, name, **options)
+
+    def _segment_one(
+        self,
+        image: ImageSource | np.ndarray,
+        pixel_size: PixelSize | None,
+        name: str,
+        *,
+        diameter: float | str | None,
+        tile: int | None,
+        overlap: int,
+        progress: bool,
+    ) -> Segmentation:
+        source = open_source(image)
+        scale = self._scale(source, diameter)
+        # The network gets windows of one size, whatever the size of the cells.
+        side = tile or (self.tile and round(self.tile / scale)) or max(source.height, source.width)
+        cells = segment_tiled(
+            lambda window: self._fused(window, scale),
+            source,
+            self.params,
+            tile=side,
+            overlap=min(overlap if tile else round(overlap / scale), side // 2),
+            intensity=self.intensity,
+            intensity_percentiles=self.intensity_percentiles,
+            progress=progress and max(source.height, source.width) > side,
         )
+        kept = source.height * source.width <= _KEPT_PIXELS
+        grey = source.read(0, 0, source.height, source.width) if kept else None
+        return Segmentation(cells, self.class_names, grey, pixel_size, name)
 
-    def detect_views(self, image: np.ndarray) -> tuple[list[Detections], list[float]]:
-        """Detections of each of ``views``, all of the same weight."""
-        image = to_uint8(image, self._intensity, self._intensity_percentiles)
-        return detect_views(self._detect, image, self.views), [1.0] * len(self.views)
+    def _scale(self, source: ImageSource, diameter: float | str | None) -> float:
+        """How much larger than usual the network is to see the image."""
+        if diameter is None:
+            return 1.0
+        if not self.cell_diameter:
+            raise CellSegError(
+                "the model does not tell the diameter of the cells that it knows, to which those of the image could be "
+                "resized: leave the diameter away, or set INPUT.CELL_DIAMETER (pixels) and INPUT.ZOOM_TEST in its "
+                "config.yaml"
+            )
+        if diameter != "auto":
+            return scale_for(float(diameter), self.cell_diameter)
+        side = self.tile or max(source.height, source.width)
+        height, width = min(side, source.height), min(side, source.width)
+        middle = source.read((source.height - height) // 2, (source.width - width) // 2, height, width)
+        limits = sample_percentiles(source, self.intensity_percentiles)
+        middle = to_uint8(middle, self.intensity, self.intensity_percentiles, limits)
+        return detect_any_size(self._fused, middle, self.cell_diameter).scale
 
-    @torch.no_grad()
-    def _detect(self, image: np.ndarray, scale: float) -> Detections:
-        height, width = image.shape
-        tensor = image_to_tensor(self._resize(image, scale), self._channels)
-        output = self._model([{"image": tensor, "height": height, "width": width}])[0]
-        return to_detections(output["instances"])
 
-    def _resize(self, image: np.ndarray, scale: float) -> np.ndarray:
-        """The network's usual input, or ``scale`` times its size; interpolated once."""
-        aug_input = T.AugInput(image)
-        self._augmentations(aug_input)
-        if scale == 1:
-            return aug_input.image
-        height, width = (max(1, round(side * scale)) for side in aug_input.image.shape)
-        return ResizeTransform(*image.shape, height, width).apply_image(image)
+def _is_numeric(values: Sequence) -> bool:
+    """Whether nested lists are the rows of one image, rather than a list of images."""
+    while isinstance(values, list | tuple):
+        if not values:
+            return False
+        values = values[0]
+    return np.isscalar(values) and not isinstance(values, str)
+
+
+def _name_of(image: object, number: int | None = None) -> str:
+    if isinstance(image, str | Path):
+        return Path(image).stem
+    return "image" if number is None else f"image_{number:03d}"

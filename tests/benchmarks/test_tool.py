@@ -1,19 +1,18 @@
 """tools/benchmark.py as a user runs it."""
 
-import importlib
 import json
 
 import pytest
 
 from cellseg_d2.benchmarks import mappers
+from cellseg_d2.cli import benchmark as tool
 from tests.discs import write_disc_dataset
 
 
 @pytest.fixture
-def benchmark(repository, monkeypatch):
-    monkeypatch.syspath_prepend(str(repository / "tools"))
+def benchmark(monkeypatch):
     monkeypatch.setattr(mappers, "LEAST_SECONDS", 1e-9)
-    return importlib.import_module("benchmark").main
+    return tool.main
 
 
 def test_all_parts_are_measured_and_written(benchmark, tmp_path, capsys):

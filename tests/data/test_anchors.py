@@ -14,6 +14,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes, pairwise_iou
 
+from cellseg_d2.config import load_config
 from cellseg_d2.data.anchors import (
     Anchors,
     CellBoxes,
@@ -24,7 +25,6 @@ from cellseg_d2.data.anchors import (
     read_boxes,
     shares_below,
 )
-from cellseg_d2.engine.setup import load_config
 from cellseg_d2.errors import CellSegError
 
 DEFAULT = Anchors.from_lists([[32], [64], [128], [256], [512]], [[0.5, 1.0, 2.0]])

@@ -8,8 +8,9 @@ from itertools import islice
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from cellseg_d2.config import load_config
 from cellseg_d2.data.mixing import choose_classes, in_classes, map_categories, mixed, repeat_factors
-from cellseg_d2.engine.setup import load_config, prepare_training
+from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 from cellseg_d2.errors import CellSegError
 from tests.discs import CLASSES, write_disc_dataset

@@ -1,4 +1,4 @@
-"""Planning, recording and gathering of folds; the trainings themselves are stand-ins, see tests/tools for real ones."""
+"""Planning, recording and gathering of folds; the trainings themselves are stand-ins, see tests/cli for real ones."""
 
 import json
 import resource
@@ -10,10 +10,10 @@ import time
 
 import pytest
 
+from cellseg_d2.config import load_config
 from cellseg_d2.engine.cross_validation import plan, prepare_output, train_fold
 from cellseg_d2.engine.fold_process import run_training
 from cellseg_d2.engine.fold_summary import Spread, summarize_folds
-from cellseg_d2.engine.setup import load_config
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission, write_submission
 from cellseg_d2.masks import coco_to_crop, crop_to_kaggle
@@ -82,7 +82,7 @@ def test_folds_train_in_processes_and_their_score_is_gathered(make, script, tmp_
     prepare_output(validation, validation.folds, resume=False)
     for fold in validation.folds:
         assert not fold.finished
-        attempt = train_fold(fold, make.config_file, ["SOLVER.BASE_LR", "0.1"], script)
+        attempt = train_fold(fold, make.config_file, ["SOLVER.BASE_LR", "0.1"], [sys.executable, script])
         assert (attempt.exit_code, attempt.reason, attempt.gpu_memory_mib) == (0, "", 1536)
         # Linux starts a process's peak with the memory of the one that started it.
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -116,7 +116,7 @@ def test_folds_train_in_processes_and_their_score_is_gathered(make, script, tmp_
 def test_excluded_images_are_predicted_but_not_scored(make, script, tmp_path):
     validation = make()
     for fold in validation.folds:
-        train_fold(fold, make.config_file, [], script)
+        train_fold(fold, make.config_file, [], [sys.executable, script])
     summary = summarize_folds(validation, tmp_path / "oof.csv", ["train0", "train1", "train2"])
     assert summary.scores[1].mean == 1.0  # only the image without cells is left
     assert summary.out_of_fold.mean == 1.0
@@ -134,7 +134,7 @@ def test_a_fold_that_fails_says_why_and_can_be_repeated(make, script, tmp_path, 
     validation = make()
     first, second = validation.folds
     for fold in validation.folds:
-        train_fold(fold, make.config_file, ["SEED", str(seed)], script)
+        train_fold(fold, make.config_file, ["SEED", str(seed)], [sys.executable, script])
     assert first.finished
     assert not second.finished
     assert second.attempts[0].exit_code == code
@@ -144,7 +144,7 @@ def test_a_fold_that_fails_says_why_and_can_be_repeated(make, script, tmp_path, 
     assert "not finished: fold 1" in summary.table()
     assert set(read_submission(tmp_path / "oof.csv")) == first.images
 
-    train_fold(second, make.config_file, [], script)
+    train_fold(second, make.config_file, [], [sys.executable, script])
     assert second.finished
     assert len(second.attempts) == 2
     summary = summarize_folds(validation, tmp_path / "oof.csv")
@@ -161,7 +161,7 @@ def test_a_fold_without_predictions_is_not_finished(make, script, tmp_path):
 
 def test_predictions_for_other_images_are_refused(make, script, tmp_path):
     validation = make()
-    train_fold(validation.folds[0], make.config_file, [], script)
+    train_fold(validation.folds[0], make.config_file, [], [sys.executable, script])
     write_submission(validation.folds[0].submission, {"train0": []})
     with pytest.raises(CellSegError, match="not about the images of discs_fold0_val"):
         summarize_folds(validation, tmp_path / "oof.csv")
@@ -170,7 +170,7 @@ def test_predictions_for_other_images_are_refused(make, script, tmp_path):
 def test_an_output_folder_is_not_used_twice_by_mistake(make, script):
     validation = make()
     prepare_output(validation, validation.folds, resume=False)
-    train_fold(validation.folds[0], make.config_file, [], script)
+    train_fold(validation.folds[0], make.config_file, [], [sys.executable, script])
     with pytest.raises(CellSegError, match="--resume"):
         prepare_output(validation, validation.folds, resume=False)
     prepare_output(validation, validation.folds[1:], resume=False)
@@ -186,7 +186,7 @@ def test_an_output_folder_is_not_used_twice_by_mistake(make, script):
 def test_a_dataset_that_changed_is_not_resumed(make, script, datasets):
     validation = make()
     prepare_output(validation, validation.folds, resume=False)
-    train_fold(validation.folds[0], make.config_file, [], script)
+    train_fold(validation.folds[0], make.config_file, [], [sys.executable, script])
     path = datasets / "instances_fold1_train.json"
     path.write_text(path.read_text() + " ")
     with pytest.raises(CellSegError, match="converted anew"):

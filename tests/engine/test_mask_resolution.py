@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from detectron2.config import CfgNode
 
+from cellseg_d2.config import load_config
 from cellseg_d2.data.images import read_image
-from cellseg_d2.engine.setup import load_config, prepare_training
+from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 from cellseg_d2.inference.detections import paste_mask
-from cellseg_d2.inference.segmenter import CellSegmenter
+from cellseg_d2.inference.model import CellSegmenter
 from tests.discs import write_disc_dataset
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from detectron2.modeling import build_model
 
-from cellseg_d2.engine.setup import load_config, prepare_training, require_weights, resolve_epochs
+from cellseg_d2.config import load_config
+from cellseg_d2.engine.setup import prepare_training, require_weights, resolve_epochs
 from cellseg_d2.errors import CellSegError
 from tests.discs import CLASSES, write_disc_dataset
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellseg_d2.engine.setup import load_config
+from cellseg_d2.config import load_config
 
 
 def flat(node, prefix=""):

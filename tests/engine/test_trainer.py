@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from cellseg_d2.engine.setup import load_config, prepare_training
+from cellseg_d2.config import load_config
+from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 from tests.discs import write_disc_dataset
 

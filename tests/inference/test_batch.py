@@ -10,11 +10,11 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
+from cellseg_d2.config import load_config
 from cellseg_d2.data.images import read_image
-from cellseg_d2.engine.setup import load_config
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission, validate_submission
-from cellseg_d2.inference.segmenter import CellSegmenter
+from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.weights import find_weights, load_trained
 from tests.discs import disc_image, write_untrained_run
 
@@ -50,15 +50,15 @@ def test_the_tool_writes_a_valid_submission_and_goes_on_after_a_bad_file(reposit
     assert {row["id"] for row in rows} == {"a", "b"}
     assert any(row["predicted"] for row in rows), "random weights at a low threshold find something"
     assert validate_submission(read_submission(tmp_path / "out/submission.csv"), (96, 96), ids=["a", "b"]) == []
-    assert read_image(tmp_path / "out/overlays/a.png").shape[1] == 192
+    assert read_image(tmp_path / "out/overlay/a_overlay.png").shape[1] == 192
     assert "cpu" in result.stdout
 
 
 def test_an_image_without_cells_gets_an_empty_row(repository, run_folder, images, tmp_path):
-    arguments = ["--input", images / "a.png", "--output", tmp_path / "out", "--score-threshold", 1.01, "--no-overlays"]
-    assert infer(repository, run_folder, *arguments).returncode == 0
+    arguments = ["--input", images / "a.png", "--output", tmp_path / "out", "--score-threshold", 1.01]
+    assert infer(repository, run_folder, *arguments, "--save", "submission").returncode == 0
     assert (tmp_path / "out/submission.csv").read_text() == "id,predicted\na,\n"
-    assert not (tmp_path / "out/overlays").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["submission.csv"]
 
 
 def test_segmenting_is_the_same_for_the_same_image(run_folder, images):

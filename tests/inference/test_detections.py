@@ -6,7 +6,7 @@ import torch
 from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Boxes, Instances
 
-from cellseg_d2.inference.detections import Detections, paste_mask
+from cellseg_d2.inference.detections import Detections, paste_mask, paste_probability
 from cellseg_d2.inference.instances import to_detections
 from cellseg_d2.masks import MaskCrop
 
@@ -57,6 +57,21 @@ def test_select_by_mask_and_by_index():
     assert [c.area for c in detections.select(np.array([True, False, True])).crops()] == [1, 3]
     assert [c.area for c in detections.select(np.array([2, 0])).crops()] == [3, 1]
     assert len(detections.select(np.zeros(3, bool))) == 0
+
+
+def test_many_masks_are_pasted_as_one_by_one():
+    """More than are worked out at a time, and boxes without pixels among them."""
+    generator = np.random.default_rng(9)
+    boxes = generator.uniform(-20, 70, (300, 4)).astype(np.float32)
+    masks = generator.uniform(0, 1, (300, 14, 14)).astype(np.float32)
+    detections = Detections(40, 50, boxes, np.ones(300), np.zeros(300, int), masks)
+    pasted = list(detections.soft_crops())
+    assert len(pasted) == 300
+    assert 20 < sum(soft.probability.size > 0 for soft in pasted) < 200
+    for soft, mask, box in zip(pasted, masks, boxes, strict=True):
+        one = paste_probability(mask, box, 40, 50)
+        assert (soft.top, soft.left) == (one.top, one.left)
+        assert np.array_equal(soft.probability, one.probability)
 
 
 def test_soft_crops_are_what_the_binary_ones_are_cut_from():

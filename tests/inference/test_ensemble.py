@@ -6,13 +6,13 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from cellseg_d2.engine.setup import load_config
+from cellseg_d2.config import load_config
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission, validate_submission
 from cellseg_d2.inference.ensemble import Ensemble, build_segmenter
 from cellseg_d2.inference.fusion import FusionParams
+from cellseg_d2.inference.model import CellSegmenter, Segmenter
 from cellseg_d2.inference.postprocess_params import PostprocessParams
-from cellseg_d2.inference.segmenter import CellSegmenter, Segmenter
 from cellseg_d2.inference.tta import View, make_views
 from tests.discs import CLASSES, disc_image
 from tests.inference.soft_discs import detections_of
@@ -30,7 +30,7 @@ class Fixed(Segmenter):
         self.fusion = FusionParams(absence=1)
         self.views = views
 
-    def detect_views(self, image):
+    def detect_views(self, image, scale=1.0):
         return [self.found] * self.views, [1.0] * self.views
 
 
@@ -143,7 +143,7 @@ def test_the_tool_takes_several_models_and_looks_in_all_directions(run_folders, 
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images/a.png"), disc_image(np.random.default_rng(5), 96, 4, 0)[0])
     arguments = ["--tta", "--config-file", *(str(folder / "config.yaml") for folder in run_folders)]
-    arguments += ["--input", str(tmp_path / "images"), "--output", str(tmp_path / "out"), "--no-overlays"]
+    arguments += ["--input", str(tmp_path / "images"), "--output", str(tmp_path / "out"), "--save", "submission"]
     # Two random networks agree on nothing: only a low threshold leaves cells.
     arguments += ["--score-threshold", "0.01", "--device", "cpu"]
     assert infer.main(arguments) == 0

@@ -5,12 +5,12 @@ import pytest
 import torch
 from detectron2.utils.file_io import PathManager
 
-from cellseg_d2.engine.setup import load_config
+from cellseg_d2.config import load_config
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference import model_folder
+from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.model_folder import export_model, find_model, shipped_models
 from cellseg_d2.inference.postprocess_params import PostprocessParams
-from cellseg_d2.inference.segmenter import CellSegmenter
 from cellseg_d2.inference.weight_files import read_weight_file
 from tests.discs import CLASSES, disc_image, write_untrained_run
 

@@ -39,6 +39,16 @@ def test_no_pixel_is_given_twice():
     assert sum(crop.to_full(50, 60).astype(int) for crop in cells.crops).max() == 1
 
 
+def test_the_label_image_holds_the_cells_that_are_left():
+    detections = rectangles((0, 0, 10, 10), (5, 0, 15, 10), (40, 40, 42, 42), scores=[0.6, 0.9, 0.95])
+    cells = postprocess(detections, PostprocessParams(min_areas=(20,), overlap_policy="larger"))
+    expected = np.zeros((50, 60), int)
+    expected[0:10, 0:10] = 2
+    expected[0:10, 5:15] = 1
+    assert np.array_equal(cells.label_image(), expected)
+    assert np.array_equal(replace(cells, crops=list(cells.crops)).label_image(), expected)
+
+
 def test_a_cell_that_lost_all_its_pixels_is_gone():
     cells = postprocess(rectangles((0, 0, 10, 10), (2, 2, 8, 8), scores=[0.9, 0.6]), PostprocessParams())
     assert len(cells) == 1

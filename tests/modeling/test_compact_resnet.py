@@ -5,7 +5,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 
-from cellseg_d2.engine.setup import load_config
+from cellseg_d2.config import load_config
 from cellseg_d2.errors import CellSegError
 
 

@@ -6,7 +6,11 @@ import pytest
 from detectron2.config import get_cfg
 
 from cellseg_d2.config import add_cellseg_config
-from cellseg_d2.data.augmentations.build import AUGMENTATION_REGISTRY, build_test_augmentations, build_train_augmentations
+from cellseg_d2.data.augmentations.build import (
+    AUGMENTATION_REGISTRY,
+    build_test_augmentations,
+    build_train_augmentations,
+)
 from cellseg_d2.data.augmentations.crops import RotateZoomCrop, Rotation
 from cellseg_d2.errors import CellSegError
 from tests.data.augmentations.scenes import assert_agreement, disc_scene

@@ -1,0 +1,74 @@
+"""The files that a segmentation can be written to, by name.
+
+Each format has a module beside this one. They are imported when a file is written, so that a tool can list the names in
+its help at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellseg_d2.errors import CellSegError
+
+if TYPE_CHECKING:
+    from cellseg_d2.inference.segmentation import Segmentation
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file.
+
+    Attributes:
+        module, writer: where its function ``(path, segmentation)`` is, in this package.
+        suffix: of the file's name, after the name of the image.
+        description: one line for users.
+    """
+
+    module: str
+    writer: str
+    suffix: str
+    description: str
+
+    def write(self, path: str | Path, segmentation: Segmentation) -> None:
+        """Write the file, whole or not at all; its folder is made where needed."""
+        getattr(import_module(f"cellseg_d2.export.{self.module}"), self.writer)(path, segmentation)
+
+
+FORMATS: dict[str, Format] = {
+    "labels": Format(
+        "labels", "write_labels", "_labels.tif", "label image (TIFF): 0 is background, cell i has value i"
+    ),
+    "rois": Format("rois", "write_rois", "_rois.zip", "ROI set for the ROI Manager of ImageJ and Fiji"),
+    "geojson": Format("geojson", "write_geojson", ".geojson", "polygons with measurements, for QuPath and others"),
+    "coco": Format("coco", "write_coco_cells", "_coco.json", "COCO JSON with masks as compressed run lengths"),
+    "csv": Format("table", "write_table", "_cells.csv", "measurements, one row a cell"),
+    "overlay": Format("overlay", "write_overlay", "_overlay.png", "picture of the image with the cells outlined"),
+}
+
+
+def choose_formats(names: Iterable[str]) -> dict[str, Format]:
+    """The formats called ``names``, in that order, each once.
+
+    Raises:
+        CellSegError: one is not known.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    unknown = [str(name) for name in names if name not in FORMATS]
+    if unknown:
+        raise CellSegError(f"unknown format {', '.join(unknown)}; choose from {', '.join(FORMATS)}")
+    return {name: FORMATS[name] for name in names}
+
+
+def file_stem(name: str) -> str:
+    """A name as the beginning of a file's name that all systems take: ``/ \\ : * ? " < > |`` and the like become ``_``.
+
+    Example:
+        >>> file_stem("plate 1/A5: day 2")
+        'plate 1_A5_ day 2'
+    """
+    stem = "".join("_" if char in '/\\:*?"<>|' or not char.isprintable() else char for char in name)
+    return stem.lstrip(".") or "image"

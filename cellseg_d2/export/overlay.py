@@ -1,0 +1,20 @@
+"""The picture of a segmentation as PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellseg_d2.visualization.overlays import save_image
+
+if TYPE_CHECKING:
+    from cellseg_d2.inference.segmentation import Segmentation
+
+
+def write_overlay(path: str | Path, segmentation: Segmentation) -> None:
+    """Write :meth:`Segmentation.picture` as PNG.
+
+    Raises:
+        CellSegError: the name does not end in ``.png``.
+    """
+    save_image(path, segmentation.picture())

@@ -1,0 +1,22 @@
+"""Measurements as CSV, for spreadsheets and statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellseg_d2.files import atomic_path
+
+if TYPE_CHECKING:
+    from cellseg_d2.inference.segmentation import Segmentation
+
+
+def write_table(path: str | Path, segmentation: Segmentation) -> None:
+    """Write :meth:`Segmentation.measure` with the names of its columns as the first line.
+
+    Args:
+        path: of the CSV, UTF-8, separated by commas, with decimal points.
+        segmentation: the cells; without any, only the first line is written.
+    """
+    with atomic_path(path) as temporary:
+        segmentation.measure().to_csv(temporary, index=False, float_format="%.7g", lineterminator="\n")

@@ -1,0 +1,152 @@
+"""One trained Mask R-CNN as a segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from cellseg_d2.config import fusion_params, load_config, postprocess_params
+from cellseg_d2.data.augmentations.build import build_test_augmentations
+from cellseg_d2.data.augmentations.resize import ResizeTransform
+from cellseg_d2.data.dataset_mapper import image_to_tensor
+from cellseg_d2.inference.detections import Detections
+from cellseg_d2.inference.fusion import FusionParams, resample_masks
+from cellseg_d2.inference.instances import UnpastedMasks, to_detections
+from cellseg_d2.inference.model_folder import CONFIG, find_model
+from cellseg_d2.inference.postprocess_params import FILE_NAME as POSTPROCESS
+from cellseg_d2.inference.postprocess_params import PostprocessParams
+from cellseg_d2.inference.segmenter import Segmenter
+from cellseg_d2.inference.tta import View, detect_views, views_from_config
+from cellseg_d2.inference.weights import find_weights, load_trained
+
+# Pixels of the network's input along each side: a coarsest feature map of a single pixel cannot be normalised.
+SMALLEST_INPUT = 64
+
+
+class CellSegmenter(Segmenter):
+    """Segments one image after the other with one model.
+
+    Args:
+        model: a Detectron2 R-CNN with masks, on its device.
+        augmentations: what an image goes through before the network: changes of size and nothing else.
+        channels: of the network's input.
+        params: how detections become cells.
+        class_names: one for each class of the model.
+        intensity, intensity_percentiles, tile, cell_diameter: see :class:`Segmenter`.
+        views: orientations and scales for test-time augmentation, see :func:`cellseg_d2.inference.tta.make_views`; by
+            default the image as it is.
+        fusion: how detections of several views are merged.
+
+    Example:
+        >>> from cellseg_d2 import CellSegmenter  # doctest: +SKIP
+        >>> segmentation = CellSegmenter.from_pretrained("cells").segment("cells.png")  # doctest: +SKIP
+        >>> segmentation.measure().to_csv("cells.csv")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        augmentations: Sequence[T.Augmentation],
+        channels: int,
+        params: PostprocessParams,
+        class_names: Sequence[str],
+        intensity: str = "auto",
+        intensity_percentiles: tuple[float, float] = (0.1, 99.9),
+        tile: int | None = None,
+        cell_diameter: float = 0.0,
+        views: Sequence[View] = (View(),),
+        fusion: FusionParams | None = None,
+    ):
+        self._model = UnpastedMasks(model).eval()
+        self._augmentations = T.AugmentationList(augmentations)
+        self._channels = channels
+        self.params = params
+        self.class_names = list(class_names)
+        self.intensity = intensity
+        self.intensity_percentiles = tuple(intensity_percentiles)
+        self.tile = tile
+        self.cell_diameter = cell_diameter
+        self.views = list(views)
+        self.fusion = fusion or FusionParams()
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path = "cells", device: str = "auto") -> CellSegmenter:
+        """A model that comes with the project, or one in a folder, with its own post-processing.
+
+        Args:
+            model: see :func:`cellseg_d2.inference.model_folder.find_model`.
+            device: ``"cpu"``, ``"cuda"``, or ``"auto"``, a GPU where there is one.
+
+        Raises:
+            CellSegError: there is no such model, or it is damaged.
+        """
+        folder = find_model(model)
+        cfg = load_config(folder / CONFIG, ["MODEL.DEVICE", device])
+        segmenter = cls.from_config(cfg, find_weights(folder / CONFIG))
+        if (folder / POSTPROCESS).is_file():
+            segmenter.params = PostprocessParams.from_yaml(folder / POSTPROCESS)
+        return segmenter
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, weights: str | Path) -> CellSegmenter:
+        """The model of a configuration with the weights of a checkpoint (``.pth`` or ``.safetensors``)."""
+        model = build_model(cfg)
+        load_trained(model, weights)
+        by_factor = cfg.INPUT.ZOOM_TEST > 0
+        return cls(
+            model,
+            augmentations=build_test_augmentations(cfg),
+            channels=len(cfg.MODEL.PIXEL_MEAN),
+            params=postprocess_params(cfg),
+            class_names=cfg.MODEL.CLASS_NAMES or [f"class {i + 1}" for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)],
+            intensity=cfg.INPUT.INTENSITY,
+            intensity_percentiles=cfg.INPUT.INTENSITY_PERCENTILES,
+            tile=cfg.TEST.TILE if by_factor else None,
+            cell_diameter=cfg.INPUT.CELL_DIAMETER if by_factor else 0.0,
+            views=views_from_config(cfg),
+            fusion=fusion_params(cfg),
+        )
+
+    def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
+        """Detections of each of ``views``, all of the same weight."""
+        views = [replace(view, scale=view.scale * scale) for view in self.views]
+        return detect_views(self._detect, image, views), [1.0] * len(views)
+
+    @torch.no_grad()
+    def _detect(self, image: np.ndarray, scale: float) -> Detections:
+        height, width = image.shape
+        resized = self._resize(image, scale)
+        missing = np.maximum(0, SMALLEST_INPUT - np.array(resized.shape))
+        if missing.any():  # enlarged by its own border, and what is found there cut off again
+            more = np.ceil(missing * image.shape / resized.shape).astype(int).tolist()
+            padded = np.pad(image, [(0, pixels) for pixels in more], mode="edge")
+            return _inside(self._detect(padded, scale), height, width)
+        tensor = image_to_tensor(resized, self._channels)
+        output = self._model([{"image": tensor, "height": height, "width": width}])[0]
+        return to_detections(output["instances"])
+
+    def _resize(self, image: np.ndarray, scale: float) -> np.ndarray:
+        """The network's usual input, or ``scale`` times its size; interpolated once."""
+        aug_input = T.AugInput(image)
+        self._augmentations(aug_input)
+        if scale == 1:
+            return aug_input.image
+        height, width = (max(1, round(side * scale)) for side in aug_input.image.shape)
+        return ResizeTransform(*image.shape, height, width).apply_image(image)
+
+
+def _inside(found: Detections, height: int, width: int) -> Detections:
+    """The parts of soft detections that lie in the first rows and columns of an image."""
+    boxes = np.minimum(found.boxes, np.array([width, height, width, height], dtype=np.float32))
+    found, boxes = found.select(keep := (boxes[:, 2:] > boxes[:, :2]).all(axis=1)), boxes[keep]
+    masks = resample_masks(found.masks, found.boxes, boxes, found.masks.shape[-1])
+    return replace(found, height=height, width=width, boxes=boxes, masks=masks)

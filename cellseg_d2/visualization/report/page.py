@@ -1,0 +1,250 @@
+"""From the data of a run and of predictions to one HTML text that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from tqdm import tqdm
+
+import cellseg_d2
+from cellseg_d2.evaluation.error_report import ErrorReport
+from cellseg_d2.evaluation.errors import DEFINITIONS, PREDICTED_KINDS, TRUE_KINDS
+from cellseg_d2.files import write_text_atomic
+from cellseg_d2.visualization.comparison import FALSE_POSITIVE, MATCHED, MISSED
+from cellseg_d2.visualization.error_plots import PREDICTED_PAPER, TRUE_PAPER
+from cellseg_d2.visualization.figures import LINE_COLORS, TYPE_LINE_COLORS
+from cellseg_d2.visualization.overlays import PALETTE, RGB, type_color
+from cellseg_d2.visualization.report.cells import ReportCells, ReportImage
+from cellseg_d2.visualization.report.charts import (
+    count_chart,
+    scored_types,
+    size_charts,
+    threshold_chart,
+    training_charts,
+)
+from cellseg_d2.visualization.report.config_diff import Difference
+from cellseg_d2.visualization.report.pictures import picture
+from cellseg_d2.visualization.report.run_folder import RunData
+
+SCRIPTS = ("charts.js", "gallery.js", "tables.js")
+TRUTH: RGB = PALETTE[0]
+PREDICTION: RGB = PALETTE[1]
+AT_HALF = " at IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}0.5"
+MAX_IMAGES = 60
+IMAGE_WIDTH = 900
+
+
+def write_report(
+    path: str | Path,
+    run: RunData | None = None,
+    cells: ReportCells | None = None,
+    *,
+    title: str = "",
+    differences: Sequence[Difference] | None = None,
+    base_name: str = "the defaults",
+    max_images: int = MAX_IMAGES,
+    image_width: int = IMAGE_WIDTH,
+) -> None:
+    """Write the page, whole or not at all; see :func:`render_report`."""
+    text = render_report(
+        run,
+        cells,
+        title=title,
+        differences=differences,
+        base_name=base_name,
+        max_images=max_images,
+        image_width=image_width,
+    )
+    write_text_atomic(path, text)
+
+
+def render_report(
+    run: RunData | None = None,
+    cells: ReportCells | None = None,
+    *,
+    title: str = "",
+    differences: Sequence[Difference] | None = None,
+    base_name: str = "the defaults",
+    max_images: int = MAX_IMAGES,
+    image_width: int = IMAGE_WIDTH,
+) -> str:
+    """The page about a run, about predictions, or about both.
+
+    Names of files, types and keys are text from outside: everything but the package's own files is escaped.
+
+    Args:
+        run: see :func:`cellseg_d2.visualization.report.run_folder.read_run`.
+        cells: see :func:`cellseg_d2.visualization.report.cells.gather_cells`.
+        title: of the page; by default made of the folders' names.
+        differences: of the run's configuration from a base; None if they were not looked for.
+        base_name: what the configuration was compared with.
+        max_images: so many pictures at most, the first ones of ``cells``; tables and charts are about all images.
+        image_width: of the pictures, in pixels; smaller images stay as they are.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.lstrip_blocks = True
+    # Compact, and the pictures in their order.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    environment.filters["number"] = _number
+    template = environment.from_string(_file("template.html"))
+    types = sorted({*(cells.cell_types if cells else ()), *(scored_types(run.scores) if run else ())})
+    with_files = [image for image in cells.images if image.path is not None] if cells else []
+    shown = with_files[: max(0, max_images)]
+    pictures = {
+        image.name: picture(image, image_width)
+        for image in tqdm(shown, desc="drawing", unit="image", leave=False, disable=None)
+    }
+    return template.render(
+        version=cellseg_d2.__version__,
+        title=title or _title(run, cells),
+        summary=_summary(run, cells),
+        tiles=_tiles(run, cells),
+        css=Markup(_file("report.css")),
+        colors=Markup(_color_css(types)),
+        script=Markup("\n".join(_file(name) for name in SCRIPTS)),
+        run=run,
+        record=run.record if run else {},
+        cells=cells,
+        errors=cells.errors if cells else None,
+        types=types,
+        shown=shown,
+        with_files=len(with_files),
+        order="the lowest scores" if cells and cells.errors else "the most cells",
+        layers=_layers(cells),
+        payload={
+            "pictures": pictures,
+            "training": training_charts(run.losses, run.scores, types) if run else [],
+            "scores": [threshold_chart(cells)] if cells and cells.errors else [],
+            "counts": [count_chart(cells), *size_charts(cells)] if cells else [],
+        },
+        kinds=_kinds(cells.errors) if cells and cells.errors else [],
+        gains=_gains(cells.errors) if cells and cells.errors else [],
+        definitions=DEFINITIONS,
+        rows=[_row(image) for image in cells.images] if cells else [],
+        differences=differences,
+        base_name=base_name,
+        notes=[*(run.notes if run else ()), *(cells.notes if cells else ())],
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    """``–`` for what is undefined, thousands apart for whole numbers."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def _title(run: RunData | None, cells: ReportCells | None) -> str:
+    if run is not None:
+        return f"Training run {run.folder.resolve().name}"
+    return f"Predictions {cells.predictions[0].resolve().parent.name}" if cells is not None else "Report"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def _summary(run: RunData | None, cells: ReportCells | None) -> str:
+    """One line that says the most important things."""
+    parts = []
+    if run is not None and len(run.losses):
+        parts.append(f"Trained for {_count(int(run.losses['iteration'].max()) + 1, 'iteration')}.")
+    if run is not None and run.best is not None:
+        parts.append(f"Best validation score {run.best[0]:.3f}, at iteration {run.best[1]:,}.")
+    if cells is not None:
+        images, found = _count(len(cells.images), "image"), sum(image.predicted_count for image in cells.images)
+        if cells.errors is None:
+            parts.append(f"{_count(found, 'cell')} predicted in {images}.")
+        else:
+            true = sum(image.true_count for image in cells.images)
+            score = cells.errors.score.mean
+            parts.append(f"Score {score:.3f} on {images}: {_count(found, 'cell')} predicted, {true:,} true.")
+    return " ".join(parts) or "Nothing has been measured yet."
+
+
+def _tiles(run: RunData | None, cells: ReportCells | None) -> list[tuple[str, str, str]]:
+    """Label, figure and remark of the headline figures."""
+    tiles = []
+    if cells is not None and cells.errors is not None:
+        score = cells.errors.score
+        tiles.append(("Score", _number(score.mean), "mean over IoU 0.50 … 0.95 and images"))
+        tiles.append(("Precision", _number(score.precision), f"{score.tp:,} of {score.tp + score.fp:,}{AT_HALF}"))
+        tiles.append(("Recall", _number(score.recall), f"{score.tp:,} of {score.tp + score.fn:,}{AT_HALF}"))
+    if cells is not None:
+        predicted = sum(image.predicted_count for image in cells.images)
+        tiles.append(("Predicted cells", _number(predicted), f"in {_count(len(cells.images), 'image')}"))
+    if run is not None and run.best is not None:
+        tiles.append(("Best validation score", _number(run.best[0]), f"at iteration {run.best[1]:,}"))
+    if run is not None and len(run.losses):
+        last = run.losses["total_loss"].dropna()
+        mean = float(last.tail(20).mean()) if len(last) else None
+        done = int(run.losses["iteration"].max()) + 1
+        tiles.append(("Last loss", _number(mean), f"mean of the last {min(20, len(last))} of {done:,} iterations"))
+    return tiles
+
+
+def _layers(cells: ReportCells | None) -> list[tuple[str, str]]:
+    if cells is None:
+        return []
+    if cells.errors is None:
+        return [("image", "Image"), ("prediction", "Prediction")]
+    return [("image", "Image"), ("truth", "Truth"), ("prediction", "Prediction"), ("errors", "Errors")]
+
+
+def _row(image: ReportImage) -> dict:
+    """One line of the table of images."""
+    row = {"name": image.name, "type": image.cell_type or ""}
+    if image.errors is None:
+        return row | {"predicted": image.predicted_count}
+    score = image.errors.score
+    row |= {"score": score.score, "true": score.true, "predicted": score.predicted}
+    row |= {"tp": score.tp[0], "fp": score.fp[0], "fn": score.fn[0]}
+    row |= {kind: image.errors.true_counts[kind] for kind in TRUE_KINDS[1:]}
+    return row | {kind: image.errors.predicted_counts[kind] for kind in PREDICTED_KINDS[2:]}
+
+
+def _kinds(errors: ErrorReport) -> list[dict]:
+    """For the true and the predicted cells, for all and for each type: what became of how many."""
+    reports = {"all": errors, **(errors.by_type if len(errors.by_type) > 1 else {})}
+    sides = (("True cells", TRUE_PAPER, "true_counts"), ("Predicted cells", PREDICTED_PAPER, "predicted_counts"))
+    return [
+        {
+            "title": title,
+            "colors": colors,
+            "rows": [(name, getattr(report.whole, counts)) for name, report in reports.items()],
+        }
+        for title, colors, counts in sides
+    ]
+
+
+def _gains(errors: ErrorReport) -> list[tuple[str, float]]:
+    """By how much the score would rise if one kind of error were corrected, the largest gain first."""
+    gains = [(name, score - errors.score.mean) for name, score in errors.corrected.items()]
+    return sorted(gains, key=lambda gain: -gain[1])
+
+
+def _css_color(rgb: RGB) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+def _color_css(types: Sequence[str]) -> str:
+    """Colours as CSS variables, for the light and for the dark scheme."""
+    images = {"truth": TRUTH, "prediction": PREDICTION, "hit": MATCHED, "false": FALSE_POSITIVE, "missed": MISSED}
+    light = {name: _css_color(rgb) for name, rgb in images.items()}
+    light |= {f"s{place}": color for place, color in enumerate(LINE_COLORS)}
+    grounded = [*(_css_color(rgb) for rgb in (*PALETTE[1:], PALETTE[0])), LINE_COLORS[-1]]
+    dark = {f"s{place}": color for place, color in enumerate(grounded)}
+    others = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
+    for place, name in enumerate(types):
+        light[f"t{place}"] = TYPE_LINE_COLORS.get(name, others[place % len(others)])
+        dark[f"t{place}"] = _css_color(type_color(name, types))
+    blocks = [";".join(f"--{name}:{color}" for name, color in scheme.items()) for scheme in (light, dark)]
+    return f":root{{{blocks[0]}}}@media (prefers-color-scheme:dark){{:root{{{blocks[1]}}}}}"

@@ -1,0 +1,186 @@
+"""One line from an image of any kind to its cells."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import cellseg_d2
+from cellseg_d2.config import load_config
+from cellseg_d2.data.pixel_size import PixelSize
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.detections import Detections
+from cellseg_d2.inference.inputs import find_inputs
+from cellseg_d2.inference.model import CellSegmenter
+from cellseg_d2.inference.model_folder import export_model
+from cellseg_d2.inference.postprocess import PostprocessParams
+from cellseg_d2.inference.segmenter import Segmenter
+from cellseg_d2.masks import MaskCrop
+from cellseg_d2.overlaps import crops_from_labels
+from tests.discs import disc_image, write_disc_dataset, write_untrained_run
+
+
+class Bright(Segmenter):
+    """Finds connected bright pixels, whatever their size, and notes what it is shown."""
+
+    def __init__(self, tile=None, cell_diameter=0.0):
+        self.params = PostprocessParams(vote=False)
+        self.class_names = ["cell"]
+        self.tile, self.cell_diameter = tile, cell_diameter
+        self.shown = []
+
+    def detect_views(self, image, scale=1.0):
+        from scipy import ndimage
+
+        self.shown.append((image.shape, round(scale, 3)))
+        labels, _ = ndimage.label(image > 160)
+        crops = crops_from_labels(labels)
+        boxes = np.array([crop.box for crop in crops], np.float32).reshape(-1, 4)
+        ones = np.ones(len(crops), np.float32)
+        return [Detections(*image.shape, boxes, ones, np.zeros(len(crops), np.int64), crops)], [1.0]
+
+
+@pytest.fixture
+def discs():
+    return disc_image(np.random.default_rng(4), 120, 6, 0)
+
+
+def same(segmentation, crops):
+    expected = {(crop.box, crop.area) for crop in crops}
+    return {(crop.box, crop.area) for crop in segmentation.crops} == expected
+
+
+def test_arrays_of_any_kind_give_the_same_cells(discs):
+    image, crops = discs
+    rgb = np.repeat(image[..., None], 3, axis=2)
+    for given in (image, rgb, rgb.transpose(2, 0, 1), image[None], image[..., None], image.tolist()):
+        segmentation = Bright().segment(np.uint8(given) if isinstance(given, list) else given)
+        assert same(segmentation, crops)
+    for given in (image.astype(np.uint16) * 200, image / 255, image.astype(np.float32) - 1000):  # stretched
+        assert len(Bright().segment(given)) == len(crops)
+
+
+def test_files_know_their_names_and_pixel_sizes(discs, tmp_path):
+    image, crops = discs
+    path = tmp_path / "well A1.tif"
+    tifffile.imwrite(path, image, imagej=True, resolution=(2, 2), metadata={"unit": "um"})
+    segmentation = Bright().segment(path)
+    assert same(segmentation, crops)
+    assert segmentation.name == "well A1"
+    assert segmentation.pixel_size == PixelSize(0.5, 0.5)
+    assert np.array_equal(segmentation.image, image)
+    area = segmentation.measure()["area_um2"].sum()
+    assert area == pytest.approx(0.25 * sum(crop.area for crop in crops))
+    assert Bright().segment(path, pixel_size=PixelSize(1, 1), name="b").pixel_size == PixelSize(1, 1)
+
+
+def test_lists_and_stacks_give_lists(discs):
+    image, crops = discs
+    empty = np.full_like(image, 128)
+    several = Bright().segment([image, empty])
+    assert [len(one) for one in several] == [len(crops), 0]
+    assert [one.name for one in several] == ["image_000", "image_001"]
+    planes = Bright().segment(np.stack([empty, image, image, empty, empty]), stack=True)
+    assert [len(one) for one in planes] == [0, len(crops), len(crops), 0, 0]
+    with pytest.raises(CellSegError, match="5 × 120 × 120"):
+        Bright().segment(np.stack([image] * 5))
+
+
+def test_large_images_are_looked_at_in_windows(discs):
+    image, crops = discs
+    segmenter = Bright(tile=70)
+    assert same(segmenter.segment(image, overlap=40), crops)
+    assert {shape for shape, _ in segmenter.shown} == {(70, 70)}
+    assert len(segmenter.shown) == 9
+    assert same(Bright().segment(image, tile=80, overlap=40), crops)
+
+
+def test_a_diameter_changes_the_scale_and_the_windows(discs):
+    image, crops = discs
+    segmenter = Bright(tile=100, cell_diameter=20)
+    assert same(segmenter.segment(image, diameter=40), crops)
+    assert segmenter.shown == [((120, 120), 0.5)]  # a window of 200 pixels holds the image
+    true = np.median([2 * np.sqrt(crop.area / np.pi) for crop in crops])
+    segmenter = Bright(tile=200, cell_diameter=2 * true)
+    segmenter.segment(image, diameter="auto")
+    assert segmenter.shown[0] == ((120, 120), 1.0)
+    assert segmenter.shown[-1][1] == pytest.approx(2, rel=0.02)
+    with pytest.raises(CellSegError, match="does not tell the diameter"):
+        Bright().segment(image, diameter=30)
+
+
+def test_windows_are_stretched_alike():
+    image = np.full((60, 120), 1000, np.uint16)
+    image[20:30, 20:30], image[20:30, 90:100] = 5000, 2000  # in its own window the second would be as bright
+    segmentation = Bright(tile=60).segment(image, overlap=0)
+    assert [crop.box for crop in segmentation.crops] == [(20, 20, 30, 30)]
+
+
+def test_odd_images_are_cells_or_a_sentence(tmp_path):
+    assert len(Bright().segment(np.full((1, 1), 7, np.uint8))) == 0
+    for image, message in (
+        (np.zeros((0, 5)), "no pixels|empty"),
+        (np.full((8, 8), np.nan), "no finite"),
+        (np.zeros((8, 8), complex), "complex"),
+        ("nowhere.png", "does not exist"),
+    ):
+        with pytest.raises(CellSegError, match=message):
+            Bright().segment(image)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, repository):
+    root = tmp_path_factory.mktemp("model")
+    run = write_untrained_run(root, repository / "configs/quickstart/instant_test.yaml")
+    opts = ["INPUT.ZOOM_TEST", "1.0", "INPUT.CELL_DIAMETER", "18.0", "TEST.TILE", "128"]
+    cfg = load_config(run / "config.yaml", opts)
+    return export_model(cfg, run / "model_best.pth", root / "exported", params=PostprocessParams((0.3,), vote=False))
+
+
+def test_a_model_folder_is_one_line(model, discs):
+    segmenter = cellseg_d2.CellSegmenter.from_pretrained(model, device="cpu")
+    assert isinstance(segmenter, CellSegmenter)
+    assert segmenter.params.score_thresholds == (0.3,)
+    assert (segmenter.tile, segmenter.cell_diameter) == (128, 18.0)
+    segmentation = segmenter.segment(discs[0])
+    assert len(segmentation) > 0
+    assert (segmentation.labels > 0).sum() == sum(crop.area for crop in segmentation.crops)
+    with pytest.raises(CellSegError, match="no model 'none'"):
+        CellSegmenter.from_pretrained("none")
+
+
+def test_the_network_sees_the_same_magnification_in_images_of_any_size(model):
+    segmenter = CellSegmenter.from_pretrained(model, device="cpu")
+    shapes = []
+    segmenter._model.model.backbone.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape[-2:])))
+    segmenter.segment(np.zeros((64, 96), np.uint8))
+    segmenter.segment(np.zeros((200, 96), np.uint8), overlap=32)
+    segmenter.segment(np.zeros((64, 64), np.uint8), diameter=9)
+    assert shapes == [(64, 96), (128, 96), (128, 96), (128, 128)]
+
+
+def test_images_smaller_than_the_network_s_stride_are_looked_at_as_well(model):
+    segmenter = CellSegmenter.from_pretrained(model, device="cpu")
+    segmenter.params = PostprocessParams((0.0,), vote=False)
+    for height, width in ((1, 1), (3, 200), (40, 31)):
+        segmentation = segmenter.segment(np.full((height, width), 90, np.uint8))
+        assert segmentation.labels.shape == (height, width)
+        detections = segmenter.detect(np.full((height, width), 90, np.uint8))
+        assert (detections.boxes[:, 2:] <= [width, height]).all()
+
+
+def test_inputs_may_be_named_by_a_data_set(tmp_path):
+    folder = write_disc_dataset(tmp_path, images=3)
+    named = find_inputs([folder / "instances_val.json"])
+    assert [path.name for path in named] == ["val0.png", "val1.png", "val2.png"]
+    assert find_inputs([folder / "images"]) == sorted((folder / "images").iterdir())
+    (tmp_path / "a.zarr").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "b.png")
+    assert [path.name for path in find_inputs([tmp_path / "a.zarr", tmp_path / "b.png"])] == ["a.zarr", "b.png"]
+    named[0].unlink()
+    with pytest.raises(CellSegError, match=r"1 images that are not there, such as .*val0"):
+        find_inputs([folder / "instances_val.json"])
+
+
+def test_cells_are_crops(discs):
+    assert all(isinstance(crop, MaskCrop) for crop in Bright().segment(discs[0]).crops)

@@ -1,0 +1,325 @@
+"""The page says what the metrics say, has every section, and takes nothing from outside for its own text."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.export.submission import write_submission
+from cellseg_d2.masks import MaskCrop, crop_to_coco, crop_to_kaggle
+from cellseg_d2.metrics import score_images
+from cellseg_d2.visualization.report.cells import gather_cells
+from cellseg_d2.visualization.report.config_diff import differences
+from cellseg_d2.visualization.report.page import render_report, write_report
+from cellseg_d2.visualization.report.run_folder import read_run
+from tests.discs import disc_image
+
+SIZE = 96
+SECTIONS = ("scores", "errors", "training", "images", "cells", "table", "run")
+EVIL = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Visible text, tables by id as rows of texts, and attributes of all tags of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tables, self.tags, self.text, self._table, self._raw = {}, [], [], None, False
+        self.feed(html)
+        self.text = " ".join(" ".join(self.text).split())
+        self.payload = json.loads(re.search(r'id="payload">(.*?)</script>', html, re.S)[1])
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._raw = tag in ("script", "style")
+        if tag == "table":
+            self._table = self.tables[dict(attributes).get("id", "")] = []
+        elif tag == "tr":
+            self._table.append([])
+        elif tag in ("td", "th") and self._table:
+            self._table[-1].append("")
+
+    def handle_endtag(self, tag):
+        self._raw = False
+        if tag == "table":
+            self._table = None
+
+    def handle_data(self, data):
+        if self._raw:
+            return
+        self.text.append(data)
+        if self._table and self._table[-1]:
+            self._table[-1][-1] += data.strip()
+
+    def rows(self, table):
+        head, *rows = self.tables[table]
+        return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+
+    def charts(self, place):
+        return {chart["title"]: chart for chart in self.payload[place]}
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory):
+    """Three images of five discs and one without: predicted exactly, shrunken, half of them, and one that is not."""
+    folder = tmp_path_factory.mktemp("discs")
+    generator = np.random.default_rng(3)
+    true, predicted, types = {}, {}, {"exact": "cort", "small": "astro", "half": "astro", "none": ""}
+    (folder / "images").mkdir()
+    for name in types:
+        image, crops = disc_image(generator, SIZE, 0 if name == "none" else 5, len(name) % 2)
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), image)
+        true[name] = crops
+    predicted["exact"] = true["exact"]
+    predicted["small"] = [eroded(crop) for crop in true["small"]]
+    predicted["half"] = [*true["half"][:2], MaskCrop(0, 0, np.ones((2, 3), bool))]
+    predicted["none"] = [MaskCrop(40, 40, np.ones((5, 5), bool))]
+    lines = [f"{n},{crop_to_kaggle(c, SIZE)},{SIZE},{SIZE},{types[n]}" for n, crops in true.items() for c in crops]
+    lines.append(f"none,,{SIZE},{SIZE},")
+    (folder / "train.csv").write_text("\n".join(["id,annotation,width,height,cell_type", *lines]) + "\n")
+    write_submission(folder / "out" / "submission.csv", predicted, widths=SIZE)
+    rles = [
+        {n: [crop_to_coco(c, SIZE, SIZE) for c in crops] for n, crops in side.items()} for side in (predicted, true)
+    ]
+    score = score_images(*rles, {name: kind for name, kind in types.items() if kind})
+    return folder, true, predicted, score
+
+
+def eroded(crop):
+    padded = np.pad(crop.mask, 1).astype(np.uint8)
+    return MaskCrop(crop.top - 1, crop.left - 1, cv2.erode(padded, np.ones((3, 3), np.uint8)) > 0).tight()
+
+
+@pytest.fixture(scope="module")
+def scored(discs):
+    folder, *_ = discs
+    return gather_cells(folder / "out", folder / "train.csv", [folder / "images"])
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    rows = [f"{i},{5 - i / 100},{1 + i / 500},0.00{i % 9 + 1},0.1,0.9" for i in range(300)]
+    (folder / "losses.csv").write_text("\n".join(["iteration,total_loss,loss_mask,lr,data_time,time", *rows]) + "\n")
+    scores = [{"iteration": i, "competition/mean": m, "competition/cort": m / 2} for i, m in ((99, 0.2), (199, 0.35))]
+    scores.append({"iteration": 299, "competition/mean": 0.31, "competition/cort": 0.1, "competition/tp50": 7})
+    (folder / "metrics.json").write_text("\n".join(map(json.dumps, scores)) + "\n")
+    record = {
+        "command": f"train_net.py --config-file {EVIL}",
+        "started": "2026-01-02T03:04:05+00:00",
+        "seed": 7,
+        "weights": "",
+        "versions": {"torch": "9.8.7", "fvcore": None},
+        "machine": {"system": "Linux", "processor": "x86_64", "device": "cpu"},
+        "datasets": {"discs_val": {"json_file": "d/instances_val.json", "sha256": "ab" * 32, "images": 4, "cells": 15}},
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "config.yaml").write_text("SOLVER:\n  BASE_LR: 0.5\n  MAX_ITER: 300\n")
+    return folder
+
+
+def test_numbers_are_those_of_the_metrics(discs, scored):
+    *_, score = discs
+    page = Page(render_report(cells=scored))
+    for name, part in {"all": score, **score.by_type}.items():
+        row = page.rows("score-table")[name]
+        assert row["Score"] == f"{part.mean:.3f}"
+        assert [row[key] for key in ("TP", "FP", "FN")] == [str(part.tp), str(part.fp), str(part.fn)]
+        assert row["Precision"] == f"{part.precision:.3f}"
+        assert row["Recall"] == f"{part.recall:.3f}"
+    images = page.rows("image-table")
+    assert list(images) == sorted(score.per_image, key=lambda name: (score.per_image[name], name)), "worst first"
+    for name, own in score.images.items():
+        assert images[name]["Score"] == f"{own.score:.3f}"
+        assert [images[name][key] for key in ("True", "Predicted", "TP")] == [
+            str(n) for n in (own.true, own.predicted, own.tp[0])
+        ]
+    lines = {series["name"]: series for series in page.charts("scores")["Score by IoU threshold"]["series"]}
+    assert lines["all"]["values"] == pytest.approx(list(score.per_threshold.values()), rel=1e-3)
+    assert lines["all"]["at"][0] == 0.5
+    assert lines.keys() == {"all", "astro", "cort"}
+    assert f"Score {score.mean:.3f} on 4 images: 14 cells predicted, 15 true." in page.text
+
+
+def test_counts_and_sizes_are_those_of_the_masks(discs, scored):
+    _, true, predicted, _ = discs
+    charts = Page(render_report(cells=scored)).charts("counts")
+    points = {
+        label: (x, y)
+        for series in charts["Cells per image"]["series"]
+        for label, x, y in zip(series["labels"], series["at"], series["values"], strict=True)
+    }
+    assert points == {name: (len(true[name]), len(predicted[name])) for name in true}
+    astro = charts["Cell area: astro"]
+    edges, bars = astro["edges"], {series["name"]: series["values"] for series in astro["series"]}
+    for side, crops in (("true", true), ("predicted", predicted)):
+        areas = [crop.area for name in ("small", "half") for crop in crops[name]]
+        assert sum(bars[side]) == len(areas)
+        place = next(i for i in range(len(edges) - 1) if edges[i] <= areas[0] < edges[i + 1])
+        assert bars[side][place] == sum(edges[place] <= area < edges[place + 1] for area in areas)
+
+
+def test_pictures_have_the_images_and_their_outlines(discs, scored):
+    folder, true, *_ = discs
+    page = Page(render_report(cells=scored))
+    assert set(page.payload["pictures"]) == set(true)
+    shown = page.payload["pictures"]["half"]
+    kind, data = shown["src"].split(",")
+    assert kind == "data:image/webp;base64"
+    decoded = np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"), dtype=float)
+    original = cv2.imread(str(folder / "images" / "half.png"), cv2.IMREAD_GRAYSCALE)
+    assert np.corrcoef(decoded.ravel(), original.ravel())[0, 1] > 0.9
+    counts = {layer: path.count("M") for layer, path in shown["layers"].items()}
+    assert counts == {"found": 2, "missed": 3, "hit": 2, "false": 1}
+
+
+def test_only_so_many_pictures_and_the_rest_is_said(scored):
+    page = Page(render_report(cells=scored, max_images=2, image_width=50))
+    worst = list(page.rows("image-table"))[:2]
+    assert list(page.payload["pictures"]) == worst
+    assert "2 of 4 images are shown, those with the lowest scores; 2 are not" in page.text
+    assert len(page.rows("image-table")) == 4
+    source = page.payload["pictures"][worst[0]]["src"].split(",")[1]
+    assert Image.open(io.BytesIO(base64.b64decode(source))).size == (50, 50)
+
+
+def test_training(run_folder):
+    run = read_run(run_folder)
+    page = Page(render_report(run, differences=differences(run.config, {"SOLVER": {"BASE_LR": 0.1, "MAX_ITER": 300}})))
+    charts = page.charts("training")
+    assert list(charts) == ["Training loss", "Validation score", "Learning rate", "Seconds per iteration"]
+    total = charts["Training loss"]["series"][0]
+    assert (total["name"], total["at"][0], total["at"][-1]) == ("total", 0, 299)
+    assert total["band"][0] == [5, 5]
+    assert charts["Learning rate"]["series"][0]["values"][:9] == [round(0.001 * i, 3) for i in range(1, 10)]
+    score = charts["Validation score"]
+    assert [series["name"] for series in score["series"]] == ["mean", "cort"]
+    assert score["mark"] == {"at": 199, "value": 0.35, "text": "best 0.350 at 199"}
+    assert "Trained for 300 iterations. Best validation score 0.350, at iteration 199." in page.text
+    for text in ("2026-01-02T03:04:05", "torch 9.8.7", "Linux · x86_64 · cpu", "discs_val", "abababababab…"):
+        assert text in page.text
+    assert page.rows("differences") == {"SOLVER.BASE_LR": {"Key": "SOLVER.BASE_LR", "Base": "0.1", "This run": "0.5"}}
+
+
+def test_every_section_is_there_and_says_what_is_missing(run_folder, discs, scored):
+    folder, *_ = discs
+    bare = gather_cells(folder / "out")
+    for html, sentences in (
+        (render_report(read_run(run_folder)), ["There are no predictions in this report, so there are no scores"]),
+        (render_report(cells=scored), ["No training run was given, so there are no loss curves."]),
+        (
+            render_report(cells=bare),
+            [
+                "Without a ground truth there are no scores.",
+                "No ground truth was given, so nothing is scored.",
+                "No image files were given, so there are no pictures.",
+                "14 cells predicted in 4 images.",
+            ],
+        ),
+    ):
+        page = Page(html)
+        ids = {attributes.get("id") for _, attributes in page.tags}
+        assert ids >= set(SECTIONS)
+        for sentence in sentences:
+            assert sentence in page.text
+
+
+def test_predictions_without_truth(discs):
+    folder, _, predicted, _ = discs
+    cells = gather_cells(folder / "out" / "submission.csv", images=[folder / "images"])
+    page = Page(render_report(cells=cells))
+    assert [image.predicted_count for image in cells.images] == [5, 5, 3, 1], "most cells first"
+    assert page.payload["pictures"]["half"]["layers"].keys() == {"plain"}
+    assert page.rows("image-table")["small"]["Predicted"] == "5"
+    # Areas are the same whether the size of the images is known or not.
+    areas = {image.name: image.predicted_areas.tolist() for image in gather_cells(folder / "out").images}
+    assert areas == {image.name: image.predicted_areas.tolist() for image in cells.images}
+    assert areas["half"] == [crop.area for crop in predicted["half"]]
+
+
+def test_nothing_at_all(tmp_path):
+    """No cell is true and none predicted; an image without either scores 1."""
+    (tmp_path / "train.csv").write_text("id,annotation,width,height,cell_type\na,,20,10,cort\n")
+    write_submission(tmp_path / "submission.csv", {"a": []})
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((10, 20), np.uint8))
+    page = Page(render_report(cells=gather_cells(tmp_path, tmp_path / "train.csv", [tmp_path / "a.png"])))
+    assert page.rows("score-table")["all"]["Score"] == "1.000"
+    assert page.rows("score-table")["all"]["Precision"] == "–"
+    assert set(page.payload["pictures"]["a"]["layers"].values()) == {""}
+    assert "none" in page.text
+    assert Page(render_report(cells=gather_cells(tmp_path))).rows("image-table")["a"]["Predicted"] == "0"
+
+
+def test_foreign_text_is_escaped_and_nothing_is_fetched(tmp_path, run_folder):
+    name = "a\"><img src=x onerror=alert(1)>&'"
+    header = "id,annotation,width,height,cell_type"
+    quoted = name.replace('"', '""')
+    (tmp_path / "train.csv").write_text(f'{header}\n"{quoted}",1 3,20,10,{EVIL}\n')
+    write_submission(tmp_path / "submission.csv", {name: ["1 3"]})
+    (run_folder / "config.yaml").write_text(f"OUTPUT_DIR: '{EVIL}'\n")
+    run = read_run(run_folder)
+    cells = gather_cells(tmp_path / "submission.csv", tmp_path / "train.csv")
+    html = render_report(run, cells, title=EVIL, differences=differences(run.config, {}), base_name=EVIL)
+    page = Page(html)
+    assert html.count("<script") == 2, "the page's own: data and code"
+    assert not [tag for tag, attributes in page.tags if tag in ("img", "link", "iframe") or "onerror" in attributes]
+    assert name in page.rows("image-table")
+    assert EVIL in page.text
+    addresses = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")]
+    assert all(address.startswith("#") for address in addresses)
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+
+
+def test_long_runs_are_thinned_and_broken_losses_are_said(run_folder):
+    rows = "".join(f"{i},{'nan' if i == 77 else 2.5},1,0.1,0.1,0.1\n" for i in range(5000))
+    (run_folder / "losses.csv").write_text("iteration,total_loss,loss_mask,lr,data_time,time\n" + rows)
+    chart = Page(render_report(read_run(run_folder))).charts("training")["Training loss"]
+    assert len(chart["series"][0]["at"]) == len(chart["series"][0]["band"]) == 400
+    assert chart["series"][0]["at"][-1] == 4999
+    assert "Iterations without a finite loss: 1." in chart["note"]
+
+
+def test_a_run_that_has_just_begun(tmp_path):
+    (tmp_path / "losses.csv").write_text("")
+    page = Page(render_report(read_run(tmp_path)))
+    assert "The run has no losses and no validation scores yet." in page.text
+    assert "The run's folder has no run.json" in page.text
+    assert "Nothing has been measured yet." in page.text
+
+
+def test_what_does_not_belong_together_is_one_sentence(tmp_path, discs):
+    folder, *_ = discs
+    with pytest.raises(CellSegError, match=r"holds none of run\.json"):
+        read_run(tmp_path)
+    with pytest.raises(CellSegError, match=r"holds no submission\.csv"):
+        gather_cells(tmp_path)
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(CellSegError, match="need the ground truth"):
+        gather_cells(tmp_path / "results.json")
+    cv2.imwrite(str(tmp_path / "half.png"), np.zeros((10, 20), np.uint8))
+    with pytest.raises(CellSegError, match="20 × 10 pixels, but its masks are for 96 × 96"):
+        gather_cells(folder / "out", folder / "train.csv", [tmp_path / "half.png"])
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(CellSegError, match="one JSON object"):
+        read_run(tmp_path)
+
+
+def test_the_file_is_written_whole_or_not_at_all(tmp_path, scored, monkeypatch):
+    path = tmp_path / "new" / "report.html"
+    write_report(path, cells=scored)
+    before = path.read_bytes()
+    assert before.startswith(b"<!doctype html>")
+    monkeypatch.setattr("cellseg_d2.visualization.report.page._summary", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(path, cells=scored)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
