@@ -19,7 +19,7 @@ from cellseg_d2.export.submission import read_submission, write_submission
 from cellseg_d2.masks import coco_to_crop, crop_to_kaggle
 from tests.discs import write_disc_dataset
 
-# In place of tools/train_net.py: prints as Detectron2 does, predicts the truth (fold 0) or nothing (fold 1).
+# In place of train-net: prints as Detectron2 does, predicts the truth (fold 0) or nothing (fold 1).
 STAND_IN = """
 import os, shutil, sys
 from pathlib import Path
@@ -53,7 +53,7 @@ def datasets(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def script(tmp_path, datasets):
+def program(tmp_path, datasets):
     """The stand-in; fold 0 predicts the truth, fold 1 nothing."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     truth = json.loads((datasets / "instances_fold0_val.json").read_text())
@@ -62,7 +62,7 @@ def script(tmp_path, datasets):
         cells[f"val{annotation['image_id'] - 1}"].append(crop_to_kaggle(coco_to_crop(annotation["segmentation"]), 96))
     write_submission(tmp_path / "discs_fold0_val.csv", cells)
     write_submission(tmp_path / "discs_fold1_val.csv", {f"train{index}": [] for index in range(4)})
-    return tmp_path / "stand_in.py"
+    return [sys.executable, tmp_path / "stand_in.py"]
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def make(repository, datasets, tmp_path):
     return call
 
 
-def test_folds_train_in_processes_and_their_score_is_gathered(make, script, tmp_path):
+def test_folds_train_in_processes_and_their_score_is_gathered(make, program, tmp_path):
     validation = make()
     prepare_output(validation, validation.folds, resume=False)
     for fold in validation.folds:
         assert not fold.finished
-        attempt = train_fold(fold, make.config_file, ["SOLVER.BASE_LR", "0.1"], [sys.executable, script])
+        attempt = train_fold(fold, make.config_file, ["SOLVER.BASE_LR", "0.1"], program)
         assert (attempt.exit_code, attempt.reason, attempt.gpu_memory_mib) == (0, "", 1536)
         # Linux starts a process's peak with the memory of the one that started it.
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -113,10 +113,10 @@ def test_folds_train_in_processes_and_their_score_is_gathered(make, script, tmp_
     json.dumps(summary.to_dict())
 
 
-def test_excluded_images_are_predicted_but_not_scored(make, script, tmp_path):
+def test_excluded_images_are_predicted_but_not_scored(make, program, tmp_path):
     validation = make()
     for fold in validation.folds:
-        train_fold(fold, make.config_file, [], [sys.executable, script])
+        train_fold(fold, make.config_file, [], program)
     summary = summarize_folds(validation, tmp_path / "oof.csv", ["train0", "train1", "train2"])
     assert summary.scores[1].mean == 1.0  # only the image without cells is left
     assert summary.out_of_fold.mean == 1.0
@@ -130,11 +130,11 @@ def test_excluded_images_are_predicted_but_not_scored(make, script, tmp_path):
 
 
 @pytest.mark.parametrize(("seed", "code", "reason"), [(1, 2, "there are no weights"), (9, -9, "SIGKILL; often")])
-def test_a_fold_that_fails_says_why_and_can_be_repeated(make, script, tmp_path, seed, code, reason):
+def test_a_fold_that_fails_says_why_and_can_be_repeated(make, program, tmp_path, seed, code, reason):
     validation = make()
     first, second = validation.folds
     for fold in validation.folds:
-        train_fold(fold, make.config_file, ["SEED", str(seed)], [sys.executable, script])
+        train_fold(fold, make.config_file, ["SEED", str(seed)], program)
     assert first.finished
     assert not second.finished
     assert second.attempts[0].exit_code == code
@@ -144,7 +144,7 @@ def test_a_fold_that_fails_says_why_and_can_be_repeated(make, script, tmp_path, 
     assert "not finished: fold 1" in summary.table()
     assert set(read_submission(tmp_path / "oof.csv")) == first.images
 
-    train_fold(second, make.config_file, [], [sys.executable, script])
+    train_fold(second, make.config_file, [], program)
     assert second.finished
     assert len(second.attempts) == 2
     summary = summarize_folds(validation, tmp_path / "oof.csv")
@@ -152,25 +152,25 @@ def test_a_fold_that_fails_says_why_and_can_be_repeated(make, script, tmp_path, 
     assert seconds == pytest.approx(sum(attempt.seconds for attempt in second.attempts))
 
 
-def test_a_fold_without_predictions_is_not_finished(make, script, tmp_path):
+def test_a_fold_without_predictions_is_not_finished(make, program, tmp_path):
     (tmp_path / "discs_fold1_val.csv").unlink()
     fold = make().folds[1]
-    assert train_fold(fold, make.config_file, [], script).exit_code == 0
+    assert train_fold(fold, make.config_file, [], program).exit_code == 0
     assert not fold.finished
 
 
-def test_predictions_for_other_images_are_refused(make, script, tmp_path):
+def test_predictions_for_other_images_are_refused(make, program, tmp_path):
     validation = make()
-    train_fold(validation.folds[0], make.config_file, [], [sys.executable, script])
+    train_fold(validation.folds[0], make.config_file, [], program)
     write_submission(validation.folds[0].submission, {"train0": []})
     with pytest.raises(CellSegError, match="not about the images of discs_fold0_val"):
         summarize_folds(validation, tmp_path / "oof.csv")
 
 
-def test_an_output_folder_is_not_used_twice_by_mistake(make, script):
+def test_an_output_folder_is_not_used_twice_by_mistake(make, program):
     validation = make()
     prepare_output(validation, validation.folds, resume=False)
-    train_fold(validation.folds[0], make.config_file, [], [sys.executable, script])
+    train_fold(validation.folds[0], make.config_file, [], program)
     with pytest.raises(CellSegError, match="--resume"):
         prepare_output(validation, validation.folds, resume=False)
     prepare_output(validation, validation.folds[1:], resume=False)
@@ -183,10 +183,10 @@ def test_an_output_folder_is_not_used_twice_by_mistake(make, script):
         prepare_output(validation, validation.folds, resume=True)
 
 
-def test_a_dataset_that_changed_is_not_resumed(make, script, datasets):
+def test_a_dataset_that_changed_is_not_resumed(make, program, datasets):
     validation = make()
     prepare_output(validation, validation.folds, resume=False)
-    train_fold(validation.folds[0], make.config_file, [], [sys.executable, script])
+    train_fold(validation.folds[0], make.config_file, [], program)
     path = datasets / "instances_fold1_train.json"
     path.write_text(path.read_text() + " ")
     with pytest.raises(CellSegError, match="converted anew"):

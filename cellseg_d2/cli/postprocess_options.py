@@ -1,4 +1,4 @@
-"""Options of post-processing, for the tools that predict."""
+"""Options of post-processing, for the commands that predict."""
 
 from __future__ import annotations
 

@@ -1,0 +1,49 @@
+"""The command ``cellseg-d2``: which commands there are, and the call of one of them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from cellseg_d2 import __version__
+from cellseg_d2.cli.commands import COMMANDS, GROUPS, PROGRAM
+from cellseg_d2.cli.common import command_name, run
+from cellseg_d2.errors import CellSegError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point; exits with the code of the command. Only the command that is called is imported."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    run(lambda: call(words))
+
+
+def call(words: Sequence[str]) -> int | None:
+    """Run the command that the first word names, with the others; returns its exit code.
+
+    Raises:
+        CellSegError: there is no such command.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        print(help_text())
+        return 0
+    if words[0] == "--version":
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    name = command_name(words[0])
+    if name not in COMMANDS:
+        near = get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"{PROGRAM} --help lists them"
+        raise CellSegError(f"there is no command {words[0]!r}; {hint}")
+    return importlib.import_module(f"cellseg_d2.cli.{name.replace('-', '_')}").main(list(words[1:]))
+
+
+def help_text() -> str:
+    """All commands in their groups, one a line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"usage: {PROGRAM} COMMAND ...", "", "Mask R-CNN for cells in microscopy images, on Detectron2."]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:{width}}  {summary}" for name, summary in commands.items())]
+    lines += ["", f"  {PROGRAM} COMMAND --help", f"  {PROGRAM} --version"]
+    return "\n".join(lines)

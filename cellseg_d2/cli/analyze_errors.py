@@ -1,0 +1,137 @@
+"""Which cells a model misses, merges, splits, outlines badly or makes up; see --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cellseg_d2.cli.common import make_parser
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "analyze_errors",
+        "Analyse the errors of predictions: cells that are missed, merged (one prediction covers several), split\n"
+        "(one cell covered by several predictions), shifted (0.1 < IoU ≤ 0.5) or spurious, by cell type, size and\n"
+        "crowding, and the score that each correction would give. Writes errors.json (with the definitions),\n"
+        "tables.txt, plots, and a picture of every image, the worst first.",
+        "  python tools/analyze_errors.py --predictions submission.csv --ground-truth train.csv \\\n"
+        "      --images train/ --output errors\n"
+        "  python tools/analyze_errors.py --predictions output/cv/oof.csv --ground-truth train.csv \\\n"
+        "      --only-predicted --images train/ --output errors --pictures 10\n"
+        "  python tools/analyze_errors.py --predictions coco_results.json --ground-truth instances_val.json \\\n"
+        "      --score-threshold 0.6 --output errors",
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--predictions", type=Path, required=True, metavar="P", help="submission (.csv, .csv.gz) or COCO results"
+    )
+    files.add_argument(
+        "--ground-truth", type=Path, required=True, metavar="G", help="train.csv (also .gz) or COCO ground truth"
+    )
+    files.add_argument(
+        "--images", nargs="+", default=[], metavar="PATH", help="files, folders or quoted globs, for the pictures"
+    )
+    files.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    images = parser.add_argument_group("images (default: all of G; one without a row in P counts as empty)")
+    images.add_argument("--only-predicted", action="store_true", help="only images that have rows in P")
+    images.add_argument("--ids", type=Path, metavar="FILE", help="only these: one id a line, or a CSV with ids first")
+    images.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
+    cells = parser.add_argument_group("cells")
+    cells.add_argument(
+        "--overlaps",
+        choices=("resolve", "keep"),
+        help="as for tools/evaluate.py (default: resolve for COCO results, keep for a submission)",
+    )
+    cells.add_argument(
+        "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"
+    )
+    cells.add_argument(
+        "--neighbour-distance",
+        type=float,
+        default=10,
+        metavar="D",
+        help="cells at most D pixels apart are neighbours (default: %(default)s)",
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--pictures", type=int, metavar="N", help="of the N worst images only (default: of all; 2 MB each)"
+    )
+    output.add_argument("--worst", type=int, default=10, metavar="N", help="images in the table (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if args.neighbour_distance < 0:
+        parser.error("--neighbour-distance must not be negative")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+
+    from tqdm import tqdm
+
+    from cellseg_d2.data.images import find_images
+    from cellseg_d2.evaluation.error_report import ErrorReport
+    from cellseg_d2.evaluation.errors import DEFINITIONS, find_errors
+    from cellseg_d2.evaluation.truth import choose_images, read_ids, read_predictions, read_truth
+    from cellseg_d2.files import write_json_atomic, write_text_atomic
+    from cellseg_d2.visualization.curves import plot_score_by_type
+    from cellseg_d2.visualization.error_plots import plot_corrections, plot_groups, plot_kinds
+
+    paths = {path.stem: path for path in find_images(args.images)} if args.images else {}
+    truth = read_truth(args.ground_truth)
+    predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
+    for warning in truth.warnings + predictions.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    ids = read_ids(args.ids) if args.ids else None
+    names = choose_images(truth, predictions.masks, ids, args.exclude, args.only_predicted)
+    masks = {name: predictions.masks.get(name, []) for name in names}
+    errors = {
+        name: find_errors(masks[name], truth.images[name].masks, args.neighbour_distance)
+        for name in tqdm(names, desc="comparing", unit="image", leave=False, disable=None)
+    }
+    report = ErrorReport(errors, truth.cell_types)
+
+    tables = report.tables(args.worst)
+    print(tables)
+    sources = {"predictions": str(args.predictions), "ground_truth": str(args.ground_truth)}
+    settings = {**sources, "neighbour_distance": args.neighbour_distance, "definitions": DEFINITIONS}
+    write_json_atomic(args.output / "errors.json", {**settings, **report.to_dict()}, indent=1)
+    write_text_atomic(args.output / "tables.txt", tables + "\n")
+    plot_kinds(report, args.output / "errors_by_type.png")
+    plot_groups(report, "size", args.output / "errors_by_size.png")
+    plot_groups(report, "crowding", args.output / "errors_by_crowding.png", distance=args.neighbour_distance)
+    plot_corrections(report, args.output / "score_if_corrected.png")
+    if report.score.per_cell_type:
+        types = {kind: list(score.per_image.values()) for kind, score in report.score.by_type.items()}
+        plot_score_by_type(types, args.output / "score_by_type.png")
+    pictures = draw_pictures(args, report, truth, masks, paths) if paths else 0
+    print(f"\nwrote errors.json, tables.txt, the plots and {pictures} pictures to {args.output}")
+
+
+def draw_pictures(args, report, truth, masks, paths) -> int:
+    """Draw the worst images, their rank in the file's name; returns how many."""
+    from tqdm import tqdm
+
+    from cellseg_d2.data.images import read_image
+    from cellseg_d2.masks import coco_to_crop
+    from cellseg_d2.visualization.error_plots import error_panel
+    from cellseg_d2.visualization.overlays import save_image
+
+    ranks = {name: rank for rank, name in enumerate(report.worst_first, start=1)}
+    chosen = [name for name in ranks if name in paths]
+    if len(chosen) < len(ranks):
+        missing = len(ranks) - len(chosen)
+        print(f"warning: images without a file in --images, which are not drawn: {missing}", file=sys.stderr)
+    folder = args.output / "pictures"
+    for old in folder.glob("[0-9]*_*.png"):  # of an earlier analysis, in which the image had another rank
+        if old.stem.partition("_")[2] in truth.images:
+            old.unlink()
+    chosen = chosen[: args.pictures]
+    for name in tqdm(chosen, desc="drawing", unit="image", leave=False, disable=None):
+        cells = [[coco_to_crop(rle) for rle in side] for side in (truth.images[name].masks, masks[name])]
+        kind = f" ({report.cell_types[name]})" if name in report.cell_types else ""
+        title = f"{name}{kind}: {ranks[name]} of {len(ranks)}, worst first"
+        panel = error_panel(read_image(paths[name]), *cells, report.images[name], title)
+        save_image(folder / f"{ranks[name]:0{len(str(len(ranks)))}}_{name}.png", panel)
+    return len(chosen)

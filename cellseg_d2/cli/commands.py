@@ -1,0 +1,31 @@
+"""The commands of ``cellseg-d2``: its help, the search for what to run, and the tests are made from this table."""
+
+from __future__ import annotations
+
+PROGRAM = "cellseg-d2"
+# The command a-b is the function `main` of cellseg_d2/cli/a_b.py, and tools/a_b.py calls the same one.
+GROUPS = {
+    "data": {
+        "make-simulated": "write a phase-contrast-like data set in the competition's layout",
+        "convert-to-coco": "check annotations and convert them to COCO JSON",
+        "pseudo-label": "turn predictions into training data",
+    },
+    "training": {
+        "fit-anchors": "say how well the anchors fit the cells, and propose better ones",
+        "train-net": "train, resume, or evaluate with --eval-only",
+        "cross-validate": "train K folds: mean and spread of the score, predictions of all images",
+    },
+    "prediction": {
+        "infer": "segment images with a shipped or a trained model",
+        "tune-postprocess": "search thresholds and overlap rules for the best score",
+        "export-model": "make a folder to hand on of a trained model",
+    },
+    "analysis": {
+        "evaluate": "score a submission or COCO results against the truth",
+        "analyze-errors": "tell missed, merged, split, shifted and spurious cells, by type, size and crowding",
+        "visualize": "draw annotations, predictions beside the truth, and augmented samples",
+        "report": "write one HTML page about a training run, about predictions, or about both",
+        "benchmark": "measure this project against stock Detectron2",
+    },
+}
+COMMANDS = {name: summary for commands in GROUPS.values() for name, summary in commands.items()}

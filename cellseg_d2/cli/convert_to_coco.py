@@ -1,0 +1,141 @@
+"""Check annotated images and convert them to COCO JSON; see --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cellseg_d2.cli.common import command_line, make_parser
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "convert_to_coco",
+        "Check the annotations of cells and convert them to COCO JSON (compressed RLE, exact to the pixel). Reads the "
+        "Kaggle competition's train.csv, LIVECell, or images with label images. Writes instances_<part>.json and "
+        "audit.json, which lists everything that was found. Malformed rows are errors unless --clean is given.",
+        "  python tools/convert_to_coco.py --csv kaggle/train.csv --images kaggle/train --output datasets/sartorius\n"
+        "  python tools/convert_to_coco.py --csv kaggle/train.csv --images kaggle/train \\\n"
+        "      --output datasets/sartorius --folds 5 --clean --drop-images 03b27b381a5f e92c56871769 eec79772cb99\n"
+        "  python tools/convert_to_coco.py --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
+        "  python tools/convert_to_coco.py --images mine/images --labels mine/labels --output datasets/mine\n",
+    )
+    group = parser.add_argument_group("source (one of --csv, --livecell, --labels)")
+    source = group.add_mutually_exclusive_group(required=True)
+    source.add_argument("--csv", type=Path, metavar="FILE", help="the competition's train.csv, also gzipped")
+    source.add_argument(
+        "--livecell",
+        type=Path,
+        metavar="PATH",
+        help="folder of LIVECell as in the Kaggle download, or one of its JSON files; its own parts are kept",
+    )
+    source.add_argument(
+        "--labels", type=Path, metavar="DIR", help="label images, 8, 16 or 32 bits, named as their images"
+    )
+    group.add_argument("--images", type=Path, metavar="DIR", help="folder of images, for --csv and --labels")
+    group.add_argument(
+        "--livecell-images", type=Path, metavar="DIR", help="if not in the folder 'images' of --livecell"
+    )
+    group.add_argument(
+        "--allow-missing-images", action="store_true", help="convert masks whose image has no file; say so, go on"
+    )
+
+    group = parser.add_argument_group("categories")
+    group.add_argument("--category", default="cell", metavar="NAME", help="category for --labels (default: cell)")
+    group.add_argument(
+        "--categories",
+        choices=("one", "type"),
+        default="one",
+        help="for --livecell: one category 'cell', or one per cell line (default: one)",
+    )
+
+    group = parser.add_argument_group("what is converted")
+    group.add_argument(
+        "--clean",
+        action="store_true",
+        help="repair or drop what is wrong and report each: cut off what leaves the image, merge doubled runs, fill "
+        "holes, erase thin lines, keep the largest piece, drop (near-)duplicates and rows beyond repair",
+    )
+    group.add_argument("--drop-images", nargs="+", default=[], metavar="ID", help="leave these images out")
+
+    group = parser.add_argument_group("parts (for --csv and --labels)")
+    split = group.add_mutually_exclusive_group()
+    split.add_argument(
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        help="share of the images for validation, 0 for none; plate and well stay together (default: 0.2)",
+    )
+    split.add_argument("--folds", type=int, metavar="K", help="write K pairs of training and validation parts instead")
+    group.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder to write; datasets/NAME makes the data sets NAME_train, NAME_val …",
+    )
+    group.add_argument("--no-progress", action="store_true", help="show no progress bar")
+
+    args = parser.parse_args(argv)
+    if args.labels and not args.images:
+        parser.error("--labels needs --images")
+    if args.csv and not args.images and not args.allow_missing_images:
+        parser.error("--csv needs --images (or --allow-missing-images, to convert the masks alone)")
+    if args.livecell and args.images:
+        parser.error("--images does not go with --livecell; use --livecell-images")
+    if args.livecell_images and not args.livecell:
+        parser.error("--livecell-images only goes with --livecell")
+    if args.livecell and (args.val_fraction is not None or args.folds):
+        parser.error("LIVECell's own train, val and test parts are kept: leave --val-fraction and --folds away")
+    if args.val_fraction is not None and not 0 <= args.val_fraction < 1:
+        parser.error(f"--val-fraction {args.val_fraction} must be at least 0 and below 1")
+    if args.folds is not None and args.folds < 2:
+        parser.error(f"--folds {args.folds} must be at least 2")
+    if args.seed < 0:
+        parser.error(f"--seed {args.seed} must not be negative")
+    return args
+
+
+def open_sources(args: argparse.Namespace) -> dict:
+    from cellseg_d2.data.image_files import ImageFolder
+    from cellseg_d2.data.label_images import LabelImages
+    from cellseg_d2.data.livecell import find_livecell, livecell_source
+    from cellseg_d2.data.sartorius import SartoriusCsv
+
+    drop = tuple(args.drop_images)
+    if args.livecell:
+        files, root = find_livecell(args.livecell, args.livecell_images)
+        images = ImageFolder(root, args.allow_missing_images, recursive=True)
+        return {part: livecell_source(path, images, args.categories == "type", drop) for part, path in files.items()}
+    images = ImageFolder(args.images, args.allow_missing_images) if args.images else None
+    if args.csv:
+        return {"": SartoriusCsv(args.csv, images, drop=drop)}
+    return {"": LabelImages(images, args.labels, args.category, drop)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+
+    from cellseg_d2.data.audit_report import audit_tables
+    from cellseg_d2.data.convert import AUDIT_FILE, older_files, read_dataset, split_dataset, write_dataset
+
+    command = command_line("convert_to_coco", sys.argv[1:] if argv is None else argv)
+    dataset = read_dataset(open_sources(args), args.clean, progress=not args.no_progress)
+    print(audit_tables(dataset.audit))
+    if args.csv and not args.images:
+        print("\nnote: no --images given: the sizes are the CSV's, and the converted data cannot be trained on")
+    said = ""
+    if not dataset.audit.log.open_errors:
+        val_fraction = 0.2 if args.val_fraction is None else args.val_fraction
+        dataset, said = split_dataset(dataset, val_fraction, args.folds, args.seed)
+    files = write_dataset(dataset, args.output, command)
+    print(f"\n{said}\n{dataset.table()}\n")
+    for path in files:
+        print(f"wrote {path}")
+    print(f"wrote {args.output / AUDIT_FILE}")
+    for path in older_files(args.output, files):
+        print(f"note: {path} is from an earlier conversion and may share images with these; remove it if unused")

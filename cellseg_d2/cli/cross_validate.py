@@ -1,0 +1,114 @@
+"""Train all folds of a dataset and report mean ± spread of the score; see --help."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from cellseg_d2.cli.common import command_line, make_parser
+
+# Never the package in the working folder (-P): the folds are trained by the same code as this.
+TRAIN_NET = (sys.executable, "-P", "-m", "cellseg_d2.cli", "train-net")
+# A key of the configuration, which no image and no fold is called.
+KEY = re.compile(r"OUTPUT_DIR|SEED|[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "cross_validate",
+        "Train the folds of a dataset one after another, each in a process of its own and in OUTPUT_DIR/fold<k>, and\n"
+        "score each on the images that it was not trained on, with the weights at the end of its training (the best\n"
+        "of several checkpoints would be chosen on the very images that are scored). OUTPUT_DIR then also holds\n"
+        "oof.csv, the out-of-fold predictions of all images as one submission, summary.json, and summary.md with a\n"
+        "row for a table of results. A fold that fails does not stop the others; the exit code is then 1.",
+        "  python tools/convert_to_coco.py --csv train.csv --images train/ --folds 5 --output datasets/sartorius\n"
+        "  python tools/cross_validate.py --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml \\\n"
+        "      --dataset sartorius --folds 5 --score-exclude 1e55de6c2a34 OUTPUT_DIR output/r50_cv\n"
+        "  python tools/cross_validate.py --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml \\\n"
+        "      --dataset sartorius --folds 5 --only-folds 0 2 --resume OUTPUT_DIR output/r50_cv",
+    )
+    group = parser.add_argument_group("training")
+    group.add_argument("--config-file", type=Path, required=True, metavar="F", help="for example one of configs/")
+    group.add_argument(
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="converted with --folds K to a folder NAME: NAME_fold0_train, NAME_fold0_val …",
+    )
+    group.add_argument("--folds", type=int, required=True, metavar="K", help="number of folds")
+    group.add_argument(
+        "--only-folds", type=int, nargs="+", metavar="k", help="train only these, counted from 0 (default: all)"
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="skip folds of OUTPUT_DIR that are finished, go on with others from their last checkpoint",
+    )
+    group.add_argument("--num-gpus", type=int, default=1, metavar="N", help="for each fold (default: %(default)s)")
+    group = parser.add_argument_group("score (of all finished folds in OUTPUT_DIR)")
+    group.add_argument(
+        "--score-exclude", nargs="+", default=[], metavar="ID", help="images that are trained on but not scored"
+    )
+    group.add_argument("--name", metavar="TEXT", help="for the row of results (default: name of the configuration)")
+    parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
+    parser.add_argument_group(
+        "configuration", "KEY VALUE ... at the end change the configuration, for example OUTPUT_DIR output/mine"
+    )
+    argv = sys.argv[1:] if argv is None else argv
+    # Cut off before parsing: --score-exclude and --only-folds take all words that follow.
+    cut = next((i for i, word in enumerate(argv) if KEY.fullmatch(word)), len(argv))
+    args = parser.parse_args(argv[:cut])
+    args.opts = argv[cut:]
+    args.command = command_line("cross_validate", argv)
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+
+    import signal
+
+    from cellseg_d2.config import load_config
+    from cellseg_d2.engine.cross_validation import plan, prepare_output, train_fold
+    from cellseg_d2.engine.fold_summary import check_excluded, summarize_folds
+    from cellseg_d2.errors import CellSegError
+    from cellseg_d2.files import write_json_atomic, write_text_atomic
+
+    # As for Ctrl-C: the fold that is being trained must not go on alone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    validation = plan(load_config(args.config_file, args.opts), args.dataset, args.folds)
+    check_excluded(validation, args.score_exclude)
+    wanted = range(args.folds) if args.only_folds is None else sorted(set(args.only_folds))
+    if not set(wanted) <= set(range(args.folds)):
+        raise CellSegError(f"--only-folds must be from 0 to {args.folds - 1}")
+    chosen = [validation.folds[k] for k in wanted]
+    prepare_output(validation, chosen, args.resume)
+
+    failed = {}
+    for fold in chosen:
+        if fold.finished:
+            print(f"fold {fold.index}: finished before", flush=True)
+            continue
+        print(f"fold {fold.index}: training, see {fold.folder / 'console.log'}", flush=True)
+        attempt = train_fold(fold, args.config_file, args.opts, TRAIN_NET, num_gpus=args.num_gpus)
+        if not fold.finished:
+            failed[fold.index] = reason = attempt.reason or f"it left no {fold.submission}"
+            print(f"error: fold {fold.index} failed after {attempt.seconds:.0f} s: {reason}", file=sys.stderr)
+        else:
+            memory = attempt.peak_memory_mib / 1024
+            print(f"fold {fold.index}: done in {attempt.seconds:.0f} s, peak memory {memory:.1f} GiB", flush=True)
+
+    if any(fold.finished for fold in validation.folds):
+        output = validation.output
+        summary = summarize_folds(validation, output / "oof.csv", args.score_exclude)
+        row = summary.markdown(args.name or args.config_file.stem, args.command)
+        report = {"command": args.command, "config_file": str(args.config_file), "failed": failed, **summary.to_dict()}
+        write_json_atomic(output / "summary.json", report, indent=1)
+        write_text_atomic(output / "summary.md", row + "\n")
+        print(f"\n{summary.table()}\n\n{row}\n\nwrote oof.csv, summary.json and summary.md to {output}")
+    if failed:
+        numbers = ", ".join(map(str, failed))
+        print(f"error: failed: fold {numbers}; repair it and run again with --resume", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+"""Score predictions against the truth: the competition's metric, and COCO's or LIVECell's AP."""
+
+import sys
+from pathlib import Path
+
+from cellseg_d2.cli.common import make_parser
+
+
+def parse_args(argv=None):
+    parser = make_parser(
+        "evaluate",
+        "Score predictions with the competition's metric: the mean over IoU thresholds 0.50 ... 0.95 of\n"
+        "TP / (TP + FP + FN), averaged over the images. Images are matched by id; in COCO files that is the stem of\n"
+        "file_name.",
+        "  python tools/evaluate.py --predictions submission.csv --ground-truth train.csv\n"
+        "  python tools/evaluate.py --predictions submission.csv --ground-truth train.csv \\\n"
+        "      --only-predicted --json out.json\n"
+        "  python tools/evaluate.py --predictions coco_results.json --ground-truth instances_val.json \\\n"
+        "      --score-threshold 0.6 --coco-protocol livecell",
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--predictions",
+        type=Path,
+        required=True,
+        metavar="P",
+        help="submission (.csv, .csv.gz) or COCO results (.json)",
+    )
+    files.add_argument(
+        "--ground-truth",
+        type=Path,
+        required=True,
+        metavar="G",
+        help="train.csv (also .gz) or COCO ground truth (.json)",
+    )
+    files.add_argument("--json", type=Path, metavar="OUT", help="also write the scores to this JSON file")
+    images = parser.add_argument_group("images (default: all of G; one without a row in P counts as empty)")
+    images.add_argument("--only-predicted", action="store_true", help="score only images that have rows in P")
+    images.add_argument(
+        "--ids", type=Path, metavar="FILE", help="score only these: one id a line, or a CSV with ids first"
+    )
+    images.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
+    cells = parser.add_argument_group("cells")
+    cells.add_argument(
+        "--overlaps",
+        choices=("resolve", "keep"),
+        help="whether pixels in several masks are first given to the best one, by score or, in a submission, by order "
+        "(default: resolve for COCO results, keep for a submission, which is scored as it stands)",
+    )
+    cells.add_argument(
+        "--score-threshold", type=float, default=0.5, help="detections of COCO results need this score (default: 0.5)"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--worst", type=int, default=5, metavar="N", help="show the N worst images (default: 5)")
+    output.add_argument(
+        "--coco-protocol",
+        choices=("coco", "livecell"),
+        help="also report box and mask AP of all detections, if both files are COCO",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+
+    from tqdm import tqdm
+
+    from cellseg_d2.errors import CellSegError
+    from cellseg_d2.evaluation.truth import choose_images, read_ids, read_predictions, read_truth
+    from cellseg_d2.files import write_json_atomic
+    from cellseg_d2.metrics import score_image, summarize
+
+    truth = read_truth(args.ground_truth)
+    predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
+    for warning in truth.warnings + predictions.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if args.coco_protocol and (truth.coco is None or predictions.results is None):
+        raise CellSegError(
+            "--coco-protocol needs COCO results and a COCO ground truth, which tools/convert_to_coco.py makes"
+        )
+    ids = read_ids(args.ids) if args.ids else None
+    names = choose_images(truth, predictions.masks, ids, args.exclude, args.only_predicted)
+    scores = {
+        name: score_image(predictions.masks.get(name, []), truth.images[name].masks)
+        for name in tqdm(names, desc="scoring", unit="image", leave=False, disable=None)
+    }
+    summary = summarize(scores, truth.cell_types)
+    report = summary.to_dict()
+    print(summary.table(args.worst))
+    if args.coco_protocol:
+        report[args.coco_protocol] = report_average_precision(args.coco_protocol, truth, predictions, names)
+    if args.json:
+        write_json_atomic(args.json, report, indent=1)
+
+
+def report_average_precision(protocol, truth, predictions, names):
+    """Print AP and AR; returns them for JSON, None where nothing is defined."""
+    from tabulate import tabulate
+
+    from cellseg_d2.coco_metrics import evaluate_coco
+
+    chosen = set(names)
+    numbers = [number for number, name in truth.names.items() if name in chosen]
+    scores = evaluate_coco(truth.coco, predictions.results, protocol, image_ids=numbers)
+    headers = [f"{protocol} %", *scores["segm"]]
+    print("\n" + tabulate([(kind, *values.values()) for kind, values in scores.items()], headers, floatfmt=".2f"))
+    return {
+        kind: {name: value if value == value else None for name, value in values.items()}
+        for kind, values in scores.items()
+    }

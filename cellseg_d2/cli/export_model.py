@@ -1,0 +1,62 @@
+"""Make a folder to hand on of a trained model: short configuration, safetensors, post-processing."""
+
+from __future__ import annotations
+
+import argparse
+
+from cellseg_d2.cli.common import make_parser
+
+EXAMPLES = """\
+  python tools/export_model.py --config-file output/mine/config.yaml --output models/mine
+  python tools/export_model.py --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
+      --postprocess tuned.yaml --output models/mine INPUT.ZOOM_TEST 1.35
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "export_model",
+        "Make a folder to hand on of a trained model: config.yaml (only what differs from the defaults),\n"
+        "model.safetensors (which cannot run code) and postprocess.yaml. tools/infer.py and CellSegmenter take it.",
+        EXAMPLES,
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config.yaml of the training run")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="checkpoint (default: model_best.pth beside the config file, else model_final.pth)",
+    )
+    parser.add_argument(
+        "--postprocess",
+        metavar="YAML",
+        help="of tools/tune_postprocess.py (default: postprocess.yaml beside the weights if it is there, otherwise the "
+        "configuration's)",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--full-precision", action="store_true", help="keep 32 bits a weight, not 16")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+
+    from pathlib import Path
+
+    from cellseg_d2.config import load_config
+    from cellseg_d2.inference.model_folder import WEIGHTS, export_model
+    from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
+    from cellseg_d2.inference.weights import find_weights
+
+    weights = Path(args.weights or find_weights(args.config_file))
+    beside = weights.with_name(FILE_NAME)
+    tuned = args.postprocess or (beside if beside.is_file() else None)
+    folder = export_model(
+        load_config(args.config_file, args.opts),
+        weights,
+        args.output,
+        half=not args.full_precision,
+        params=PostprocessParams.from_yaml(tuned) if tuned else None,
+    )
+    size = (folder / WEIGHTS).stat().st_size / 1e6
+    print(f"{weights} ({size:.1f} MB), post-processing of {tuned or 'the configuration'}: {folder}")

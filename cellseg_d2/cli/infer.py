@@ -1,0 +1,151 @@
+"""Segment images with a shipped or a trained model; see --help."""
+
+from __future__ import annotations
+
+import argparse
+
+from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
+
+FORMATS = """\
+what --save can name (default: submission overlay):
+  submission  the Kaggle competition's submission.csv: one row a cell, masks share no pixel
+  overlay     pictures of the images with the cells outlined (PNG)
+  labels      label images (TIFF): 0 is background, cell i has value i; opens in Fiji, napari, CellProfiler
+  rois        ROI sets for the ROI Manager of ImageJ and Fiji (ZIP)
+  geojson     polygons with measurements, for QuPath
+  coco        COCO JSON with masks as run lengths
+  csv         cells.csv: measurements of all cells of all images, for Excel, R and pandas
+"""
+EXAMPLES = """\
+  python tools/infer.py --input my_images/ --output results --save labels csv overlay
+  python tools/infer.py --input mosaic.tif --output results --diameter 45 --save labels rois
+  python tools/infer.py --config-file output/quickstart/config.yaml --input output/demo/simulated/test --output out
+  python tools/infer.py --config-file output/sartorius_R_50/config.yaml --weights model_best.pth \\
+      --input 'test/*.png' --output out --score-threshold 0.3 0.5 0.6
+  python tools/infer.py --config-file output/folds/*/config.yaml --tta --input test --output out  # an ensemble
+"""
+
+
+def diameter(text: str) -> float | str:
+    """A number of pixels, or ``auto``."""
+    return text if text == "auto" else float(text)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "infer",
+        "Segment images: with the model that comes with the project, or with one or several that you trained. Writes\n"
+        "what --save names to OUTPUT. Exit code 1 says that some images could not be read; the others are done.",
+        EXAMPLES,
+        FORMATS,
+    )
+    group = parser.add_argument_group("model")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--model",
+        default="cells",
+        metavar="NAME",
+        help="one that comes with the project, a folder of tools/export_model.py, or without a network 'otsu' (bright "
+        "cells) and 'otsu-texture' (phase contrast), to compare with (default: %(default)s)",
+    )
+    source.add_argument(
+        "--config-file",
+        nargs="+",
+        metavar="FILE",
+        help="instead: config.yaml of a training run; of several runs, their models are fused as an ensemble",
+    )
+    group.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="FILE",
+        help="checkpoints, one a config file, or all for the only one (default: model_best.pth beside the config file)",
+    )
+    group.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: look at each image in the orientations and scales of TEST.TTA, 8 by default",
+    )
+    group.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="files (PNG, JPEG, BMP, TIFF, Zarr), folders, quoted globs, or the COCO JSON of a converted data set",
+    )
+    group.add_argument(
+        "--diameter",
+        type=diameter,
+        metavar="PX",
+        help="of your cells in pixels, if they are not of the size that the model knows; 'auto' looks once to find out",
+    )
+    group.add_argument(
+        "--pixel-size", type=float, metavar="UM", help="micrometres (default: of the TIFF's metadata, if it has them)"
+    )
+    group.add_argument(
+        "--tile", type=int, metavar="PX", help="side of the windows in which large images are looked at (default: 1024)"
+    )
+    group.add_argument(
+        "--overlap", type=int, default=128, metavar="PX", help="of these windows, larger than most cells (default: 128)"
+    )
+    group = parser.add_argument_group("results")
+    group.add_argument("--output", required=True, metavar="DIR", help="where they go")
+    group.add_argument(
+        "--save", nargs="+", default=["submission", "overlay"], metavar="FORMAT", help="see the end of this text"
+    )
+    add_postprocess_options(parser)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
+    return parser.parse_intermixed_args(argv)
+
+
+def load_segmenter(args: argparse.Namespace):
+    """The model or models that the arguments name, and in words what they are."""
+    from cellseg_d2.config import load_config
+    from cellseg_d2.inference.classical import FEATURES, ClassicalSegmenter
+    from cellseg_d2.inference.ensemble import build_segmenter
+    from cellseg_d2.inference.model_folder import CONFIG, find_model
+    from cellseg_d2.inference.weights import find_weights
+
+    if not args.config_file and args.model in FEATURES:
+        segmenter = ClassicalSegmenter(args.model)
+        segmenter.params, _ = choose_postprocess(args, segmenter.params, [])
+        return segmenter, f"{args.model} and a watershed, without a network"
+    config_files = args.config_file or [find_model(args.model) / CONFIG]
+    opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else []), *args.opts]
+    cfgs = [load_config(path, opts) for path in config_files]
+    weights = args.weights or [find_weights(path) for path in config_files]
+    segmenter = build_segmenter(cfgs, weights)
+    segmenter.params, source = choose_postprocess(args, segmenter.params, weights)
+    segmenter.params.check_classes(segmenter.class_names)
+    name = ", ".join(map(str, args.config_file)) if args.config_file else f"model {args.model}"
+    return segmenter, f"{name} on {cfgs[0].MODEL.DEVICE}, post-processing of {source}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+
+    from tabulate import tabulate
+
+    from cellseg_d2.data.pixel_size import PixelSize
+    from cellseg_d2.inference.batch import segment_files
+    from cellseg_d2.inference.inputs import find_inputs
+
+    paths = find_inputs(args.input)
+    segmenter, what = load_segmenter(args)
+    print(f"{len(paths)} images, {what}")
+    pixel_size = PixelSize(args.pixel_size, args.pixel_size) if args.pixel_size else None
+    options = {"diameter": args.diameter, "tile": args.tile, "overlap": args.overlap, "pixel_size": pixel_size}
+    result = segment_files(segmenter, paths, args.output, args.save, progress=True, **options)
+    rows = [[name, *counts.values(), sum(counts.values())] for name, counts in result.counts.items()]
+    headers = ["image", *(segmenter.class_names if len(segmenter.class_names) > 1 else []), "cells"]
+    print(tabulate([[row[0], *row[-len(headers) + 1 :]] for row in rows[:20]], headers=headers))
+    if len(rows) > 20:
+        print(f"… and {len(rows) - 20} more images")
+    print(f"\n{sum(row[-1] for row in rows):,} cells in {len(rows)} images")
+    for path in result.written:
+        print(f"written: {path}")
+    if result.failed:
+        print(f"{len(result.failed)} images could not be segmented (named above)")
+    return 1 if result.failed else 0

@@ -1,0 +1,94 @@
+"""Write a simulated data set of cells in the layout of the Kaggle competition; see --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cellseg_d2.cli.common import command_line, make_parser
+
+CELL_TYPES = ("shsy5y", "astro", "cort")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "make_simulated",
+        "Simulate phase-contrast images of three neuronal cell types, with masks, in exactly the layout of the Kaggle "
+        "competition: train.csv, train/, test/ and sample_submission.csv; test.csv holds the truth of the test images.",
+        "  python tools/make_simulated.py --output datasets/simulated\n"
+        "  python tools/make_simulated.py --output datasets/small --images-per-type 4 --size 352 260\n"
+        "  python tools/make_simulated.py --output datasets/cort --images-per-type 0 0 200 --density 1.5 --workers 8\n",
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older simulated data set in DIR")
+    group = parser.add_argument_group("images")
+    three = f"one number for all types, or three for {', '.join(CELL_TYPES)}"
+    group.add_argument(
+        "--images-per-type",
+        type=int,
+        nargs="+",
+        default=[20],
+        metavar="N",
+        help=f"training images: {three} (default: 20)",
+    )
+    group.add_argument(
+        "--test-per-type", type=int, nargs="+", default=[4], metavar="N", help=f"test images: {three} (default: 4)"
+    )
+    group.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(704, 520),
+        metavar=("WIDTH", "HEIGHT"),
+        help="in pixels (default: 704 520)",
+    )
+    group.add_argument(
+        "--density",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="number of cells relative to the real data (default: 1.0)",
+    )
+    group.add_argument(
+        "--images-per-well",
+        type=int,
+        default=3,
+        metavar="N",
+        help="images that share plate, well and looks (default: 3)",
+    )
+    group = parser.add_argument_group("running")
+    group.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same files (default: 0)")
+    group.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes; the files do not depend on it (default: 1)"
+    )
+    args = parser.parse_args(argv)
+    for name in ("images_per_type", "test_per_type"):
+        numbers = getattr(args, name)
+        if len(numbers) not in (1, len(CELL_TYPES)):
+            parser.error(f"--{name.replace('_', '-')} takes one number or three, not {len(numbers)}")
+        setattr(args, name, dict(zip(CELL_TYPES, numbers * 3 if len(numbers) == 1 else numbers, strict=True)))
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    from cellseg_d2.data.simulate import write_dataset
+
+    width, height = args.size
+    summary = write_dataset(
+        args.output,
+        images_per_type=args.images_per_type,
+        test_per_type=args.test_per_type,
+        seed=args.seed,
+        height=height,
+        width=width,
+        density=args.density,
+        images_per_well=args.images_per_well,
+        workers=args.workers,
+        overwrite=args.overwrite,
+        command=command_line("make_simulated", sys.argv[1:] if argv is None else argv),
+    )
+    for split, numbers in summary.items():
+        print(f"{split + ':':6} {numbers['images']:5} images {numbers['cells']:7} cells")
+    print(f"written to {args.output}")

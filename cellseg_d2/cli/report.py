@@ -1,0 +1,104 @@
+"""One HTML page about a training run, about predictions, or about both; see --help."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cellseg_d2.cli.common import make_parser
+
+EXAMPLES = """\
+  python tools/report.py --run output/quickstart --output report.html
+  python tools/report.py --predictions out/ --images test/ --output report.html
+  python tools/report.py --predictions out/ --images test/ --ground-truth test.csv --output report.html
+  python tools/report.py --run output/quickstart --predictions out/ --images test/ --ground-truth test.csv \\
+      --title 'Quickstart on the test wells' --output report.html
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "report",
+        "Write one HTML page, which needs neither network nor other files: scores, errors, loss curves, the images\n"
+        "with switchable outlines, counts and sizes of the cells, and how the run was made. Of a run alone, the page\n"
+        "shows the last evaluation's predictions, with the dataset's truth and images where these are still there.",
+        EXAMPLES,
+    )
+    files = parser.add_argument_group("what the page is about (at least one of the first two)")
+    files.add_argument("--run", type=Path, metavar="DIR", help="OUTPUT_DIR of a training, also while it goes on")
+    files.add_argument(
+        "--predictions", type=Path, metavar="P", help="output folder of tools/infer.py, a submission, or COCO results"
+    )
+    files.add_argument("--ground-truth", type=Path, metavar="G", help="train.csv (also .gz) or COCO JSON, for scores")
+    files.add_argument("--images", nargs="+", default=[], metavar="PATH", help="files, folders or quoted globs")
+    files.add_argument(
+        "--dataset", metavar="NAME", help="of a run that was evaluated on several (default: the first with predictions)"
+    )
+    files.add_argument(
+        "--base-config",
+        type=Path,
+        metavar="FILE",
+        help="list what the run's configuration changes in this one (default: Detectron2's and the project's defaults)",
+    )
+    cells = parser.add_argument_group("cells")
+    cells.add_argument("--only-predicted", action="store_true", help="leave out true images without predictions")
+    cells.add_argument(
+        "--overlaps", choices=("resolve", "keep"), help="as for tools/evaluate.py (default: keep for a submission)"
+    )
+    cells.add_argument(
+        "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"
+    )
+    page = parser.add_argument_group("page")
+    page.add_argument("--output", type=Path, required=True, metavar="HTML", help="the file to write")
+    page.add_argument("--title", default="", help="of the page (default: the folder's name)")
+    page.add_argument(
+        "--max-images", type=int, default=60, metavar="N", help="pictures of the N worst images (default: %(default)s)"
+    )
+    page.add_argument(
+        "--image-width", type=int, default=900, metavar="PX", help="at most so wide (default: %(default)s)"
+    )
+    args = parser.parse_args(argv)
+    if args.run is None and args.predictions is None:
+        parser.error("--run or --predictions is needed")
+    if args.max_images < 0 or args.image_width < 50:
+        parser.error("--max-images must not be negative, and --image-width at least 50")
+    if args.run is None and (args.dataset or args.base_config):
+        parser.error("--dataset and --base-config belong to --run")
+    if args.dataset and args.predictions:
+        parser.error("--dataset chooses among the run's own predictions; leave it out with --predictions")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+
+    from cellseg_d2.visualization.report.cells import gather_cells
+    from cellseg_d2.visualization.report.config_diff import base_config, differences
+    from cellseg_d2.visualization.report.page import write_report
+    from cellseg_d2.visualization.report.run_folder import evaluated_dataset, read_run
+
+    training = read_run(args.run) if args.run else None
+    predictions, truth, changed = args.predictions, args.ground_truth, None
+    if training is not None:
+        own = evaluated_dataset(training, args.dataset) if predictions is None else None
+        if own is not None:
+            predictions, truth = own.submission, truth or own.truth
+        if training.config:
+            changed = differences(training.config, base_config(args.base_config))
+    options = {"score_threshold": args.score_threshold, "overlaps": args.overlaps}
+    cells = None
+    if predictions is not None:
+        cells = gather_cells(predictions, truth, args.images, only_predicted=args.only_predicted, **options)
+    write_report(
+        args.output,
+        training,
+        cells,
+        title=args.title,
+        differences=changed,
+        base_name=str(args.base_config or "Detectron2's and the project's defaults"),
+        max_images=args.max_images,
+        image_width=args.image_width,
+    )
+    for note in (*(training.notes if training else ()), *(cells.notes if cells else ())):
+        print(f"note: {note}")
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,86 @@
+"""Train or evaluate a Mask R-CNN on cells, with Detectron2's options and launcher.
+
+usage: python tools/train_net.py --config-file FILE [options] [KEY VALUE ...]
+
+  --config-file FILE   the configuration, for example one of configs/
+  --resume             go on from the last checkpoint in OUTPUT_DIR
+  --eval-only          score MODEL.WEIGHTS on DATASETS.TEST, without training
+  --num-gpus N         GPUs of each machine (default 1; a machine without a GPU trains on its CPU)
+  --num-machines N     machines (default 1)
+  --machine-rank R     which of them this is, from 0
+  --dist-url URL       where the processes meet, for example tcp://host:port
+  -h, --help           this text
+  KEY VALUE ...        configuration options, for example SOLVER.BASE_LR 0.001 OUTPUT_DIR output/mine
+
+OUTPUT_DIR then holds model_best.pth (best score on DATASETS.TEST), model_final.pth, config.yaml and run.json (all that
+is needed to repeat the run), losses.csv, curves.png, metrics.json, TensorBoard events, and inference/ with the score
+and a submission for each dataset of DATASETS.TEST.
+
+examples:
+  python tools/train_net.py --config-file configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml
+  python tools/train_net.py --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml --num-gpus 4 SOLVER.IMS_PER_BATCH 16
+  python tools/train_net.py --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml --resume
+  python tools/train_net.py --config-file output/mine/config.yaml --eval-only MODEL.WEIGHTS output/mine/model_best.pth
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cellseg_d2.cli.common import as_called
+
+
+def setup(args: argparse.Namespace):
+    """The configuration of this process, with logging, seeds and the run folder set up."""
+    from detectron2.engine import default_setup
+    from detectron2.utils import comm
+    from detectron2.utils.logger import setup_logger
+
+    from cellseg_d2.config import load_config
+    from cellseg_d2.engine.run_record import write_run_record
+    from cellseg_d2.engine.setup import prepare_training
+
+    if not args.config_file:
+        from cellseg_d2.errors import CellSegError
+
+        raise CellSegError("--config-file is missing; configs/ holds configurations to begin with")
+    cfg = prepare_training(load_config(args.config_file, args.opts), train=not args.eval_only)
+    cfg.freeze()
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cellseg_d2", abbrev_name="cellseg")
+    if comm.is_main_process():
+        datasets = cfg.DATASETS.TEST if args.eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+        write_run_record(cfg, Path(cfg.OUTPUT_DIR) / ("eval.json" if args.eval_only else "run.json"), datasets)
+    return cfg
+
+
+def train_or_evaluate(args: argparse.Namespace) -> dict | None:
+    """What each process runs."""
+    from cellseg_d2.engine.trainer import CellTrainer
+
+    cfg = setup(args)
+    if args.eval_only:
+        return CellTrainer.test(cfg, CellTrainer.build_trained(cfg, args.resume))
+    trainer = CellTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or "-h" in argv or "--help" in argv:  # Detectron2's parser would first import PyTorch
+        print(as_called(__doc__))
+        return
+    from detectron2.engine import default_argument_parser, launch
+
+    parser = default_argument_parser(epilog=as_called(__doc__))
+    parser.prog = as_called("python tools/train_net.py")
+    args = parser.parse_args(argv)
+    launch(
+        train_or_evaluate,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )

@@ -1,0 +1,120 @@
+"""Search the post-processing with the best competition score on saved detections."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from cellseg_d2.cli.common import make_parser
+
+EXAMPLES = """\
+  python tools/train_net.py --config-file output/mine/config.yaml --eval-only \\
+      MODEL.WEIGHTS output/mine/model_best.pth TEST.SAVE_DETECTIONS True
+  python tools/tune_postprocess.py --detections output/mine/inference/sartorius_val/detections.npz \\
+      --ground-truth datasets/sartorius/instances_val.json --output output/mine/postprocess.yaml
+  python tools/tune_postprocess.py --detections output/folds/*/inference/*/detections.npz --ground-truth train.csv \\
+      --exclude 1e55de6c2a34 --output tuned.yaml
+  python tools/tune_postprocess.py --detections detections.npz --ground-truth train.csv --output tuned.yaml \\
+      --parameters overlap_policy
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "tune_postprocess",
+        "Search the post-processing (score and mask thresholds and minimum areas of each cell type, ranking, mask\n"
+        "NMS, overlap policy, holes, components) with the best competition score on images that the model was not\n"
+        "trained on. The search is repeated in a cross-validation: the held-out gain is what other images will see.\n"
+        "tools/infer.py reads the result where it lies beside the weights as postprocess.yaml.",
+        EXAMPLES,
+    )
+    group = parser.add_argument_group("files")
+    group.add_argument(
+        "--detections",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="detections.npz of one or several evaluations with TEST.SAVE_DETECTIONS True",
+    )
+    group.add_argument(
+        "--ground-truth", required=True, metavar="G", help="train.csv (also .gz) or COCO JSON; see also --exclude"
+    )
+    group.add_argument("--output", required=True, metavar="YAML", help="where the tuned values go")
+    group.add_argument(
+        "--start",
+        metavar="YAML",
+        help="values to begin and to compare with (default: postprocess.yaml beside the first detections, which "
+        "evaluation leaves there, otherwise one threshold of 0.5)",
+    )
+    group.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
+    group = parser.add_argument_group("search")
+    group.add_argument(
+        "--trials", type=int, default=1000, metavar="N", help="settings tried at most in each search (default: 1000)"
+    )
+    group.add_argument(
+        "--folds", type=int, default=5, metavar="K", help="of the cross-validation over images (default: 5)"
+    )
+    group.add_argument(
+        "--parameters",
+        nargs="+",
+        metavar="NAME",
+        help="search only these, such as overlap_policy, to see what each of them is worth (default: all)",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of the split into folds (default: 0)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+
+    from pathlib import Path
+
+    from cellseg_d2.errors import CellSegError
+    from cellseg_d2.evaluation.truth import choose_images, read_truth
+    from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
+    from cellseg_d2.inference.raw import load_many
+    from cellseg_d2.inference.tuning import space_of, tune
+    from cellseg_d2.inference.tuning_image import groups_of, make_trials
+
+    if args.trials < 1:
+        raise CellSegError(f"--trials must be at least 1, not {args.trials}")
+    space = space_of(args.parameters) if args.parameters else None
+    beside = Path(args.detections[0]).with_name(FILE_NAME)
+    start_file = args.start or (beside if beside.is_file() else None)
+    start = PostprocessParams.from_yaml(start_file) if start_file else PostprocessParams()
+    raw = load_many(args.detections)
+    start.check_classes(raw.class_names)
+    truth = read_truth(args.ground_truth)
+    for warning in truth.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    names = choose_images(truth, raw.images, exclude=args.exclude, only_predicted=True)
+    others = len(raw.images.keys() - truth.images.keys())
+    if others:
+        print(f"warning: images with detections that the ground truth lacks are left out: {others}", file=sys.stderr)
+    count = sum(len(raw.images[name]) for name in names)
+    print(f"{len(names)} images with {count} detections; starting from {start_file or 'the built-in defaults'}")
+
+    result = tune(
+        make_trials(raw.images, truth, names),
+        len(raw.class_names),
+        start=start,
+        types=truth.cell_types,
+        groups=groups_of(truth),
+        space=space,
+        folds=args.folds,
+        trials=args.trials,
+        seed=args.seed,
+        progress=True,
+    )
+    gain = result.rows()[-1].gain
+    print(result.table())
+    print(f"(held out: scored with the values found on the other {args.folds - 1} folds; ± over the folds)\n")
+    print(result.changes(raw.class_names))
+    if gain <= 0:
+        print("\nthe held-out gain is not above 0: on other images the default is as good as the tuned values")
+    result.params.to_yaml(
+        args.output,
+        f"Tuned on {len(names)} images: score {result.default.mean():.4f} -> {result.fitted.mean():.4f} fitted, "
+        f"{result.held_out.mean():.4f} held out ({args.folds} folds).\nClasses: {', '.join(raw.class_names)}",
+    )
+    print(f"\nwritten: {args.output}")

@@ -1,0 +1,137 @@
+"""Pictures of data, augmentations and predictions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cellseg_d2.cli.common import make_parser
+
+EXAMPLES = """\
+  python tools/visualize.py comparison --images test/ --ground-truth test.csv --predictions out/submission.csv \\
+      --output pictures
+  python tools/visualize.py dataset --images train/ --ground-truth train.csv --output pictures --limit 12
+  python tools/visualize.py augmentations --config-file configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml \\
+      --output augmentations.png INPUT.COPY_PASTE.PROBABILITY 0.5
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "visualize",
+        "Pictures of data and predictions, one PNG an image and a contact sheet of all; and of training samples.",
+        EXAMPLES,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    files = argparse.ArgumentParser(add_help=False)
+    files.add_argument("--images", required=True, nargs="+", metavar="PATH", help="files, folders or quoted globs")
+    files.add_argument("--ground-truth", required=True, metavar="FILE", help="train.csv (also .gz) or COCO JSON")
+    files.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
+    files.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    files.add_argument("--columns", type=int, default=1, metavar="N", help="of the sheet (default: %(default)s)")
+
+    commands.add_parser("dataset", parents=[files], help="annotated images with their cells outlined")
+    comparison = commands.add_parser("comparison", parents=[files], help="image | truth | prediction, side by side")
+    comparison.add_argument("--predictions", required=True, metavar="FILE", help="submission CSV or COCO results")
+    comparison.add_argument(
+        "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"
+    )
+
+    augmentations = commands.add_parser("augmentations", help="one image as training sees it, several times")
+    augmentations.add_argument("--config-file", required=True, metavar="FILE", help="of the training")
+    augmentations.add_argument("--output", required=True, metavar="PNG", help="the picture")
+    augmentations.add_argument(
+        "--json", type=Path, metavar="FILE", help="converted dataset (default: the configuration's DATASETS.TRAIN)"
+    )
+    augmentations.add_argument("--count", type=int, default=6, metavar="N", help="of samples (default: %(default)s)")
+    augmentations.add_argument(
+        "--image-index", type=int, metavar="I", help="which image (default: the one with the median number of cells)"
+    )
+    augmentations.add_argument(
+        "--columns", type=int, default=3, metavar="N", help="samples in a row (default: %(default)s)"
+    )
+    augmentations.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
+    augmentations.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
+
+    args = parser.parse_args(argv)
+    if args.command == "augmentations" and min(args.count, args.columns) < 1:
+        augmentations.error("--count and --columns must be at least 1")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    return draw_augmentations(args) if args.command == "augmentations" else draw_images(args)
+
+
+def draw_augmentations(args: argparse.Namespace) -> int:
+    from detectron2.data import DatasetCatalog
+
+    from cellseg_d2.config import load_config
+    from cellseg_d2.data.catalog import require_datasets
+    from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+    from cellseg_d2.errors import CellSegError
+    from cellseg_d2.visualization.augmentation_sheet import augmentation_sheet, describe_augmentations
+    from cellseg_d2.visualization.overlays import save_image
+
+    cfg = load_config(args.config_file, args.opts)
+    if args.json:
+        from cellseg_d2.benchmarks.inputs import register_json
+
+        cfg.DATASETS.TRAIN = (register_json(args.json),)
+    else:
+        require_datasets(cfg.DATASETS.TRAIN)
+    entries = [entry for name in cfg.DATASETS.TRAIN for entry in DatasetCatalog.get(name)]
+    if not entries:
+        raise CellSegError(f"the datasets {', '.join(cfg.DATASETS.TRAIN)} have no image")
+    index = args.image_index
+    if index is None:
+        by_cells = sorted(range(len(entries)), key=lambda i: len(entries[i]["annotations"]))
+        index = by_cells[len(by_cells) // 2]
+    if not 0 <= index < len(entries):
+        raise CellSegError(f"--image-index {index}: there are {len(entries)} images, counted from 0")
+    mapper = CellDatasetMapper(cfg, is_train=True)
+    title = f"{Path(entries[index]['file_name']).name}: {describe_augmentations(cfg)}"
+    sheet = augmentation_sheet(mapper, entries[index], title, count=args.count, columns=args.columns, seed=args.seed)
+    save_image(args.output, sheet)
+    print(f"image {index} of {len(entries)}, {describe_augmentations(cfg)}: {args.output}")
+    return 0
+
+
+def draw_images(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from cellseg_d2.data.images import find_images, read_image
+    from cellseg_d2.errors import CellSegError
+    from cellseg_d2.evaluation.truth import read_predictions, read_truth
+    from cellseg_d2.masks import coco_to_crop
+    from cellseg_d2.metrics import score_image
+    from cellseg_d2.visualization.comparison import comparison_panel, contact_sheet
+    from cellseg_d2.visualization.overlays import overlay_picture, save_image
+
+    truth = read_truth(args.ground_truth)
+    paths = [path for path in find_images(args.images) if path.stem in truth.images][: args.limit]
+    if not paths:
+        raise CellSegError(f"none of the images is in {args.ground_truth}; names without suffix must be its ids")
+    if args.command == "comparison":
+        predictions = read_predictions(args.predictions, truth, args.score_threshold)
+
+    def picture(path: Path):
+        entry = truth.images[path.stem]
+        crops = [coco_to_crop(rle) for rle in entry.masks]
+        title = f"{path.stem} ({entry.cell_type})" if entry.cell_type else path.stem
+        if args.command == "dataset":
+            kinds = [entry.cell_type or "cell"] * len(crops)
+            return overlay_picture(read_image(path), crops, kinds, title=title)
+        masks = predictions.masks.get(path.stem, [])
+        score = score_image(masks, entry.masks).score
+        return comparison_panel(read_image(path), crops, [coco_to_crop(rle) for rle in masks], title, score)
+
+    output, pictures = Path(args.output), []
+    for path in tqdm(paths, desc="drawing", unit="image"):
+        pictures.append(picture(path))
+        save_image(output / f"{path.stem}.png", pictures[-1])
+    save_image(output / "sheet.png", contact_sheet(pictures, columns=args.columns, max_width=2400))
+    print(f"{len(paths)} pictures and {output / 'sheet.png'}")
+    return 0

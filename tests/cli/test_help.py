@@ -1,0 +1,102 @@
+"""Every command explains itself at once, installed or as a script, and says what is wrong in one sentence."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cellseg_d2.cli import help_text
+from cellseg_d2.cli.commands import COMMANDS, GROUPS
+from tests.conftest import REPOSITORY
+
+HEAVY = ("torch", "detectron2", "cv2", "pandas", "scipy", "matplotlib")
+PROBE = f"""
+import runpy, sys
+way, name, sys.argv = sys.argv[1], sys.argv[2], [sys.argv[2], *sys.argv[3:]]
+try:
+    if way == "script":
+        runpy.run_path(name, run_name="__main__")
+    else:
+        from cellseg_d2.cli import main
+        main()
+except SystemExit as error:
+    assert not error.code, error.code
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+assert not heavy, f"--help imports {{heavy}}"
+"""
+SCRIPTS = {name: f"tools/{name.replace('-', '_')}.py" for name in COMMANDS}
+
+
+def probe(way, *words, path):
+    command = [sys.executable, "-c", PROBE, way, *words]
+    result = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(path)}, cwd="/")
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_table_has_every_command_and_every_script():
+    for folder in ("cellseg_d2/cli", "tools"):
+        files = (REPOSITORY / folder).glob("[a-z]*.py")
+        helpers = {"commands", "common", "postprocess_options"} if folder != "tools" else set()
+        names = {path.stem.replace("_", "-") for path in files if path.stem not in helpers}
+        assert names == set(COMMANDS), folder
+    assert sum(map(len, GROUPS.values())) == len(COMMANDS), "a command is in one group"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_script_s_help_answers_without_heavy_imports(name):
+    # As from a shell: the script's own folder comes first in the path.
+    said = probe("script", str(REPOSITORY / SCRIPTS[name]), "--help", path=REPOSITORY / "tools")
+    assert f"usage: python {SCRIPTS[name]} " in said
+    assert f"  python {SCRIPTS[name]} " in said.split("examples:")[1]
+    assert "cellseg-d2" not in said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_help_answers_without_heavy_imports(name):
+    said = probe("command", "cellseg-d2", name, "--help", path=REPOSITORY)
+    assert f"usage: cellseg-d2 {name} " in said
+    assert f"  cellseg-d2 {name} " in said.split("examples:")[1]
+    assert "tools/" not in said
+
+
+def test_the_list_of_commands_is_aligned_and_light():
+    said = probe("command", "cellseg-d2", path=REPOSITORY)
+    assert said.strip() == help_text()
+    starts = {line.index(summary) for line in said.splitlines() for summary in COMMANDS.values() if summary in line}
+    assert len(starts) == 1
+    assert all(f"\n  {name} " in said for name in COMMANDS)
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_train_net_s_help_names_all_options_of_detectron2():
+    from detectron2.engine import default_argument_parser
+
+    from cellseg_d2.cli import train_net
+
+    text = train_net.__doc__
+    for action in default_argument_parser()._actions:
+        for option in action.option_strings:
+            assert f"{option} " in text or f"{option}," in text, f"{option} is not in the help"
+
+
+@pytest.mark.parametrize("way", ["script", "command"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train-net", "--config-file", "none.yaml"], "no configuration file"),
+        (["train-net", "--eval-only"], "--config-file is missing"),
+        (["infer", "--config-file", "none.yaml", "--input", "none.png", "--output", "out"], "none.png"),
+    ],
+)
+def test_mistakes_are_one_sentence(way, arguments, message, tmp_path):
+    name, *rest = arguments
+    start = [str(REPOSITORY / SCRIPTS[name])] if way == "script" else ["-m", "cellseg_d2.cli", name]
+    command = [sys.executable, *start, *rest]
+    environment = {"PYTHONPATH": "" if way == "script" else str(REPOSITORY)}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
