@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import takewhile
 
 from cellseg_d2.cli.common import make_parser
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
@@ -97,7 +98,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_postprocess_options(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
-    return parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)
+    # --save takes all words that follow; no format has a dot, as the keys of the configuration have.
+    formats = list(takewhile(lambda word: "." not in word, args.save))
+    args.save, args.opts = formats, [*args.save[len(formats) :], *args.opts]
+    return args
 
 
 def load_segmenter(args: argparse.Namespace):

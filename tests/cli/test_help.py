@@ -80,13 +80,12 @@ def test_train_net_s_help_names_all_options_of_detectron2():
             assert f"{option} " in text or f"{option}," in text, f"{option} is not in the help"
 
 
-@pytest.mark.parametrize("way", ["script", "command"])
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("way", "arguments", "message"),
     [
-        (["train-net", "--config-file", "none.yaml"], "no configuration file"),
-        (["train-net", "--eval-only"], "--config-file is missing"),
-        (["infer", "--config-file", "none.yaml", "--input", "none.png", "--output", "out"], "none.png"),
+        ("script", ["train-net", "--config-file", "none.yaml"], "no configuration file"),
+        ("command", ["train-net", "--eval-only"], "--config-file is missing"),
+        ("command", ["infer", "--config-file", "none.yaml", "--input", "none.png", "--output", "out"], "none.png"),
     ],
 )
 def test_mistakes_are_one_sentence(way, arguments, message, tmp_path):

@@ -138,7 +138,7 @@ def test_one_configuration_may_serve_all_weights(run_folders):
 
 
 def test_the_tool_takes_several_models_and_looks_in_all_directions(run_folders, tmp_path):
-    import infer
+    from cellseg_d2.cli import infer
 
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images/a.png"), disc_image(np.random.default_rng(5), 96, 4, 0)[0])
