@@ -45,6 +45,9 @@ demo: install  ## Simulated cells, training, prediction, score and pictures, end
 	$(BIN)/python tools/make_simulated.py --output $(DEMO)/simulated --overwrite --images-per-type 16 --test-per-type 3 --workers 2
 	$(BIN)/python tools/convert_to_coco.py --csv $(DEMO)/simulated/train.csv --images $(DEMO)/simulated/train \
 	    --output datasets/simulated --val-fraction 0.15
+	$(BIN)/python tools/infer.py --input $(DEMO)/simulated/test --output $(DEMO)/before
+	$(BIN)/python tools/evaluate.py --predictions $(DEMO)/before/submission.csv \
+	    --ground-truth $(DEMO)/simulated/test.csv --json $(DEMO)/score_before.json
 	DETECTRON2_DATASETS=datasets $(BIN)/python tools/train_net.py \
 	    --config-file configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml OUTPUT_DIR $(DEMO)/run
 	$(BIN)/python tools/infer.py --config-file $(DEMO)/run/config.yaml --input $(DEMO)/simulated/test --output $(DEMO)/prediction
@@ -52,9 +55,13 @@ demo: install  ## Simulated cells, training, prediction, score and pictures, end
 	    --predictions $(DEMO)/prediction/submission.csv --output $(DEMO)/pictures
 	$(BIN)/python tools/evaluate.py --predictions $(DEMO)/prediction/submission.csv \
 	    --ground-truth $(DEMO)/simulated/test.csv --json $(DEMO)/score.json
+	$(BIN)/python tools/report.py --run $(DEMO)/run --predictions $(DEMO)/prediction/submission.csv \
+	    --ground-truth $(DEMO)/simulated/test.csv --images $(DEMO)/simulated/test --output $(DEMO)/report.html
 	@echo
+	@echo "before training $(DEMO)/before/overlay/, score in $(DEMO)/score_before.json: the model that comes with the project"
 	@echo "submission      $(DEMO)/prediction/submission.csv"
 	@echo "score           $(DEMO)/score.json"
+	@echo "report          $(DEMO)/report.html"
 	@echo "loss curves     $(DEMO)/run/curves.png"
 	@echo "side by side    $(DEMO)/pictures/sheet.png (image | truth | prediction)"
 	@echo "trained model   $(DEMO)/run/model_best.pth"
