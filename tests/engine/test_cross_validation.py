@@ -225,9 +225,10 @@ def test_an_interrupted_run_leaves_no_process_behind(tmp_path):
     """Ctrl-C in a terminal reaches this process; the training must end too, and be recorded."""
     child = "import time; print('started', flush=True); time.sleep(60)"
     code = f"""
-import sys
+import signal, sys
 from pathlib import Path
 from cellseg_d2.engine.fold_process import run_training
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have jobs in the background ignore it
 run_training([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}), "title", on_end=lambda a: print(a.reason))
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
