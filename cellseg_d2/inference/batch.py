@@ -83,6 +83,7 @@ def segment_files(
             segmentation = segmenter.segment(path, **options)
         except (CellSegError, MemoryError, torch.OutOfMemoryError) as error:
             reason = str(error) if isinstance(error, CellSegError) else f"{path} does not fit into memory"
+            reason = reason if str(path) in reason else f"{path}: {reason}"
             result.failed[path] = reason
             progress.write(f"skipped: {reason}")
             continue

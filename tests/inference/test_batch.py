@@ -7,6 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from detectron2.modeling import build_model
 
@@ -42,9 +43,11 @@ def infer(repository, run_folder, *arguments):
 
 def test_the_tool_writes_a_valid_submission_and_goes_on_after_a_bad_file(repository, run_folder, images, tmp_path):
     (images / "broken.png").write_bytes(b"\x89PNG not really")
+    tifffile.imwrite(images / "nothing.tif", np.full((20, 30), np.nan, np.float32))
     result = infer(repository, run_folder, "--input", images, "--output", tmp_path / "out")
     assert result.returncode == 1, result.stderr
     assert "broken.png" in result.stdout + result.stderr
+    assert "nothing.tif: the image has no finite pixel" in result.stdout + result.stderr
     with open(tmp_path / "out/submission.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["id"] for row in rows} == {"a", "b"}
