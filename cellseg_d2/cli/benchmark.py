@@ -198,7 +198,7 @@ def benchmark_models(args: argparse.Namespace) -> None:
     from cellseg_d2.files import write_json_atomic
 
     costs = {
-        path.stem: measure_model(path, args.opts, args.repeats, args.threads)
+        f"{path.parent.name}/{path.stem}": measure_model(path, args.opts, args.repeats, args.threads)
         for path in tqdm(args.config_file, desc="measuring", unit="model", leave=False)
     }
     print(models_table(costs))
