@@ -57,6 +57,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="repair or drop what is wrong and report each: cut off what leaves the image, merge doubled runs, fill "
         "holes, erase thin lines, keep the largest piece, drop (near-)duplicates and rows beyond repair",
     )
+    group.add_argument(
+        "--keep-empty",
+        action="store_true",
+        help="for --csv: images that no row names are fields without cells; keep them (without it they are left out)",
+    )
     group.add_argument("--drop-images", nargs="+", default=[], metavar="ID", help="leave these images out")
 
     group = parser.add_argument_group("parts (for --csv and --labels)")
@@ -85,6 +90,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--labels needs --images")
     if args.csv and not args.images and not args.allow_missing_images:
         parser.error("--csv needs --images (or --allow-missing-images, to convert the masks alone)")
+    if args.keep_empty and not (args.csv and args.images):
+        parser.error("--keep-empty only goes with --csv and --images")
     if args.livecell and args.images:
         parser.error("--images does not go with --livecell; use --livecell-images")
     if args.livecell_images and not args.livecell:
@@ -113,7 +120,7 @@ def open_sources(args: argparse.Namespace) -> dict:
         return {part: livecell_source(path, images, args.categories == "type", drop) for part, path in files.items()}
     images = ImageFolder(args.images, args.allow_missing_images) if args.images else None
     if args.csv:
-        return {"": SartoriusCsv(args.csv, images, drop=drop)}
+        return {"": SartoriusCsv(args.csv, images, drop=drop, keep_empty=args.keep_empty)}
     return {"": LabelImages(images, args.labels, args.category, drop)}
 
 

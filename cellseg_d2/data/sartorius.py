@@ -77,6 +77,7 @@ class SartoriusCsv:
         images: the folder of the images; None reads without them.
         cell_types: the types that may occur.
         drop: ids of images to leave out.
+        keep_empty: keep images of the folder that no row names: fields without cells.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class SartoriusCsv:
         images: ImageFolder | None = None,
         cell_types: tuple[str, ...] = CELL_TYPES,
         drop: tuple[str, ...] = (),
+        keep_empty: bool = False,
     ):
         self.path = Path(path)
         self.images = images
@@ -97,6 +99,12 @@ class SartoriusCsv:
         self.ids = [image for image in pd.unique(self._table["id"]) if image]
         self._places = {image: np.sort(places[image]) for image in self.ids}
         self.has_groups = "sample_id" in self._table
+        if images is not None:
+            images.expect(self.ids)
+            if keep_empty:
+                empty = [Path(name).stem for name in images.unexpected(self.ids)]
+                self._places |= {image: np.zeros(0, dtype=int) for image in empty}
+                self.ids += empty
         if not self.ids:
             raise CellSegError(f"{path} has no row with an image id")
 
@@ -113,8 +121,6 @@ class SartoriusCsv:
         """
         for place in np.flatnonzero((self._table["id"] == "").to_numpy()):
             log.note("missing id", None, int(self._row_numbers[place]), "the column id is empty", repair="row dropped")
-        if self.images is not None:
-            self.images.expect(self.ids)
         for image in self.ids:
             if image in self.drop:
                 log.note("left out", image, None, "asked to be dropped", action="image dropped")
@@ -147,7 +153,7 @@ class SartoriusCsv:
                 cells.append(cell)
         if size is None:  # no row says how large the image is, and each has been reported
             return None
-        group = self._group(image, table, rows[0], log)
+        group = self._group(image, table, rows[0], log) if rows else None
         return ImageRecord(image, file_name, *size, main_type(cell.cell_type for cell in cells), group, cells)
 
     def _group(self, image: str, table: pd.DataFrame, row: int, log: FindingLog) -> str | None:

@@ -192,6 +192,22 @@ def test_an_image_that_loses_all_its_rows_stays_when_its_size_is_known(tmp_path)
     assert log[0].action == "row dropped"
 
 
+def test_images_without_rows_can_be_kept_as_fields_without_cells(tmp_path):
+    images = ImageFolder(image_folder(tmp_path / "train", a=(10, 20), blank=(8, 12)))
+    source = SartoriusCsv(write_csv(tmp_path, GOOD), images, keep_empty=True)
+    records = list(source.records(log := FindingLog()))
+    assert [(r.id, r.height, r.width, len(r.cells), r.cell_type, r.group) for r in records][1:] == [
+        ("blank", 8, 12, 0, None, None)
+    ]
+    assert len(source) == 2
+    assert list(log) == []
+    only_header = SartoriusCsv(write_csv(tmp_path), images, keep_empty=True)
+    assert [len(record.cells) for record in only_header.records(log)] == [0, 0]
+    elsewhere = ImageFolder(image_folder(tmp_path / "other", blank=(8, 12)))
+    with pytest.raises(CellSegError, match="none of the 1 annotated images"):
+        SartoriusCsv(write_csv(tmp_path, GOOD), elsewhere, keep_empty=True)
+
+
 def test_images_give_the_file_name_and_are_checked(tmp_path):
     images = image_folder(tmp_path / "train", a=(10, 20), wrong=(10, 21), extra=(10, 20))
     (tmp_path / "train/broken.png").write_bytes((tmp_path / "train/a.png").read_bytes()[:45])
