@@ -160,12 +160,25 @@ class Segmenter(ABC):
             )
         if diameter != "auto":
             return scale_for(float(diameter), self.cell_diameter)
-        side = self.tile or max(source.height, source.width)
-        height, width = min(side, source.height), min(side, source.width)
-        middle = source.read((source.height - height) // 2, (source.width - width) // 2, height, width)
         limits = sample_percentiles(source, self.intensity_percentiles)
-        middle = to_uint8(middle, self.intensity, self.intensity_percentiles, limits)
-        return detect_any_size(self._fused, middle, self.cell_diameter).scale
+        for window in _sample_windows(source, self.tile or max(source.height, source.width)):
+            image = to_uint8(source.read(*window), self.intensity, self.intensity_percentiles, limits)
+            found = detect_any_size(self._fused, image, self.cell_diameter)
+            if found.diameter is not None:
+                return found.scale
+        return 1.0
+
+
+def _sample_windows(source: ImageSource, side: int) -> list[tuple[int, int, int, int]]:
+    """Where to look for the first cells of an image: in its middle, then in the middles of its quarters.
+
+    Returns:
+        Top, left, height and width, one window only where it holds the whole image.
+    """
+    height, width = min(side, source.height), min(side, source.width)
+    shares = [(2, 2), (1, 1), (3, 3), (1, 3), (3, 1)]  # of quarters of the room that there is
+    rooms = [((source.height - height) * y // 4, (source.width - width) * x // 4) for y, x in shares]
+    return [(top, left, height, width) for top, left in dict.fromkeys(rooms)]
 
 
 def _is_numeric(values: Sequence) -> bool:

@@ -109,6 +109,20 @@ def test_a_diameter_changes_the_scale_and_the_windows(discs):
         Bright().segment(image, diameter=30)
 
 
+def test_an_automatic_diameter_is_looked_for_where_the_cells_are(discs):
+    image, crops = discs
+    true = np.median([2 * np.sqrt(crop.area / np.pi) for crop in crops])
+    for place in (100, 300):
+        mosaic = np.full((520, 520), 128, np.uint8)
+        mosaic[place : place + 120, place : place + 120] = image
+        segmenter = Bright(tile=120, cell_diameter=2 * true)
+        segmenter.segment(mosaic, diameter="auto")
+        assert segmenter.shown[-1][1] == pytest.approx(2, rel=0.02)
+    blank = Bright(tile=120, cell_diameter=2 * true)
+    blank.segment(np.full((520, 520), 128, np.uint8), diameter="auto")
+    assert {scale for _, scale in blank.shown} == {1.0}
+
+
 def test_windows_are_stretched_alike():
     image = np.full((60, 120), 1000, np.uint16)
     image[20:30, 20:30], image[20:30, 90:100] = 5000, 2000  # in its own window the second would be as bright
