@@ -149,8 +149,11 @@ def _median_seconds(action: Callable[[], object], repeats: int) -> float:
 
 def _memory(cfg: CfgNode) -> int:
     """Largest memory so far, in bytes."""
-    if cfg.MODEL.DEVICE.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
+    return torch.cuda.max_memory_allocated() if cfg.MODEL.DEVICE.startswith("cuda") else resident_peak()
+
+
+def resident_peak() -> int:
+    """The largest resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.is_file() and (peak := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
         return int(peak[1]) * 1024  # unlike getrusage's, which begins with that of the process that started this one

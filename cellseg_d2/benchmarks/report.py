@@ -10,6 +10,7 @@ from tabulate import tabulate
 from cellseg_d2.benchmarks.conversion import Cost
 from cellseg_d2.benchmarks.mappers import STOCK, Rate, TargetSize
 from cellseg_d2.benchmarks.models import ModelCost
+from cellseg_d2.benchmarks.mosaic import MosaicCost
 from cellseg_d2.benchmarks.prediction import Cost as PredictionCost
 from cellseg_d2.benchmarks.prediction_ways import OURS
 from cellseg_d2.benchmarks.rotation import Outside, RoundTrip
@@ -124,6 +125,29 @@ def waiting_table(runs: Mapping[str, Waiting]) -> str:
         step, waited = (_milliseconds(1000 * seconds / w.iterations) for seconds in (w.seconds, w.data_seconds))
         rows.append((name, w.iterations, step, waited, f"{w.share:.2%}"))
     return _table(rows, ["run", "iterations", "ms an iteration", "ms waiting for data", "share"])
+
+
+def mosaic_table(costs: Sequence[MosaicCost]) -> str:
+    """What is found in images of growing size, in windows, and what it costs."""
+    rows = [
+        [
+            f"{c.side:,} × {c.side:,}",
+            c.windows,
+            f"{c.discs:,}",
+            f"{c.found:,}",
+            c.extra,
+            f"{c.iou:.4f}",
+            f"{c.iou_on_seams:.4f}" if c.on_seams else "–",
+            f"{c.on_seams:,}",
+            f"{c.seconds:,.1f}",
+            f"{c.peak / 1e6:,.0f}",
+        ]
+        for c in costs
+    ]
+    return _table(
+        rows,
+        ["pixels", "windows", "cells", "found", "too many", "mean IoU", "on seams", "cells on seams", "s", "MB more"],
+    )
 
 
 def memory_table(memory: Mapping[str, Memory]) -> str:

@@ -1,0 +1,153 @@
+"""The options of tools/benchmark.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cellseg_d2.cli.common import make_parser
+
+PARTS = ("rates", "targets", "round-trip", "outside", "waiting", "memory")
+# Of the checkout; an installed package has no configs/.
+MEMORY_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "sartorius" / "mask_rcnn_R_50_FPN.yaml"
+EXAMPLES = """\
+  python tools/benchmark.py data --csv train.csv --images train/ --images-limit 20
+  python tools/benchmark.py data --json datasets/sartorius/instances_train.json --run output/quickstart \\
+      --output benchmark.json
+  python tools/benchmark.py data --json datasets/sartorius/instances_train.json --parts targets outside
+  python tools/benchmark.py convert --csv train.csv
+  python tools/benchmark.py models --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml configs/quickstart/*GN.yaml
+  python tools/benchmark.py predict --output benchmark.json
+  python tools/benchmark.py mosaic --sides 1000 5000 10000
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(
+        "benchmark", "Measurements of this project against stock Detectron2, both in the same run.", EXAMPLES
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    data = commands.add_parser(
+        "data",
+        help="training data: speed, size and quality of samples",
+        description="Speed of the mappers with rotation by any angle, short side 1000 and flip; size of the targets; "
+        "masks after a rotation and back; pixels from outside the image; time spent waiting for data; GPU memory. "
+        "On an image with 800 cells the stock mapper takes 3 GB of memory and many seconds.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = data.add_argument_group("images (noise takes the place of missing files)")
+    source = group.add_mutually_exclusive_group(required=True)
+    source.add_argument("--json", type=Path, metavar="FILE", help="instances_<part>.json of a converted dataset")
+    source.add_argument("--csv", type=Path, metavar="FILE", help="the competition's train.csv, also gzipped")
+    group.add_argument("--images", type=Path, metavar="DIR", help="folder of images, for --csv")
+    group.add_argument(
+        "--images-limit", type=int, default=0, metavar="N", help="average over N random images (default: all)"
+    )
+
+    group = data.add_argument_group("measurements")
+    group.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"some of: {' '.join(PARTS)}"
+    )
+    group.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="turns on the densest image (default: %(default)s)"
+    )
+    group.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of OpenCV and PyTorch (default: 1, as in a data worker)"
+    )
+    group.add_argument("--draws", type=int, default=200, metavar="N", help="rotations drawn (default: %(default)s)")
+    group.add_argument("--run", nargs="+", default=[], metavar="DIR", help="training runs, for the time spent waiting")
+    group.add_argument(
+        "--memory-config",
+        type=Path,
+        default=MEMORY_CONFIG,
+        metavar="FILE",
+        help="model for the GPU memory, from scratch (default: configs/sartorius/mask_rcnn_R_50_FPN.yaml)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of all random draws (default: %(default)s)")
+    group = data.add_argument_group("output")
+    group.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
+
+    conversion = commands.add_parser("convert", help="conversion of run lengths, beside one float mask per row")
+    conversion.add_argument("--csv", type=Path, required=True, metavar="FILE", help="train.csv, also gzipped")
+    conversion.add_argument(
+        "--images-limit", type=int, default=25, metavar="N", help="images for float masks (default: %(default)s)"
+    )
+
+    prediction = commands.add_parser(
+        "predict",
+        help="post-processing and run-lengths of one crowded image",
+        description="From the detections of one image to run-lengths: this project; stock Detectron2's pasting with "
+        "one pycocotools call a mask, overlaps left and removed; and full-size masks compared in pairs and read pixel "
+        "by pixel. Times are medians, the ways in turn. The last way is measured on a few cells and scaled up.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = prediction.add_argument_group("image (simulated unless --detections is given)")
+    group.add_argument("--cells", type=int, default=None, metavar="N", help="detections (default: 800, or all of FILE)")
+    group.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of a simulated image (default: 520 704)"
+    )
+    group.add_argument("--detections", type=Path, metavar="FILE", help="detections.npz; its image with most of them")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the simulation (default: %(default)s)")
+    group = prediction.add_argument_group("measurements")
+    group.add_argument("--repeats", type=int, default=5, metavar="N", help="of all ways (default: %(default)s)")
+    group.add_argument("--threads", type=int, default=1, metavar="N", help="of OpenCV and PyTorch (default: 1)")
+    group.add_argument("--full", action="store_true", help="go the slow way with all cells: about a minute a repeat")
+    group = prediction.add_argument_group("output")
+    group.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
+
+    models = commands.add_parser(
+        "models",
+        help="time and memory of training and prediction, by configuration",
+        description="Time and memory of a training iteration and of a prediction of an image of 704 × 520, with\n"
+        "random weights, for each configuration in processes of its own. On a GPU where there is one.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    models.add_argument("--config-file", type=Path, nargs="+", required=True, metavar="FILE", help="configurations")
+    models.add_argument("--repeats", type=int, default=3, metavar="N", help="after a first one (default: %(default)s)")
+    models.add_argument("--threads", type=int, default=1, metavar="N", help="of PyTorch (default: 1)")
+    models.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
+    models.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="configuration options, for all")
+
+    mosaic = commands.add_parser(
+        "mosaic",
+        help="images far larger than the network's window",
+        description="Tiled TIFFs full of drawn discs, segmented window by window: whether each is found once, also on\n"
+        "the seams, in how much time and memory. A threshold takes the network's place, so that the truth is exact.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    mosaic.add_argument(
+        "--sides", type=int, nargs="+", default=[1000, 3000, 10000], metavar="PX", help="(default: 1000 3000 10000)"
+    )
+    mosaic.add_argument("--seed", type=int, default=0, metavar="N", help="of the discs (default: %(default)s)")
+    mosaic.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
+
+    args = parser.parse_args(argv)
+    if args.command == "mosaic":
+        if min(args.sides) < 100 or args.seed < 0:
+            mosaic.error("--sides must be at least 100 pixels, and --seed at least 0")
+        return args
+    if args.command == "models":
+        if min(args.repeats, args.threads) < 1:
+            models.error("--repeats and --threads must be at least 1")
+        return args
+    if args.command == "convert":
+        return args
+    if args.command == "predict":
+        if args.size and args.detections:
+            prediction.error("--size does not go with --detections")
+        for name, least in (("cells", 1), ("repeats", 1), ("threads", 1), ("seed", 0)):
+            if getattr(args, name) is not None and getattr(args, name) < least:
+                prediction.error(f"--{name} must be at least {least}")
+        if args.size and min(args.size) < 1:
+            prediction.error("--size must be two numbers of at least 1")
+        return args
+    if args.images and not args.csv:
+        data.error("--images only goes with --csv")
+    for name, least in (("repeats", 1), ("threads", 1), ("draws", 1), ("images_limit", 0), ("seed", 0)):
+        if getattr(args, name) < least:
+            data.error(f"--{name.replace('_', '-')} must be at least {least}")
+    return args
