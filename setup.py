@@ -57,7 +57,15 @@ setup(
     ],
     extras_require={
         "zarr": ["zarr>=3.0"],  # images in Zarr folders
-        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.90", "shapely>=2.0", "zarr>=3.0"],
-        "lint": ["ruff>=0.6"],
+        "test": [
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "pytest-cov>=6.0",
+            "coverage>=7.6",
+            "hypothesis>=6.90",
+            "shapely>=2.0",
+            "zarr>=3.0",
+        ],
+        "lint": ["ruff>=0.6", "mypy>=1.11"],
     },
 )

@@ -5,7 +5,6 @@ The computation is faster-coco-eval's, which equals pycocotools' and stays fast 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.json_yaml import read_json
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,6 @@ def evaluate_coco(
         names = {category["id"]: category["name"] for category in truth["categories"]}
         scores[kind] = _percentages(evaluation, names)
     return scores
-
-
-def read_json(path: str | Path) -> dict | list:
-    """Read a JSON file.
-
-    Raises:
-        CellSegError: it does not exist or is no JSON.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise CellSegError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:  # a wrong encoding is a ValueError, too
-        raise CellSegError(f"{path} cannot be read as JSON: {error}") from None
 
 
 def annotations_of(ground_truth: Mapping) -> list[dict]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
+from fvcore.common.config import BASE_KEY
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.json_yaml import read_json, read_yaml
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.fusion import FusionParams
@@ -120,6 +122,14 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.SOLVER.CHECKPOINT_EPOCHS = 0
     cfg.TEST.EVAL_EPOCHS = 0
 
+    # The same SEED gives the same training: new weights, order of images, augmentations, and what the model draws. On
+    # CPUs that is bit for bit with the same versions and number of threads, whatever the number of workers, and also
+    # when the run was killed and resumed. On CUDA some gradients (of ROIAlign, of interpolation) are sums in the order
+    # in which threads finish: weights differ in their last digits, and in time in more. CUDNN_BENCHMARK, which chooses
+    # convolutions by their speed, adds to that. A negative SEED is drawn, and noted in config.yaml and run.json, from
+    # where --resume takes it.
+    cfg.SEED = -1
+
     # What is measured on DATASETS.TEST: any of "competition", "livecell", "coco".
     cfg.TEST.EVALUATORS = ["competition"]
     # The checkpoint with the highest value of this is kept as model_best.pth.
@@ -172,18 +182,28 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.MODEL.DEVICE = "auto"
 
 
-def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CN:
+def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool = False) -> CN:
     """Detectron2's defaults, the project's keys, the file, and ``KEY VALUE`` pairs, in this order.
 
+    A configuration may come from anywhere: unlike Detectron2's loader by default, this one never evaluates what YAML's
+    tags for Python objects say.
+
+    Args:
+        config_file: YAML, with ``_BASE_`` where it builds on another one.
+        opts: ``KEY VALUE`` pairs.
+        resume: a negative ``SEED`` becomes that of the run in ``OUTPUT_DIR``, where there is one.
+
     Raises:
-        CellSegError: the file is missing, or a key or a value's type is wrong.
+        CellSegError: the file or a ``_BASE_`` of it is missing or no YAML of plain values, or a key or the type of a
+            value is wrong.
     """
     cfg = get_cfg()
     add_cellseg_config(cfg)
     if not Path(config_file).is_file():
         raise CellSegError(f"there is no configuration file {str(config_file)!r}; configs/ holds the project's own")
+    _check_files(Path(config_file))
     try:
-        cfg.merge_from_file(str(config_file))
+        cfg.merge_from_file(str(config_file), allow_unsafe=False)
     except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
         raise CellSegError(f"{config_file} is no valid configuration: {one_line(error)}") from error
     if len(opts) % 2:
@@ -196,11 +216,43 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CN:
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     elif cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         raise CellSegError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU; use cpu or auto")
+    elif not _is_device(cfg.MODEL.DEVICE):
+        raise CellSegError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which PyTorch does not know; use cpu, cuda or auto")
     if cfg.MODEL.DEVICE == "cpu":
         cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision is for CUDA
     if cfg.SEED < 0:
-        cfg.SEED = secrets.randbelow(2**31)  # written to the run's configuration, so that it can be repeated
+        record = Path(cfg.OUTPUT_DIR) / "run.json"
+        drawn_before = read_json(record)["seed"] if resume and record.is_file() else None
+        # Written to the run's configuration and its record, so that it can be repeated.
+        cfg.SEED = secrets.randbelow(2**31) if drawn_before is None else drawn_before
     return cfg
+
+
+def _is_device(name: str) -> bool:
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _check_files(config_file: Path, children: tuple[Path, ...] = ()) -> None:
+    """Refuse a configuration of which a file, or one that ``_BASE_`` names, is not fit to be merged."""
+    content = read_yaml(config_file)
+    if not isinstance(content, dict):
+        raise CellSegError(f"{config_file} is no valid configuration: it must hold keys and values")
+    bases = content.get(BASE_KEY, [])
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str):
+            raise CellSegError(
+                f"{config_file} is no valid configuration: {BASE_KEY} must name a file, not {base!r:.40}"
+            )
+        path = config_file.parent / Path(base).expanduser()
+        if not path.is_file():
+            raise CellSegError(f"{config_file} builds on {base!r}, but there is no file {path}")
+        if path.resolve() in (*children, config_file.resolve()):
+            raise CellSegError(f"{config_file} builds on {base!r}, which builds on it in turn")
+        _check_files(path, (*children, config_file.resolve()))
 
 
 def one_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,21 @@ from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
 
+# What `atomic_path` writes to; the number is that of the process.
+TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.part(\.[^.]*)?")
+
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not.
 
-    The folder is made where needed. The temporary name keeps the suffix, which writers of images look at.
+    The folder is made where needed. The temporary name keeps the suffix, which writers of images look at. What a
+    process leaves that is killed meanwhile, :func:`remove_leftovers` removes.
+
+    Args:
+        path: of the file.
+        sync: wait until the disk has the content before the file takes its name, and until it has the name. A killed
+            process harms no file without that, but a machine that loses its power may.
 
     Example:
         >>> with atomic_path("out/plot.png") as temporary:  # doctest: +SKIP
@@ -27,9 +37,50 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
+        if sync:
+            _sync(temporary)
         os.replace(temporary, path)
+        if sync:
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    if os.name != "posix":  # Windows neither opens folders nor flushes what was opened for reading
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Remove what killed processes of this machine have left half-written in a folder and those below it.
+
+    Returns:
+        What was removed; files of processes that still run are not.
+    """
+    removed = []
+    for path in sorted(Path(folder).rglob(".*.part*")):
+        match = TEMPORARY.fullmatch(path.name)
+        if match and not _is_running(int(match[1])):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # where this call would end the process
+        return True
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def check_writable(folder: str | Path) -> None:
@@ -47,12 +98,12 @@ def check_writable(folder: str | Path) -> None:
         raise CellSegError(f"results cannot be written to {folder}: {error.strerror}; choose another folder") from None
 
 
-def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write ``text`` (UTF-8) to ``path``, whole or not at all."""
-    with atomic_path(path) as temporary:
+def write_text_atomic(path: str | Path, text: str, sync: bool = False) -> None:
+    """Write ``text`` (UTF-8) to ``path``, whole or not at all; ``sync`` as for :func:`atomic_path`."""
+    with atomic_path(path, sync) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json_atomic(path: str | Path, value: object, indent: int | None = None) -> None:
-    """Write ``value`` as JSON to ``path``, whole or not at all."""
-    write_text_atomic(path, json.dumps(value, indent=indent) + "\n")
+def write_json_atomic(path: str | Path, value: object, indent: int | None = None, sync: bool = False) -> None:
+    """Write ``value`` as JSON to ``path``, whole or not at all; ``sync`` as for :func:`atomic_path`."""
+    write_text_atomic(path, json.dumps(value, indent=indent) + "\n", sync)

@@ -20,7 +20,7 @@ from cellseg_d2.rle import encode_coco, format_kaggle_rle
 from cellseg_d2.rle_batch import decode_coco_many
 
 # Labels a layer may hold. uint16 uses half its range, so that torch, whose uint16 can do little, may read it as int16.
-MAX_LABEL = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 32767}
+MAX_LABEL: dict[np.dtype, int] = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 32767}
 NO_POSITIONS = np.zeros(0, dtype=np.int64)
 
 
@@ -95,8 +95,6 @@ class LabelLayers:
         if len(self) != len(other) or (self.height, self.width) != (other.height, other.width):
             return False
         return all(np.array_equal(a, b) for a, b in zip(self._cell_runs(), other._cell_runs(), strict=True))
-
-    __hash__ = None
 
     @property
     def height(self) -> int:
@@ -254,7 +252,7 @@ def _assign_layers(pairs: np.ndarray, number: int, most: int) -> np.ndarray:
     Cells that overlap most others come first (Welsh and Powell 1967), each on the first layer that is free. On real
     images that needs fewer layers than taking the cells as listed or by size.
     """
-    neighbours = [set() for _ in range(number)]
+    neighbours: list[set[int]] = [set() for _ in range(number)]
     for a, b in pairs.tolist():
         neighbours[a].add(b)
         neighbours[b].add(a)

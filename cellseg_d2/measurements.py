@@ -7,6 +7,7 @@ cells × image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,8 @@ def _measure(crop: MaskCrop, image: np.ndarray | None) -> list[float]:
     return [x0 + x + 0.5, y0 + y + 0.5, x0, y0, x1, y1, *shape, *grey]
 
 
-def _region(crop: MaskCrop, image: np.ndarray | None = None, spacing: tuple[float, float] = (1, 1)):
+def _region(crop: MaskCrop, image: np.ndarray | None = None, spacing: tuple[float, float] = (1, 1)) -> Any:
+    """The properties of a mask; scikit-image does not export their type."""
     own = None if image is None else image[crop.slices]
     return regionprops(crop.mask.view(np.uint8), own, spacing=spacing)[0]
 

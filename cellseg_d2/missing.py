@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
+from types import ModuleType
 
 HELP = (
     "Detectron2 is not installed, and no package index has it under that name: in a checkout of cellseg_d2 type "
@@ -15,7 +17,7 @@ HELP = (
 class Detectron2Finder(MetaPathFinder):
     """Comes last: it is asked only when nothing else has found the package."""
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
         if fullname == "detectron2":
             raise ModuleNotFoundError(HELP, name="detectron2")
 

@@ -123,7 +123,9 @@ def _rings(mask: np.ndarray) -> list[np.ndarray]:
 
 def _without_touching(walk: list[int], twin: list[int]) -> list[list[int]]:
     """Cut a closed walk where it comes to the same corner twice, into rings that do not touch themselves."""
-    rings, path, place = [], [], {}
+    rings: list[list[int]] = []
+    path: list[int] = []
+    place: dict[int, int] = {}
     for corner in walk:
         if twin[corner] >= 0:
             if twin[corner] in place:

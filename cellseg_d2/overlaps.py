@@ -7,6 +7,7 @@ painting cells into one resolves their overlaps; it costs as much as the image a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 from scipy import ndimage
@@ -51,16 +52,16 @@ def resolve_overlaps(
         raise ValueError(f"{len(scores)} scores for {len(crops)} crops")
     ranking = _ranking(crops, policy, scores)
     labels = label_image([crops[i] for i in ranking], height, width)
-    resolved: list[MaskCrop] = [None] * len(crops)
+    resolved: dict[int, MaskCrop] = {}
     for rank, i in enumerate(ranking):
         crop = clip_crop(crops[i], height, width)
         resolved[i] = MaskCrop(crop.top, crop.left, labels[crop.slices] == rank + 1).tight()
-    return resolved
+    return [resolved[i] for i in range(len(crops))]
 
 
 def _ranking(crops: Sequence[MaskCrop], policy: str, scores: Sequence[float] | np.ndarray | None) -> list[int]:
     """Indices of the crops, those first that keep contested pixels. ``lexsort`` is stable: ties stay in order."""
-    keys = [np.zeros(len(crops)) if scores is None else -np.asarray(scores, dtype=np.float64)]
+    keys: list[np.ndarray] = [np.zeros(len(crops)) if scores is None else -np.asarray(scores, dtype=np.float64)]
     if policy != "score":
         areas = np.array([crop.area for crop in crops], dtype=np.int64)
         keys.append(areas if policy == "smaller" else -areas)
@@ -102,6 +103,12 @@ class LabelCrops(Sequence[MaskCrop]):
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    @overload
+    def __getitem__(self, index: int) -> MaskCrop: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[MaskCrop]: ...
 
     def __getitem__(self, index: int | slice) -> MaskCrop | list[MaskCrop]:
         """The tight crop of cell ``index``; a list of crops for a slice."""

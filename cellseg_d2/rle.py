@@ -7,12 +7,20 @@ must not be mixed: Kaggle's runs are **row-major** (``position = y * width + x``
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.errors import CellSegError
 
 NO_RUNS = np.zeros((0, 2), dtype=np.int64)
+# Images beyond this are taken for nonsense: a mask as large takes a gigabyte, and pycocotools counts in 32 bits.
+MAX_PIXELS = 2**30
+
+
+_WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 
 class RLEError(CellSegError):
@@ -25,7 +33,7 @@ def parse_kaggle_rle(text: str) -> np.ndarray:
     Only the syntax is checked here; :func:`run_problems` tells whether the runs make sense in an image.
 
     Args:
-        text: pairs of integers separated by white space; empty text means no pixels.
+        text: pairs of integers in ASCII digits separated by white space; empty text means no pixels.
 
     Returns:
         Runs ``(R, 2)`` int64, 0-based, in the order written.
@@ -43,19 +51,18 @@ def parse_kaggle_rle(text: str) -> np.ndarray:
     try:
         values = np.array(tokens, dtype=np.int64) if tokens else np.zeros(0, dtype=np.int64)
     except (ValueError, OverflowError):
-        bad = next((t for t in tokens if not _is_int64(t)), tokens[0])
-        raise RLEError(f"{bad[:20]!r} is not a whole number") from None
+        values = None
+    # NumPy also reads digits of other scripts, `1_000`, and past a NUL character; the format has none of them.
+    plain = text.isascii() and "_" not in text and "\0" not in text
+    if values is None or not plain:
+        bad = next((token for token in tokens if not _WHOLE.fullmatch(token)), None)
+        if bad is not None:
+            raise RLEError(f"{bad[:20]!r} is not a whole number")
+    if values is None or values.min(initial=0) == np.iinfo(np.int64).min:
+        raise RLEError(f"{max(tokens, key=len)[:20]!r} is far beyond any image")
     runs = values.reshape(-1, 2)
     runs[:, 0] -= 1
     return runs
-
-
-def _is_int64(token: str) -> bool:
-    try:
-        np.int64(int(token))
-    except (ValueError, OverflowError):
-        return False
-    return True
 
 
 def format_kaggle_rle(runs: np.ndarray) -> str:
@@ -110,8 +117,10 @@ def clean_runs(runs: np.ndarray, height: int, width: int) -> np.ndarray:
     size = height * width
     starts = np.clip(runs[:, 0], 0, size)
     lengths = np.clip(runs[:, 1], 0, None)
-    # A run that begins before the image keeps only the part inside it.
-    ends = np.clip(np.clip(runs[:, 0], -size, size) + np.clip(lengths, 0, 2 * size), 0, size)
+    # A run that begins before the image keeps only the part inside it. No sum here can overflow: the first has a
+    # negative part, both parts of the second are at most `size`.
+    before = np.minimum(runs[:, 0], 0) + lengths
+    ends = np.clip(np.where(runs[:, 0] < 0, before, starts + np.minimum(lengths, size)), 0, size)
     keep = ends > starts
     starts, ends = starts[keep], ends[keep]
     if len(starts) == 0:
@@ -159,21 +168,52 @@ def encode_coco(runs: np.ndarray, height: int, width: int) -> dict:
     return {"size": [int(height), int(width)], "counts": rle["counts"].decode("ascii")}
 
 
-def decode_coco(rle: dict) -> np.ndarray:
+def decode_coco(rle: Mapping) -> np.ndarray:
     """Column-major runs ``(R, 2)`` of a COCO RLE, without building the mask.
 
     Args:
         rle: ``{"size": [height, width], "counts": str | bytes | list[int]}``.
 
     Raises:
-        RLEError: the counts do not add up to the size.
+        RLEError: it is no such dict, or the counts do not add up to the size.
     """
-    height, width = rle["size"]
+    height, width = rle_size(rle)
     counts = rle["counts"]
-    counts = np.asarray(counts, dtype=np.int64) if isinstance(counts, list) else _decompress(counts)
-    if (counts < 0).any() or counts.sum() != height * width:
+    counts = _plain_counts(counts) if isinstance(counts, list) else _decompress(counts)
+    # Before the sum, which huge counts could overflow to the very size.
+    if (counts < 0).any() or (counts > height * width).any():
+        raise RLEError(f"its counts are no parts of the image's {height} × {width} pixels")
+    if counts.sum() != height * width:
         raise RLEError(f"its counts cover {counts.sum()} pixels, but the image has {height} × {width}")
     return counts_to_runs(counts)
+
+
+def rle_size(rle: object) -> tuple[int, int]:
+    """``(height, width)`` in pixels of a COCO RLE, of which also ``counts`` must be there.
+
+    Raises:
+        RLEError: it is no dict with both, or its size is none.
+    """
+    if not isinstance(rle, Mapping) or not {"size", "counts"} <= rle.keys():
+        raise RLEError("its run lengths lack size or counts")
+    size = rle["size"]
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(_is_side(side) for side in size):
+        raise RLEError(f"the size of its run lengths, {size!r:.40}, is no height and width")
+    height, width = map(int, size)
+    if height * width > MAX_PIXELS:
+        raise RLEError(f"its size of {width} × {height} pixels is beyond any image")
+    return height, width
+
+
+def _is_side(side: object) -> bool:
+    return isinstance(side, int | np.integer) and not isinstance(side, bool) and 0 <= int(side) < 2**31
+
+
+def _plain_counts(counts: list) -> np.ndarray:
+    """Uncompressed counts as int64; whatever else a list may hold is refused rather than rounded."""
+    if not all(type(count) is int and -(2**63) <= count < 2**63 for count in counts):
+        raise RLEError("its counts are no list of whole numbers")
+    return np.array(counts, dtype=np.int64)
 
 
 def _decompress(counts: str | bytes) -> np.ndarray:
@@ -181,8 +221,10 @@ def _decompress(counts: str | bytes) -> np.ndarray:
 
     The format is that of ``rleToString`` in the COCO API; pycocotools only offers it together with a full-size mask.
     """
-    # Whatever is not ASCII is outside the alphabet, in any encoding.
-    data = np.frombuffer(counts.encode("utf-8") if isinstance(counts, str) else counts, dtype=np.uint8)
+    if not isinstance(counts, str | bytes):
+        raise RLEError(f"its counts are of type {type(counts).__name__}, neither text nor a list")
+    # Whatever is not ASCII is outside the alphabet, in any encoding; a lone surrogate has none.
+    data = np.frombuffer(counts.encode("utf-8", "replace") if isinstance(counts, str) else counts, dtype=np.uint8)
     data = data.astype(np.int64) - 48
     if len(data) == 0:
         return np.zeros(0, dtype=np.int64)

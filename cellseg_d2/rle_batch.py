@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellseg_d2.rle import NO_RUNS, RLEError, decode_coco
+from cellseg_d2.rle import NO_RUNS, RLEError, decode_coco, rle_size
 
 
 def decode_coco_many(rles: Sequence[dict], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -23,13 +23,12 @@ def decode_coco_many(rles: Sequence[dict], height: int, width: int) -> tuple[np.
         RLEError: a mask is of another size, or its counts are damaged or do not add up to the size.
     """
     for i, rle in enumerate(rles):
-        if tuple(rle["size"]) != (height, width):
-            raise RLEError(
-                f"mask {i} is of {rle['size'][0]} × {rle['size'][1]} pixels, but the image has {height} × {width}"
-            )
+        own = rle_size(rle)
+        if own != (height, width):
+            raise RLEError(f"mask {i} is of {own[0]} × {own[1]} pixels, but the image has {height} × {width}")
     texts = [rle["counts"] for rle in rles]
-    if not any(isinstance(text, list) for text in texts):
-        texts = [text if isinstance(text, bytes) else text.encode("utf-8") for text in texts]
+    if all(isinstance(text, str | bytes) for text in texts):
+        texts = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in texts]
         counts = _decompress_many(b"".join(texts), [len(text) for text in texts], height * width)
         if counts is not None:
             return _foreground(*counts, height * width)

@@ -5,7 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.floors import is_of_a_plain_module
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Coverage is that of the floors without PyTorch by their own tests on examples that everybody has.
+
+    To watch all others would only take time: Hypothesis' thousands of cases take twice as long when watched.
+    """
+    for item in items:
+        is_property = hasattr(item.obj, "hypothesis")
+        if is_property or "shared_data" in item.fixturenames or not is_of_a_plain_module(item.path):
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(scope="session")

@@ -142,3 +142,27 @@ def test_tight_crops(mask):
         assert crop.mask[:, -1].any()
     else:
         assert crop.mask.shape == (0, 0)
+
+
+def test_a_long_run_from_far_before_the_image_ends_where_it_says():
+    runs = np.array([[-500, 550], [-(2**63) + 1, 2**63 - 1], [-70, 71]])
+    assert rle.clean_runs(runs[:1], 10, 10).tolist() == [[0, 50]]
+    assert rle.clean_runs(runs[1:], 10, 10).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("text", ["1 5\0", "1_0 2", "1 ٣", "-9223372036854775808 5", "1 9223372036854775808", "1.0 2"])
+def test_numbers_that_only_numpy_reads(text):
+    with pytest.raises(rle.RLEError):
+        rle.parse_kaggle_rle(text)
+
+
+@pytest.mark.parametrize("counts", [[2**62] * 4 + [12], [1.5, 10.5], [True, 11], ["12"], [[12]], None, 12])
+def test_counts_that_are_none(counts):
+    with pytest.raises(rle.RLEError):
+        rle.decode_coco({"size": [3, 4], "counts": counts})
+
+
+@pytest.mark.parametrize("size", [[-3, -4], [3.0, 4], [12], None, "34", [2**20, 2**20]])
+def test_sizes_that_are_none(size):
+    with pytest.raises(rle.RLEError):
+        rle.decode_coco({"size": size, "counts": [12]})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import shlex
 import sys
@@ -67,14 +68,20 @@ def make_parser(module: str, description: str, examples: str, notes: str = "") -
     )
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Call ``main`` and exit with what it returns; a CellSegError becomes one sentence on stderr and exit code 2."""
-    # What PyTorch says of Detectron2's use of it; nothing that a user could act on.
+def quieten() -> None:
+    """Silence, in this process, what PyTorch says of Detectron2's use of it; nothing that a user could act on."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|detectron2|fvcore")
     warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call ``main`` and exit with what it returns; a CellSegError becomes one sentence on stderr and exit code 2."""
+    quieten()
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
+        sys.exit(code)
     except CellSegError as error:
         print(f"error: {as_called(str(error))}", file=sys.stderr)
         sys.exit(2)
@@ -83,10 +90,15 @@ def run(main: Callable[[], int | None]) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # What reads the output has closed it, as `head` does. Nor may Python say so when it flushes on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
-        if error.filename is None:
+        if error.strerror is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        # A full disk is told without the name of a file.
+        print("error: " + (f"{error.filename}: " if error.filename else "") + error.strerror, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -10,6 +10,7 @@ EXAMPLES = """\
   python tools/export_model.py --config-file output/mine/config.yaml --output models/mine
   python tools/export_model.py --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
       --postprocess tuned.yaml --output models/mine INPUT.ZOOM_TEST 1.35
+  python tools/export_model.py --config-file output/mine/config.yaml --output plain --plain-detectron2
 """
 
 
@@ -34,8 +35,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--full-precision", action="store_true", help="keep 32 bits a weight, not 16")
+    parser.add_argument(
+        "--plain-detectron2",
+        action="store_true",
+        help="write a config.yaml of Detectron2's own keys and model_final.pth instead, which give the same detections "
+        "without this package; for networks of Detectron2's own parts",
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
-    return parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)
+    if args.plain_detectron2 and args.postprocess:
+        parser.error("--postprocess goes with models for this package: plain Detectron2 has no such step")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,14 +55,21 @@ def main(argv: list[str] | None = None) -> None:
 
     from cellseg_d2.config import load_config
     from cellseg_d2.inference.model_folder import WEIGHTS, export_model
+    from cellseg_d2.inference.plain_detectron2 import PLAIN_WEIGHTS, export_plain_detectron2
     from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
     from cellseg_d2.inference.weights import find_weights
 
     weights = Path(args.weights or find_weights(args.config_file))
+    cfg = load_config(args.config_file, args.opts)
+    if args.plain_detectron2:
+        folder = export_plain_detectron2(cfg, weights, args.output)
+        size = (folder / PLAIN_WEIGHTS).stat().st_size / 1e6
+        print(f"{weights} ({size:.1f} MB) for plain Detectron2: {folder}; its config.yaml says how to load it")
+        return
     beside = weights.with_name(FILE_NAME)
     tuned = args.postprocess or (beside if beside.is_file() else None)
     folder = export_model(
-        load_config(args.config_file, args.opts),
+        cfg,
         weights,
         args.output,
         half=not args.full_precision,

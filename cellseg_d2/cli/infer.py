@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from datetime import timedelta
 from itertools import takewhile
+from pathlib import Path
 
-from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.common import make_parser, quieten
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
 
 FORMATS = """\
@@ -25,6 +28,7 @@ EXAMPLES = """\
   python tools/infer.py --config-file output/sartorius_R_50/config.yaml --weights model_best.pth \\
       --input 'test/*.png' --output out --score-threshold 0.3 0.5 0.6
   python tools/infer.py --config-file output/folds/*/config.yaml --tta --input test --output out  # an ensemble
+  python tools/infer.py --input plates/ --output results --num-gpus 4  # after a power cut: the same with --resume
 """
 
 
@@ -96,7 +100,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--save", nargs="+", default=["submission", "overlay"], metavar="FORMAT", help="see the end of this text"
     )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="do only what an earlier call with the same options left to do: it was killed, or images failed",
+    )
     add_postprocess_options(parser)
+    group = parser.add_argument_group(
+        "processes", "Images are shared out; the files are those of one process. Machines must see the same folders."
+    )
+    group.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of each machine, a process for each (default: 1); without a GPU, N processes on the CPU, among which "
+        "OMP_NUM_THREADS in the environment shares its cores",
+    )
+    group.add_argument("--num-machines", type=int, default=1, metavar="N", help="(default: 1)")
+    group.add_argument("--machine-rank", type=int, default=0, metavar="R", help="which of them this is, from 0")
+    group.add_argument(
+        "--dist-url", default="auto", metavar="URL", help="where several machines meet: tcp://HOST:PORT of the first"
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
     args = parser.parse_intermixed_args(argv)
     # --save takes all words that follow; no format has a dot, as the keys of the configuration have.
@@ -128,23 +153,34 @@ def load_segmenter(args: argparse.Namespace):
     return segmenter, f"{name} on {cfgs[0].MODEL.DEVICE}, post-processing of {source}"
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-
-    from tabulate import tabulate
+def segment(args: argparse.Namespace, paths: list[Path]) -> int:
+    """What each process does; returns the exit code."""
+    quieten()
+    from detectron2.utils import comm
 
     from cellseg_d2.data.pixel_size import PixelSize
     from cellseg_d2.inference.batch import segment_files
-    from cellseg_d2.inference.inputs import find_inputs
 
-    paths = find_inputs(args.input)
     segmenter, what = load_segmenter(args)
-    print(f"{len(paths)} images, {what}")
+    if comm.is_main_process():
+        processes = f" in {comm.get_world_size()} processes" if comm.get_world_size() > 1 else ""
+        print(f"{len(paths)} images{processes}, {what}", flush=True)
     pixel_size = PixelSize(args.pixel_size, args.pixel_size) if args.pixel_size else None
     options = {"diameter": args.diameter, "tile": args.tile, "overlap": args.overlap, "pixel_size": pixel_size}
-    result = segment_files(segmenter, paths, args.output, args.save, progress=True, **options)
+    result = segment_files(segmenter, paths, args.output, args.save, resume=args.resume, progress=True, **options)
+    if comm.is_main_process():
+        report(result, segmenter.class_names, args)
+    return 1 if result.failed else 0
+
+
+def report(result, class_names: list[str], args: argparse.Namespace) -> None:
+    """Print what was found and written."""
+    from tabulate import tabulate
+
+    if args.resume:
+        print("there was nothing to resume" if result.resumed is None else f"{result.resumed} images were done before")
     rows = [[name, *counts.values(), sum(counts.values())] for name, counts in result.counts.items()]
-    headers = ["image", *(segmenter.class_names if len(segmenter.class_names) > 1 else []), "cells"]
+    headers = ["image", *(class_names if len(class_names) > 1 else []), "cells"]
     print(tabulate([[row[0], *row[-len(headers) + 1 :]] for row in rows[:20]], headers=headers))
     if len(rows) > 20:
         print(f"… and {len(rows) - 20} more images")
@@ -152,5 +188,20 @@ def main(argv: list[str] | None = None) -> int:
     for path in result.written:
         print(f"written: {path}")
     if result.failed:
-        print(f"{len(result.failed)} images could not be segmented (named above)")
-    return 1 if result.failed else 0
+        print(f"{len(result.failed)} images could not be segmented (named above); --resume tries only these again")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+
+    from cellseg_d2.engine.launcher import launch_work
+    from cellseg_d2.inference.inputs import find_inputs
+
+    paths = find_inputs(args.input)
+    machines = {name: getattr(args, name) for name in ("num_gpus", "num_machines", "machine_rank", "dist_url")}
+    try:
+        # One process may have done its share long before the others.
+        return launch_work(segment, (args, paths), timeout=timedelta(days=7), **machines)
+    except KeyboardInterrupt:
+        print("the images done so far are kept: give the same call again with --resume to go on", file=sys.stderr)
+        raise

@@ -3,12 +3,13 @@
 usage: python tools/train_net.py --config-file FILE [options] [KEY VALUE ...]
 
   --config-file FILE   the configuration, for example one of configs/
-  --resume             go on from the last checkpoint in OUTPUT_DIR
+  --resume             go on from the last checkpoint in OUTPUT_DIR, as if the run had never been interrupted; where
+                       there is none yet, begin
   --eval-only          score MODEL.WEIGHTS on DATASETS.TEST, without training
   --num-gpus N         GPUs of each machine (default 1; a machine without a GPU trains on its CPU)
   --num-machines N     machines (default 1)
   --machine-rank R     which of them this is, from 0
-  --dist-url URL       where the processes meet, for example tcp://host:port
+  --dist-url URL       where several machines meet: tcp://HOST:PORT of the first
   -h, --help           this text
   KEY VALUE ...        configuration options, for example SOLVER.BASE_LR 0.001 OUTPUT_DIR output/mine
 
@@ -21,13 +22,14 @@ examples:
   python tools/train_net.py --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml --num-gpus 4 SOLVER.IMS_PER_BATCH 16
   python tools/train_net.py --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml --resume
   python tools/train_net.py --config-file output/mine/config.yaml --eval-only MODEL.WEIGHTS output/mine/model_best.pth
+  python tools/train_net.py --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:PORT
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from cellseg_d2.cli.common import as_called
+from cellseg_d2.cli.common import as_called, quieten
 
 
 def setup(args: argparse.Namespace):
@@ -37,6 +39,7 @@ def setup(args: argparse.Namespace):
     from detectron2.utils.logger import setup_logger
 
     from cellseg_d2.config import load_config
+    from cellseg_d2.engine.run_claim import claim_run
     from cellseg_d2.engine.run_record import write_run_record
     from cellseg_d2.engine.setup import prepare_training
 
@@ -44,8 +47,11 @@ def setup(args: argparse.Namespace):
         from cellseg_d2.errors import CellSegError
 
         raise CellSegError("--config-file is missing; configs/ holds configurations to begin with")
-    cfg = prepare_training(load_config(args.config_file, args.opts), train=not args.eval_only)
+    cfg = prepare_training(load_config(args.config_file, args.opts, args.resume), train=not args.eval_only)
+    cfg.SEED = comm.all_gather(cfg.SEED)[0]  # where it was drawn, each process has drawn its own
     cfg.freeze()
+    if comm.is_main_process() and not args.eval_only:
+        claim_run(cfg.OUTPUT_DIR)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cellseg_d2", abbrev_name="cellseg")
     if comm.is_main_process():
@@ -56,6 +62,7 @@ def setup(args: argparse.Namespace):
 
 def train_or_evaluate(args: argparse.Namespace) -> dict | None:
     """What each process runs."""
+    quieten()
     from cellseg_d2.engine.trainer import CellTrainer
 
     cfg = setup(args)
@@ -71,16 +78,13 @@ def main(argv: list[str] | None = None) -> None:
     if not argv or "-h" in argv or "--help" in argv:  # Detectron2's parser would first import PyTorch
         print(as_called(__doc__))
         return
-    from detectron2.engine import default_argument_parser, launch
+    from detectron2.engine import default_argument_parser
+
+    from cellseg_d2.engine.launcher import launch_work
 
     parser = default_argument_parser(epilog=as_called(__doc__))
     parser.prog = as_called("python tools/train_net.py")
+    parser.set_defaults(dist_url="auto")
     args = parser.parse_args(argv)
-    launch(
-        train_or_evaluate,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    machines = {name: getattr(args, name) for name in ("num_gpus", "num_machines", "machine_rank", "dist_url")}
+    launch_work(train_or_evaluate, (args,), **machines)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg_d2.coco_metrics import annotations_of, read_json
+from cellseg_d2.coco_metrics import annotations_of
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.json_yaml import read_json
 
 FPN_STRIDES = (4, 8, 16, 32, 64)
 # Images are padded to a multiple of this on the right and at the bottom, as the pyramid's strides up to p5 need it.
@@ -262,7 +263,7 @@ def _refined(anchors: Anchors, cost: Callable[[Anchors], tuple]) -> Anchors:
 def _neighbours(anchors: Anchors, step: float) -> Iterator[Callable[[Anchors], Anchors]]:
     """Functions that change one number of anchors; what would be out of order or out of bounds is left as it is."""
 
-    def resize(level: int, index: int, factor: float):
+    def resize(level: int, index: int, factor: float) -> Callable[[Anchors], Anchors]:
         def change(old: Anchors) -> Anchors:
             sizes = [list(own) for own in old.sizes]
             sizes[level][index] *= factor
@@ -273,7 +274,7 @@ def _neighbours(anchors: Anchors, step: float) -> Iterator[Callable[[Anchors], A
 
         return change
 
-    def stretch(index: int, factor: float):
+    def stretch(index: int, factor: float) -> Callable[[Anchors], Anchors]:
         def change(old: Anchors) -> Anchors:
             own = old.ratios[0]
             upper = list(own[len(own) // 2 + 1 :])

@@ -127,9 +127,9 @@ def image_axes(shape: Sequence[int], channel_axis: int | None = None, *, stack: 
     if channel_axis is None:
         long, channels = _split_channels(shape, long, stack)
     if len(long) == 2:
-        return ImageAxes(*long, channels)
+        return ImageAxes(long[0], long[1], channels)
     if len(long) == 3 and stack:
-        return ImageAxes(*long[1:], channels, long[0])
+        return ImageAxes(long[1], long[2], channels, long[0])
     if len(long) == 3:
         raise ArrayError(
             f"shape {_shape_text(shape)} is that of a stack of {shape[long[0]]} planes: segment them one by one, or "
@@ -194,7 +194,7 @@ def as_array(image: ArrayLike) -> np.ndarray:
     if array.dtype.kind not in "buif":
         hint = "; read files with read_image" if array.dtype.kind in "US" else ""
         raise ArrayError(f"pixels are real numbers or bool, but this array is of type {array.dtype}{hint}")
-    if np.ma.is_masked(image):
+    if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
         array = np.where(np.ma.getmaskarray(image), np.float32(np.nan), array.astype(np.float32))
     return array
 

@@ -92,7 +92,8 @@ class Audit:
         types = Counter(cell.cell_type for cell in record.cells)
         # Where all cells are of one category, such as "cell", the image knows the type better.
         by_cell = [
-            self._totals(cell.cell_type if record.cell_type in types else record.cell_type) for cell in record.cells
+            self._totals(cell.cell_type if record.cell_type in types else record.cell_type or cell.cell_type)
+            for cell in record.cells
         ]
         doubles = self._compare(record, by_cell)
         cells = [
@@ -133,7 +134,7 @@ class Audit:
             totals.smallest_area = min(totals.smallest_area, area) if totals.cells else area
             totals.cells += 1
             totals.area += area
-        own = self._totals(record.cell_type)
+        own = self._totals(record.cell_type or record.cells[0].cell_type)
         own.images += 1
         own.most_cells = max(own.most_cells, len(crops))
 
@@ -223,7 +224,7 @@ def intersections(crops: Sequence[MaskCrop]) -> tuple[np.ndarray, np.ndarray, np
                 firsts.append(i)
                 seconds.append(j)
                 shared.append(pixels)
-    return tuple(np.array(values, dtype=np.int64) for values in (firsts, seconds, shared))
+    return np.array(firsts, dtype=np.int64), np.array(seconds, dtype=np.int64), np.array(shared, dtype=np.int64)
 
 
 def _shared_pixels(a: MaskCrop, b: MaskCrop) -> int:

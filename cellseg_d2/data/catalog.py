@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
+from cellseg_d2.data.coco_checks import check_coco
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.json_yaml import read_json
 
 PREFIX = "instances_"
 
@@ -60,14 +61,31 @@ def _register(dataset: str, json_file: Path) -> None:
 def _load(dataset: str, json_file: Path) -> list[dict]:
     """Detectron2's standard dataset dicts; the segmentations stay compressed COCO RLE."""
     try:
-        image_root = json.loads(json_file.read_text(encoding="utf-8"))["info"]["image_root"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        # A relative root is relative to the JSON, so that a dataset can be moved as a whole.
+        return load_coco_json(str(json_file), str(json_file.parent / _image_root(json_file)), dataset)
+    except CellSegError as error:
+        raise CellSegError(f"{error}; convert it again with tools/convert_to_coco.py") from None
+    except Exception as error:  # Detectron2 and pycocotools trust such files, down to bare assertions
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CellSegError(
-            f"{json_file} cannot be read as a converted dataset ({type(error).__name__}: {error}); "
-            f"convert it again with tools/convert_to_coco.py"
+            f"{json_file} cannot be read as a converted dataset ({reason}); convert it again with "
+            f"tools/convert_to_coco.py"
         ) from None
-    # A relative root is relative to the JSON, so that a dataset can be moved as a whole.
-    return load_coco_json(str(json_file), str(json_file.parent / image_root), dataset)
+
+
+def _image_root(json_file: Path) -> str:
+    """What the JSON says of its images' folder; refuses one on whose form Detectron2's reader could not rely."""
+    content = read_json(json_file)
+    _, annotations, _ = check_coco(content, json_file)
+    for annotation in annotations:
+        lacking = {"id", "category_id", "segmentation", "bbox"} - annotation.keys()
+        if lacking:
+            raise CellSegError(f"{json_file}, annotation {annotation.get('id')}: it lacks {min(lacking)}")
+    info = content.get("info")
+    image_root = info.get("image_root") if isinstance(info, Mapping) else None
+    if not isinstance(image_root, str):
+        raise CellSegError(f"{json_file} does not name the folder of its images under info.image_root")
+    return image_root
 
 
 def require_datasets(names: Iterable[str], root: str | Path | None = None) -> None:

@@ -62,9 +62,7 @@ def encode_record(record: ImageRecord, image_id: int, categories: Mapping[str, i
     return EncodedImage(entry, cells)
 
 
-def write_coco_files(
-    files: Mapping[str | Path, tuple[Iterable[EncodedImage], Mapping]], categories: Sequence[str]
-) -> None:
+def write_coco_files(files: Mapping[Path, tuple[Iterable[EncodedImage], Mapping]], categories: Sequence[str]) -> None:
     """Write several COCO JSON files; when one fails, none is replaced.
 
     Args:
@@ -91,7 +89,7 @@ def write_coco(
     """
     ids = category_ids(categories)
     encoded = (encode_record(record, number, ids) for number, record in enumerate(records, start=1))
-    write_coco_files({path: (encoded, info or {})}, categories)
+    write_coco_files({Path(path): (encoded, info or {})}, categories)
 
 
 def relative_root(image_root: str | Path, json_folder: str | Path) -> str:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
+from cellseg_d2.data.coco_checks import check_coco
+from cellseg_d2.data.coco_masks import to_rle
 from cellseg_d2.data.findings import FindingLog
 from cellseg_d2.data.image_files import ImageFolder
 from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.json_yaml import read_json
 from cellseg_d2.masks import MaskCrop, coco_to_crop
 from cellseg_d2.rle import RLEError
-
-# Outlines drawn along an image's border lie up to one pixel outside; rasterising cuts that off.
-POLYGON_TOLERANCE = 1.0
 
 
 def load_coco(path: str | Path) -> list[ImageRecord]:
@@ -68,27 +64,20 @@ class CocoFile:
         self.path = Path(path)
         self.images = images
         self._describe = describe or (lambda entry: (entry.get("cell_type"), entry.get("group")))
-        content = _read_json(self.path)
-        self.info = content.get("info") or {}
-        try:
-            names = {category["id"]: str(category["name"]) for category in content["categories"]}
-            self._entries = {int(entry["id"]): entry for entry in content["images"]}
-            if len(self._entries) < len(content["images"]):
-                raise ValueError("several images have the same id")
-            self._names = _image_names(self._entries)
-            for entry in self._entries.values():
-                entry["height"], entry["width"] = int(entry["height"]), int(entry["width"])
-            annotations = content["annotations"]
-            annotations = list(annotations.values() if isinstance(annotations, Mapping) else annotations)
-            self._annotations: dict[object, list[dict]] = {number: [] for number in self._entries}
-            for annotation in annotations:
-                self._annotations.setdefault(annotation["image_id"], []).append(annotation)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CellSegError(f"{path} is no COCO JSON: {type(error).__name__} {error}") from None
+        content = read_json(self.path)
+        entries, annotations, own_categories = check_coco(content, self.path)
+        info = content.get("info")
+        self.info = info if isinstance(info, Mapping) else {}
+        names = {category["id"]: category["name"] for category in own_categories}
+        self._entries = {entry["id"]: entry for entry in entries}
+        self._names = _image_names(self._entries)
+        self._annotations: dict[int, list[dict]] = {number: [] for number in self._entries}
+        for annotation in annotations:
+            self._annotations.setdefault(annotation["image_id"], []).append(annotation)
         self.rows = len(annotations)
         self._own_names = names if categories is None else None
         if categories is None:
-            categories = tuple(names[number] for number in sorted(names))
+            categories = tuple(dict.fromkeys(names[number] for number in sorted(names)))
         elif len(categories) > 1:
             types = {self._describe(entry)[0] or "cell" for entry in self._entries.values()}
             categories = (*categories, *sorted(types - set(categories)))
@@ -158,7 +147,7 @@ class CocoFile:
         try:
             rle, outside = to_rle(annotation.get("segmentation"), height, width)
             crop = coco_to_crop(rle)
-        except (RLEError, TypeError, ValueError, AttributeError) as error:
+        except RLEError as error:
             log.note("malformed mask", name, row, str(error), repair="annotation dropped")
             return None
         if crop.area == 0:
@@ -168,55 +157,6 @@ class CocoFile:
             reason = f"the polygon leaves the {width} × {height} pixels by {outside:.1f} px"
             log.note("outside the image", name, row, reason, repair="cut off at the image")
         return crop
-
-
-def to_rle(segmentation: object, height: int, width: int) -> tuple[dict, float]:
-    """COCO RLE of a segmentation in any of COCO's forms.
-
-    Args:
-        segmentation: polygons ``[[x, y, x, y, …], …]`` in pixels (one polygon may stand without the outer list), which
-            are rasterised as pycocotools does, or an RLE dict.
-        height, width: of the image in pixels.
-
-    Returns:
-        The RLE, and by how many pixels polygons leave the image, 0 within :data:`POLYGON_TOLERANCE`.
-
-    Raises:
-        RLEError: it is neither, or damaged.
-    """
-    if isinstance(segmentation, Mapping):
-        size = segmentation.get("size")
-        if not isinstance(size, list | tuple) or "counts" not in segmentation:
-            raise RLEError("its run lengths lack size or counts")
-        if tuple(size) != (height, width):
-            raise RLEError(f"its run lengths are for {size[::-1]} pixels, but the image has {[width, height]}")
-        return dict(segmentation), 0.0
-    if not isinstance(segmentation, list) or not segmentation:
-        raise RLEError("it has no segmentation")
-    polygons = [segmentation] if not isinstance(segmentation[0], list) else segmentation
-    outside = 0.0
-    for polygon in polygons:
-        try:
-            points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
-        except (ValueError, TypeError):
-            raise RLEError("its polygon is no list of x, y pairs") from None
-        if len(points) < 3 or not np.isfinite(points).all() or np.abs(points).max() > 1e6:
-            raise RLEError(f"its polygon of {len(points)} points has fewer than three, or some are no positions")
-        outside = max(outside, float(max((-points).max(), (points - (width, height)).max())))
-    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return rle, outside if outside > POLYGON_TOLERANCE else 0.0
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise CellSegError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise CellSegError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
-        raise CellSegError(f"{path} is no COCO JSON: it needs images, annotations and categories")
-    return content
 
 
 def _stem(entry: Mapping) -> str:

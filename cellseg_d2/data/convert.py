@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -77,7 +77,7 @@ class Dataset:
         return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * (len(headers) - 1)))
 
 
-def _counts(parts) -> list[str]:
+def _counts(parts: Iterable[Sequence[EncodedImage]]) -> list[str]:
     return [text for images in parts for text in (f"{len(images):,}", f"{sum(len(i.cells) for i in images):,}")]
 
 

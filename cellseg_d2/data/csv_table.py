@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import zlib
@@ -13,6 +14,8 @@ import pandas as pd
 from cellseg_d2.errors import CellSegError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# The competition's own file has 24 MB. A small one can be packed so that it unpacks to any size.
+_MAX_UNPACKED = 10**9
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -31,7 +34,7 @@ def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence
         one that says NaN is ``""``. The index is the line in the file, the header being line 1.
 
     Raises:
-        CellSegError: the file is missing, empty, damaged, no CSV with commas, or lacks a column.
+        CellSegError: the file is missing, empty, damaged, no CSV with commas, or lacks a column or has it twice.
     """
     path = Path(path)
     text = _read_text(path)
@@ -56,6 +59,9 @@ def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {names}: "
             f"it needs {','.join(required)} and has {shown[:200]}"
         )
+    twice = [name for name in (*required, *optional) if f"{name}.1" in table and _header(text).count(name) > 1]
+    if twice:
+        raise CellSegError(f"{path} has several columns {twice[0]!r}; keep the one that is meant")
     table = table[[*required, *(name for name in optional if name in table)]].fillna("")
     for name in table:
         table[name] = table[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""})
@@ -63,11 +69,21 @@ def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence
     return table[(table != "").any(axis=1)]
 
 
+def _header(text: str) -> list[str]:
+    """Names of the columns, of which pandas has numbered those that occur again."""
+    return next(csv.reader(io.StringIO(text)))
+
+
 def _read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
         if data.startswith(_GZIP_MAGIC):
-            data = gzip.decompress(data)
+            with gzip.open(path) as file:
+                data = file.read(_MAX_UNPACKED + 1)
+            if len(data) > _MAX_UNPACKED:
+                raise CellSegError(f"{path} unpacks to more than {_MAX_UNPACKED / 1e9:.0f} GB, which no such CSV does")
+        if b"\0" in data:  # pandas would end a field there
+            raise CellSegError(f"{path} is no text in UTF-8 (it has NUL characters); save it as CSV in UTF-8")
         return data.decode("utf-8-sig")
     except FileNotFoundError:
         raise CellSegError(f"{path} does not exist") from None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tifffile
@@ -13,11 +15,15 @@ from PIL import Image, UnidentifiedImageError
 
 from cellseg_d2.errors import CellSegError
 
+_Read = TypeVar("_Read")
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 # ITU-R BT.601, the weights that Pillow takes for 8-bit colours.
 _LUMA = np.array([0.299, 0.587, 0.114])
+# No compression is denser than so many pixels a byte; a header that claims more would only fill memory.
+_DENSEST, _SMALL = 2**14, 2**26
 # Pillow's modes that hold one grey plane of more than 8 bits.
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
@@ -110,7 +116,7 @@ def _is_image_name(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _read(path: Path, read_tiff, read_other):
+def _read(path: Path, read_tiff: Callable[[Path], _Read], read_other: Callable[[Path], _Read]) -> _Read:
     if not path.is_file():
         raise ImageError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
     if path.stat().st_size == 0:
@@ -140,7 +146,7 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _with_pillow(path: Path, use):
+def _with_pillow(path: Path, use: Callable[[Image.Image], _Read]) -> _Read:
     with Image.open(path) as image:
         # Only TIFF files are stacks; a GIF-like animation in a PNG shows its first frame.
         frames = getattr(image, "n_frames", 1)
@@ -176,14 +182,21 @@ def _coloured_labels(path: Path) -> ImageError:
 
 
 def plain_dtype(image: np.ndarray) -> np.ndarray:
-    """The smallest of uint8, uint16 and float32 that holds what was read."""
+    """The smallest of uint8, uint16 and float32 that holds what was read.
+
+    Raises:
+        ImageError: it is of a type that is no real number.
+    """
+    if image.dtype.kind not in "buif":
+        raise ImageError(f"pixels are real numbers or bool, but this image is of type {image.dtype}")
     if image.dtype == bool:
         return image.astype(np.uint8) * np.uint8(255)
     if image.dtype in (np.uint8, np.uint16, np.float32):
         return image
     if np.issubdtype(image.dtype, np.integer) and (image.size == 0 or (image.min() >= 0 and image.max() <= 65535)):
         return image.astype(np.uint16)
-    return image.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # doubles beyond float32 become infinite, and are no pixels then
+        return image.astype(np.float32)
 
 
 def _read_tiff(path: Path) -> np.ndarray:
@@ -201,7 +214,7 @@ def grey_of_page(page: tifffile.TiffPage, image: np.ndarray) -> np.ndarray:
     """Grey values of a TIFF page, or of a part of it, as stored: ``(H, W)``, or ``(H, W, 2…4)`` with colours last."""
     if image.ndim == 3:
         return grey_from_channels(image)
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
         return grey_from_channels(np.moveaxis(page.colormap[:, image], 0, -1) >> 8).astype(np.uint8)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind in "bu":
         image = ~image
@@ -221,7 +234,8 @@ def _read_tiff_labels(path: Path) -> np.ndarray:
 def _tiff_size(path: Path) -> tuple[int, int]:
     with tifffile.TiffFile(path) as tiff:
         _, axes = tiff_layout(path, tiff)
-        return tuple(n for n, name in axes if name != "S")
+        height, width = (n for n, name in axes if name != "S")
+        return height, width
 
 
 def tiff_layout(path: Path, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[tuple[int, str]]]:
@@ -229,6 +243,12 @@ def tiff_layout(path: Path, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage,
     if not tiff.series or not tiff.pages:
         raise ImageError(f"{path} holds no image")
     series = tiff.series[0]
+    pixels, size = math.prod(series.shape), path.stat().st_size
+    if pixels == 0:
+        raise ImageError(f"{path} holds no pixels; it seems damaged")
+    if pixels > max(_SMALL, _DENSEST * size):
+        shape = " × ".join(map(str, series.shape))
+        raise ImageError(f"{path} claims to hold {shape} pixels, but has only {size:,} bytes; it seems damaged")
     axes = [(n, name) for n, name in zip(series.shape, series.axes, strict=True) if n > 1 or name in "YX"]
     names = "".join(name for _, name in axes)
     colours = names in ("YXS", "SYX") and {name: n for n, name in axes}["S"] in (2, 3, 4)
@@ -236,7 +256,7 @@ def tiff_layout(path: Path, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage,
         raise _stack_error(path, (len(tiff.series), *series.shape))
     if names != "YX" and not colours:
         raise _stack_error(path, series.shape)
-    return tiff.pages[0], axes
+    return tiff.pages.first, axes
 
 
 def _stack_error(path: Path, shape: tuple[int, ...]) -> ImageError:

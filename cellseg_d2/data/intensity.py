@@ -15,7 +15,7 @@ def to_uint8(
     image: np.ndarray,
     mode: str = "auto",
     percentiles: tuple[float, float] = (0.1, 99.9),
-    limits: tuple[float, float] | None = None,
+    limits: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Grey image of any type as 8-bit, the same way in training and in prediction.
 

@@ -29,6 +29,8 @@ def read_label_image(path: str | Path) -> np.ndarray:
     labels = read_label_plane(path)
     if labels.dtype == bool:
         return labels.astype(np.uint8)
+    if labels.dtype.kind not in "uif":
+        raise ImageError(f"{path} holds values of type {labels.dtype}; save it as 16- or 32-bit integers")
     if np.issubdtype(labels.dtype, np.floating):
         # Beyond 2^24 neighbouring whole numbers are the same float32, so that labels could have merged.
         if not np.isfinite(labels).all() or (labels != np.rint(labels)).any() or np.abs(labels).max(initial=0) > 2**24:
@@ -109,4 +111,5 @@ class LabelImages:
             CellAnnotation(crop, category, int(number))
             for number, crop in zip(numbers[numbers > 0], crops_from_labels(labels), strict=True)
         ]
-        return ImageRecord(name, found[0], *labels.shape, category if cells else None, None, cells)
+        height, width = labels.shape
+        return ImageRecord(name, found[0], height, width, category if cells else None, None, cells)

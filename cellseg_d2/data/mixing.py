@@ -7,10 +7,12 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.utils import comm
 
-from cellseg_d2.coco_metrics import annotations_of, read_json
+from cellseg_d2.coco_metrics import annotations_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.files import write_json_atomic
+from cellseg_d2.json_yaml import read_json
 
 OTHERS = "*"  # in a category map: all categories that it does not name
 
@@ -104,7 +106,8 @@ def in_classes(
     json_file = source.json_file
     if folder is not None:
         json_file = Path(folder) / "truth.json"
-        _write_truth(json_file, source, numbers, classes)
+        if comm.is_main_process():  # which alone scores
+            _write_truth(json_file, source, numbers, classes)
     view = f"{dataset} as {', '.join(classes)}"
     if view in DatasetCatalog.list():  # of an earlier call, maybe with another map
         DatasetCatalog.remove(view)

@@ -39,7 +39,7 @@ class PixelSize:
     x_um: float
     y_um: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not all(math.isfinite(side) and side > 0 for side in (self.x_um, self.y_um)):
             raise CellSegError(f"a pixel of {self.x_um} × {self.y_um} µm is none: give positive numbers of micrometres")
 
@@ -79,7 +79,8 @@ def read_pixel_size(path: str | Path) -> PixelSize | None:
     except CellSegError:
         raise
     except Exception as error:  # damaged files raise almost anything
-        raise ImageError(f"{path} cannot be read, it seems damaged or truncated ({error})") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path} cannot be read, it seems damaged or truncated ({reason})") from None
 
 
 def _from_ome(xml: str | None) -> PixelSize | None:
@@ -102,7 +103,7 @@ def _from_ome(xml: str | None) -> PixelSize | None:
 
 
 def _from_tags(tiff: tifffile.TiffFile) -> PixelSize | None:
-    tags = tiff.pages[0].tags
+    tags = tiff.pages.first.tags
     unit = {2: "inch", 3: "cm"}.get(tags.valueof("ResolutionUnit", default=2))
     if tiff.is_imagej:
         unit = (tiff.imagej_metadata or {}).get("unit") or unit

@@ -5,6 +5,7 @@ An annotation is Kaggle RLE: "start length" pairs, 1-indexed, row-major. See :mo
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from cellseg_d2.data.image_files import ImageFolder
 from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks import runs_to_crop
-from cellseg_d2.rle import RLEError, clean_runs, parse_kaggle_rle, run_problems
+from cellseg_d2.rle import MAX_PIXELS, RLEError, clean_runs, parse_kaggle_rle, run_problems
 
 CELL_TYPES = ("shsy5y", "astro", "cort")
 REQUIRED = ("id", "annotation", "width", "height", "cell_type")
@@ -147,8 +148,8 @@ class SartoriusCsv:
         size = size or (given.most_common(1)[0][0] if given else None)
         cells = []
         columns = (table["annotation"], table["cell_type"], table["height"], table["width"])
-        for row, own_size, *values in zip(rows, sizes, *columns, strict=True):
-            cell = self._read_row(image, row, size, own_size, *values, log=log)
+        for row, own_size, values in zip(rows, sizes, zip(*columns, strict=True), strict=True):
+            cell = self._read_row(log, image, row, size, own_size, *values)
             if cell is not None:
                 cells.append(cell)
         if size is None:  # no row says how large the image is, and each has been reported
@@ -167,6 +168,7 @@ class SartoriusCsv:
 
     def _read_row(
         self,
+        log: FindingLog,
         image: str,
         row: int,
         size: tuple[int, int] | None,
@@ -175,7 +177,6 @@ class SartoriusCsv:
         cell_type: str,
         height: str,
         width: str,
-        log: FindingLog,
     ) -> CellAnnotation | None:
         """The row's cell, or None when it is dropped or refused."""
         usable = True
@@ -183,7 +184,7 @@ class SartoriusCsv:
             repair = f"read for the image's {size[1]} × {size[0]} pixels" if size else "row dropped"
             log.note("malformed size", image, row, f"width {width!r}, height {height!r}", repair=repair)
             usable = size is not None
-        elif own_size != size:
+        elif size is not None and own_size != size:
             # The width tells where lines end: read with another one, the mask would be another shape.
             reason = f"{own_size[1]} × {own_size[0]} pixels, but the image has {size[1]} × {size[0]}"
             log.note("inconsistent size", image, row, reason, repair="row dropped")
@@ -197,7 +198,7 @@ class SartoriusCsv:
         except RLEError as error:
             log.note("malformed mask", image, row, str(error), repair="row dropped")
             return None
-        if not usable:
+        if not usable or size is None:
             return None
         runs = _checked_runs(runs, *size, image, row, log)
         return CellAnnotation(runs_to_crop(runs, size[1]), cell_type, row) if len(runs) else None
@@ -246,11 +247,11 @@ def _as_text(run: np.ndarray) -> str:
 
 
 def _size(height: str, width: str) -> tuple[int, int] | None:
-    """``(height, width)`` of a row; None when they are no positive whole numbers. ``"704.0"`` is read as 704."""
+    """``(height, width)`` of a row; None when they are no size of an image. ``"704.0"`` is read as 704."""
     try:
         numbers = float(height), float(width)
     except ValueError:
         return None
-    if not all(number.is_integer() and 0 < number < 2**31 for number in numbers):
+    if not all(number.is_integer() and number > 0 for number in numbers) or math.prod(numbers) > MAX_PIXELS:
         return None
     return int(numbers[0]), int(numbers[1])

@@ -11,6 +11,7 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 import tifffile
@@ -36,6 +37,18 @@ from cellseg_d2.errors import CellSegError
 _WHOLE_LIMIT = 2**26
 # Percentiles are those of all pixels up to _BLOCKS² blocks of _BLOCK² pixels, and of as many blocks in larger images.
 _BLOCK, _BLOCKS = 256, 8
+
+
+class SlicedArray(Protocol):
+    """What is sliced like a NumPy array: a memory map, a Zarr array, an HDF5 dataset."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class ImageSource(ABC):
@@ -77,7 +90,7 @@ class ImageSource(ABC):
     def __enter__(self) -> ImageSource:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -92,7 +105,7 @@ class ArraySource(ImageSource):
         cellseg_d2.data.arrays.ArrayError: the shape or type is not that of an image.
     """
 
-    def __init__(self, array: ArrayLike, *, channel_axis: int | None = None):
+    def __init__(self, array: SlicedArray, *, channel_axis: int | None = None):
         self._array = array
         self._axes = image_axes(array.shape, channel_axis)
         self.height, self.width = array.shape[self._axes.rows], array.shape[self._axes.columns]
@@ -136,14 +149,17 @@ class TiffSource(ImageSource):
     def _open(self) -> None:
         self._page, axes = tiff_layout(self._path, self._file)
         if needs_pillow(self._page) and importlib.util.find_spec("imagecodecs") is None:
+            kind = getattr(self._page.compression, "name", self._page.compression)  # a number, if nobody knows it
             raise ImageError(
-                f"{self._path} is compressed ({self._page.compression.name}) in a way that cannot be read in parts: "
+                f"{self._path} is compressed ({kind}) in a way that cannot be read in parts: "
                 "type `pip install imagecodecs`, or save it with deflate or without compression"
             )
         sizes = {name: n for n, name in axes}
         self.height, self.width = sizes["Y"], sizes["X"]
         if self._page.shaped[1:4] != (1, self.height, self.width):
             raise ImageError(f"{self._path} spreads an image over several pages, which cannot be read in parts")
+        if self._page.dtype is None:
+            raise ImageError(f"{self._path} holds {self._page.bitspersample} bits a pixel, which cannot be read")
         palette = self._page.photometric == tifffile.PHOTOMETRIC.PALETTE and "S" not in sizes
         self.dtype = np.dtype(np.uint8) if palette else _grey_dtype(self._page.dtype)
         # Palettes and images whose zero is white are interpreted before the type changes.
@@ -185,7 +201,7 @@ def open_source(image: ImageSource | ArrayLike | str | Path, *, channel_axis: in
         return image
     if not isinstance(image, str | Path):
         lazy = isinstance(getattr(image, "dtype", None), np.dtype) and not isinstance(image, np.ma.MaskedArray)
-        return ArraySource(image if lazy else as_array(image), channel_axis=channel_axis)
+        return ArraySource(cast(SlicedArray, image) if lazy else as_array(image), channel_axis=channel_axis)
     path = Path(image)
     if path.is_dir():
         return ArraySource(_open_zarr(path), channel_axis=channel_axis)
@@ -247,7 +263,7 @@ def _as_dtype(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return block.astype(dtype, copy=False)
 
 
-def _open_zarr(path: Path):
+def _open_zarr(path: Path) -> SlicedArray:
     if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
         raise ImageError(f"{path} is a folder and no Zarr array; name one of its images")
     try:

@@ -25,8 +25,8 @@ class SegmentReader:
         self._page = page
         self._samples, _, self._height, self._width, self._contiguous = page.shaped
         self._kept: OrderedDict[int, np.ndarray | None] = OrderedDict()
-        self._map = None
-        if page.is_memmappable:
+        self._map: np.ndarray | None = None
+        if page.is_memmappable and page.dtype is not None:
             offset = page.dataoffsets[0]
             dtype = page.dtype.newbyteorder(page.parent.byteorder)
             self._map = np.memmap(page.parent.filehandle.path, dtype, "r", offset, page.shaped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -20,6 +21,9 @@ import yaml
 from tqdm import tqdm
 
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
+# Linux can end a process with the one that started it.
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+PR_SET_PDEATHSIG = 1
 # As Detectron2 prints them; "max_mem" is MiB of the GPU.
 ITERATION = re.compile(r"\biter: (\d+) .*?total_loss: (\S+)")
 GPU_MEMORY = re.compile(r"\bmax_mem: (\d+)M\b")
@@ -57,7 +61,7 @@ def run_training(
     """Run a training to its end, and wait for it.
 
     What it prints goes to ``console.log`` in ``folder``, a progress bar shows how far it is. It does not outlive this
-    process, unless that is killed outright.
+    process, on Linux not even where that is killed outright.
 
     Args:
         command: with its arguments; a program that prints as Detectron2 does.
@@ -69,7 +73,13 @@ def run_training(
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     output = _Output(folder, title)
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=_end_with_parent if _PRCTL else None,
     )
 
     def ended(reason: str | None = None) -> Attempt:
@@ -92,6 +102,11 @@ def run_training(
         ended("interrupted")
         raise
     return ended()
+
+
+def _end_with_parent() -> None:
+    """Have this process killed when the one that started it ends: two trainings must not get into one folder."""
+    _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Output:

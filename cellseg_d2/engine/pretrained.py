@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import yaml
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
@@ -22,6 +21,7 @@ from torch import nn
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.weight_files import WeightFile, read_weight_file
+from cellseg_d2.json_yaml import read_yaml
 
 # Parameters with one block of rows a class; what follows the classes' own rows is the background's.
 CLASS_ROWS = (
@@ -257,12 +257,10 @@ def _config_beside(path: Path) -> dict:
     file = path.with_name("config.yaml")
     if path.suffix not in (".pth", ".safetensors") or not file.is_file():
         return {}
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))["MODEL"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise CellSegError(
-            f"{file}, which tells the classes of {path.name}, is no configuration ({type(error).__name__})"
-        ) from None
+    content = read_yaml(file)
+    if not isinstance(content, dict) or not isinstance(content.get("MODEL"), dict):
+        raise CellSegError(f"{file}, which tells the classes of {path.name}, is no configuration: it has no MODEL")
+    return content["MODEL"]
 
 
 def _differing_settings(before: Mapping, cfg: CfgNode) -> list[str]:

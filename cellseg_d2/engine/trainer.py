@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.data import build_detection_test_loader
+from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter
+from detectron2.utils.events import EventWriter, JSONWriter
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.mixing import in_classes, mixed
-from cellseg_d2.engine.hooks import BestCheckpointer, PlotCurves
+from cellseg_d2.data.stream import build_stream_loader
+from cellseg_d2.engine.checkpointer import CellCheckpointer
+from cellseg_d2.engine.hooks import BestCheckpointer, MissedEvaluation, PlotCurves, RecordWriter, SeedSteps
 from cellseg_d2.engine.optimizers import build_optimizer
 from cellseg_d2.engine.pretrained import load_pretrained
-from cellseg_d2.engine.writers import LossCSVWriter
+from cellseg_d2.engine.writers import LossCSVWriter, MetricsWriter
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.build import build_evaluator
 from cellseg_d2.inference.instances import UnpastedMasks
+from cellseg_d2.inference.memory import is_out_of_memory
 from cellseg_d2.inference.weights import load_trained
 
 logger = logging.getLogger(__name__)
 
+FINAL = "model_final.pth"  # of Detectron2's PeriodicCheckpointer
 # Measures that compare masks whatever their classes.
 CLASS_BLIND = ("competition",)
 
 
 class CellTrainer(DefaultTrainer):
     """``DefaultTrainer`` for cells.
+
+    A run that is killed and resumed ends with the same weights as one that is not, bit for bit where the operations of
+    the device are deterministic, which those of CPUs are: the optimizer's, the schedule's and the gradient scaler's
+    state is in the checkpoint, and everything random follows from ``SEED`` and the iteration (:class:`SampleStream`,
+    :class:`SeedSteps`).
 
     Example:
         >>> trainer = CellTrainer(cfg)  # doctest: +SKIP
@@ -46,9 +57,9 @@ class CellTrainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode):
+    def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
         cfg = mixed(cfg)
-        return build_detection_train_loader(cfg, mapper=CellDatasetMapper(cfg, is_train=True))
+        return build_stream_loader(cfg, CellDatasetMapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
@@ -82,12 +93,59 @@ class CellTrainer(DefaultTrainer):
         return model
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As of ``DefaultTrainer``; weights that are not resumed from are adapted (:func:`load_pretrained`)."""
+        """As of ``DefaultTrainer``; weights that are not resumed from are adapted (:func:`load_pretrained`).
+
+        A last checkpoint that is damaged is replaced by the one before it. A training that starts anew leaves nothing
+        of an earlier one to resume from.
+        """
+        if comm.is_main_process():
+            if resume:
+                self.checkpointer.repair_last()
+            else:
+                self.checkpointer.forget_last()
+        comm.synchronize()
         if not self.cfg.MODEL.WEIGHTS or (resume and self.checkpointer.has_checkpoint()):
             super().resume_or_load(resume)
+            if self.start_iter >= self.max_iter and not self.checkpointer.get_checkpoint_file().endswith(FINAL):
+                # Killed between two names of the last checkpoint: nothing is left to train that would write it.
+                self.checkpointer.save(FINAL.removesuffix(".pth"), iteration=self.iter)
         else:
             transfer = load_pretrained(self.checkpointer.model, self.cfg)
             logger.info("from %s: %s", self.cfg.MODEL.WEIGHTS, transfer)
+
+    def train(self) -> dict | None:
+        """As of ``DefaultTrainer``.
+
+        Raises:
+            CellSegError: memory does not suffice. Less of it would be another training, so that is for users to choose.
+        """
+        self.data_loader.dataset.start_at(self.start_iter)
+        try:
+            return super().train()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            batch = self.cfg.SOLVER.IMS_PER_BATCH
+            raise CellSegError(
+                f"iteration {self.iter} does not fit into memory: halve SOLVER.IMS_PER_BATCH {batch} and double "
+                f"SOLVER.GRADIENT_ACCUMULATION {self.cfg.SOLVER.GRADIENT_ACCUMULATION}, or lower the size of crops or "
+                f"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE {self.cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE}"
+            ) from error
+
+    def after_train(self) -> None:
+        # Detectron2 counts one further where nothing was left to train, as when the last evaluation was cut off.
+        self.iter = min(self.iter, self.max_iter)
+        super().after_train()
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "seed": self.cfg.SEED}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        if (seed := state_dict.get("seed", self.cfg.SEED)) != self.cfg.SEED:
+            logger.warning(
+                "the run began with SEED %d and goes on with %d: it is none that repeats", seed, self.cfg.SEED
+            )
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict:
@@ -95,14 +153,26 @@ class CellTrainer(DefaultTrainer):
         return super().test(cfg, UnpastedMasks(model), evaluators)
 
     def build_writers(self) -> list[EventWriter]:
-        return [*super().build_writers(), LossCSVWriter(Path(self.cfg.OUTPUT_DIR) / "losses.csv")]
+        """What prints, and TensorBoard's; the files that tools read have writers and hooks of their own."""
+        return [writer for writer in super().build_writers() if not isinstance(writer, JSONWriter)]
 
     def build_hooks(self) -> list[HookBase | None]:
-        hooks = super().build_hooks()
+        cfg, folder = self.cfg, Path(self.cfg.OUTPUT_DIR)
+        # Detectron2's constructor, which ends with this call, has made a checkpointer that writes in place.
+        self.checkpointer = CellCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        losses, period = LossCSVWriter(folder / "losses.csv"), cfg.TEST.EVAL_PERIOD
+        result: list[HookBase | None] = [SeedSteps(cfg.SEED)] if cfg.SEED >= 0 else []
+        for hook in super().build_hooks():
+            if isinstance(hook, hooks.PeriodicCheckpointer):
+                # Before the checkpoint: a run that resumes from it has all rows up to there.
+                result.append(hooks.PeriodicWriter([losses], cfg.SOLVER.CHECKPOINT_PERIOD))
+            elif isinstance(hook, hooks.EvalHook):
+                result.append(MissedEvaluation(period, lambda: self.test(cfg, self.model)))
+            result.append(hook)
         if comm.is_main_process():
-            period = self.cfg.TEST.EVAL_PERIOD
-            if self.cfg.DATASETS.TEST:
-                # After the evaluation and before the writers, which come last.
-                hooks.insert(-1, BestCheckpointer(period, self.checkpointer, self.cfg.TEST.BEST_METRIC))
-            hooks.append(PlotCurves(period or 500))
-        return hooks
+            result.append(RecordWriter([losses, MetricsWriter(folder / "metrics.json")], period))
+            if cfg.DATASETS.TEST:
+                best = CellCheckpointer(self.model, cfg.OUTPUT_DIR, tag=False, trainer=weakref.proxy(self))
+                result.append(BestCheckpointer(period, best, cfg.TEST.BEST_METRIC))
+            result.append(PlotCurves(period or 500))
+        return result

@@ -1,13 +1,14 @@
-"""Per-iteration losses as a CSV file."""
+"""Per-iteration losses as a CSV file, and Detectron2's metrics, both whole after kills and resumptions."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from pathlib import Path
 
-from detectron2.utils.events import EventWriter, get_event_storage
+from detectron2.utils.events import EventWriter, JSONWriter, get_event_storage
 
 from cellseg_d2.files import write_text_atomic
 
@@ -68,13 +69,56 @@ class LossCSVWriter(EventWriter):
     def _open(self, columns: list[str], start: int) -> list[str]:
         kept: list[list] = []
         if start > 0 and self._path.exists():
-            with open(self._path, newline="", encoding="utf-8") as file:
-                rows = list(csv.reader(file))
+            rows = list(csv.reader(_whole_lines(self._path)))
             if rows:
                 columns = rows[0]
                 kept = [row for row in rows[1:] if len(row) == len(columns) and int(row[0]) < start]
-        write_text_atomic(self._path, _csv_text([columns, *kept]))
+        write_text_atomic(self._path, _csv_text([columns, *kept]), sync=True)
         return columns
+
+
+class MetricsWriter(EventWriter):
+    """Detectron2's ``JSONWriter``, whose file keeps each iteration once.
+
+    Detectron2 appends to what is there: a line that a kill cut off would swallow the next one, and a resumed run would
+    tell iterations twice. Here, the first write of a run drops both, and everything where the run starts anew.
+
+    Args:
+        path: of the file, with a JSON object a line.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+        self._writer: JSONWriter | None = None
+
+    def write(self) -> None:
+        if self._writer is None:
+            starts = [int(history.values()[0][1]) for history in get_event_storage().histories().values()]
+            if not starts:
+                return
+            if self._path.exists():
+                kept = [line for line in _whole_lines(self._path) if _iteration(line) < min(starts)]
+                write_text_atomic(self._path, "".join(kept), sync=True)
+            self._writer = JSONWriter(str(self._path))
+        self._writer.write()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _iteration(line: str) -> float:
+    """The iteration that a line of ``metrics.json`` is about; infinite where it cannot be read."""
+    try:
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file but for a last one that a kill cut off."""
+    lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n")]
 
 
 def _number(value: float | None) -> str:

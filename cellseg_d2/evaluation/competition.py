@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -39,6 +42,7 @@ class CompetitionEvaluator(DatasetEvaluator):
         output_dir: where ``submission.csv`` and ``competition.json`` go; None writes nothing.
         save_detections: whether what the model detected, before any of ``params``, goes to ``detections.npz`` too, and
             ``params`` to ``postprocess.yaml``: what ``tools/tune_postprocess.py`` starts from.
+        class_names: of the model, for ``detections.npz``; None are the dataset's.
 
     Result of ``evaluate``: ``{"competition": {"mean", "<cell type>", …, "score@0.50" …, "precision50", "recall50",
     "tp50", "fp50", "fn50"}}``, scores in 0…1.
@@ -50,12 +54,14 @@ class CompetitionEvaluator(DatasetEvaluator):
         params: PostprocessParams,
         output_dir: str | Path | None = None,
         save_detections: bool = False,
+        class_names: Sequence[str] | None = None,
     ):
         self._params = params
         self._save_detections = save_detections
         self._output_dir = Path(output_dir) if output_dir is not None else None
         self._truth = {entry["image_id"]: entry for entry in DatasetCatalog.get(dataset_name)}
         self._type_names = MetadataCatalog.get(dataset_name).thing_classes
+        self._class_names = class_names or self._type_names
         self.reset()
 
     def reset(self) -> None:
@@ -77,14 +83,15 @@ class CompetitionEvaluator(DatasetEvaluator):
             self._scores[name] = (score, cell_type)
             self._rows[name] = [crop_to_kaggle(crop, cells.width) for crop in cells.crops]
             if self._save_detections:
-                self._detections[name] = detections
+                self._detections[name] = _compact(detections)
 
     def evaluate(self) -> dict | None:
         gathered = comm.gather((self._scores, self._rows, self._detections))
         if not comm.is_main_process():
             return None
+        # In one order, whichever process saw an image: files and sums are then the same for any number of them.
         scores, rows, detections = (
-            {name: value for part in parts for name, value in sorted(part.items())}
+            dict(sorted((name, value) for part in parts for name, value in part.items()))
             for parts in zip(*gathered, strict=True)
         )
         summary = summarize(
@@ -96,12 +103,19 @@ class CompetitionEvaluator(DatasetEvaluator):
             write_submission(self._output_dir / "submission.csv", rows)
             write_json_atomic(self._output_dir / "competition.json", summary.to_dict(), indent=1)
             if self._save_detections:
-                save_raw(self._output_dir / RAW_FILE_NAME, detections, self._type_names)
+                save_raw(self._output_dir / RAW_FILE_NAME, detections, self._class_names)
                 self._params.to_yaml(self._output_dir / PARAMS_FILE_NAME, "What the score beside this was made with.")
         return {"competition": summary.metrics()}
+
+
+def _compact(detections: Detections) -> Detections:
+    """Probabilities as float16, which is how they are saved; the images of the whole data set are kept till then."""
+    masks = detections.masks
+    return replace(detections, masks=masks.astype(np.float16)) if isinstance(masks, np.ndarray) else detections
 
 
 @EVALUATOR_REGISTRY.register()
 def competition(cfg: CfgNode, dataset_name: str, output_dir: Path) -> CompetitionEvaluator:
     """The competition's mean over IoU thresholds, with ``TEST.POSTPROCESS``."""
-    return CompetitionEvaluator(dataset_name, postprocess_params(cfg), output_dir, cfg.TEST.SAVE_DETECTIONS)
+    classes = cfg.MODEL.CLASS_NAMES or None
+    return CompetitionEvaluator(dataset_name, postprocess_params(cfg), output_dir, cfg.TEST.SAVE_DETECTIONS, classes)

@@ -210,7 +210,7 @@ class ErrorReport:
         reports = [*self.by_type.items(), ("all", self)]
 
         def counts(report: ErrorReport) -> list[int]:
-            true, predicted = report.whole.true_counts, report.whole.predicted_counts
+            true, predicted = report.whole.true_counts, report.whole.predicted_counts or {}
             return [true[kind] for kind in TRUE_KINDS[1:]] + [predicted[kind] for kind in PREDICTED_KINDS[2:]]
 
         rows = [
@@ -234,7 +234,7 @@ class ErrorReport:
                 rows, headers = [(*row[:2], *row[4:]) for row in rows], headers[:2] + headers[4:]
             parts.append(_table(rows, headers))
         if worst > 0:
-            rows = []
+            rows = list[tuple]()
             for name in self.worst_first[:worst]:
                 true, predicted = self.images[name].true_counts, self.images[name].predicted_counts
                 cell_type, score = self.cell_types.get(name, "–"), self.score.per_image[name]

@@ -110,19 +110,21 @@ def find_errors(
         2
     """
     iou = mask_iou(predicted, true)
-    areas = [np.array([coco_mask.area(rle) for rle in rles], np.int64) for rles in (predicted, true)]
+    predicted_areas, true_areas = (
+        np.array([coco_mask.area(rle) for rle in rles], np.int64) for rles in (predicted, true)
+    )
     matches = [match_at(iou, threshold) for threshold in THRESHOLDS]
     predicted_hits = np.zeros((len(predicted), len(THRESHOLDS)), bool)
     true_hits = np.zeros((len(true), len(THRESHOLDS)), bool)
     for column, match in enumerate(matches):
         predicted_hits[match.pred, column] = True
         true_hits[match.true, column] = True
-    true_kinds, predicted_kinds = _classify(iou, *areas, ~predicted_hits[:, 0], ~true_hits[:, 0])
+    true_kinds, predicted_kinds = _classify(iou, predicted_areas, true_areas, ~predicted_hits[:, 0], ~true_hits[:, 0])
     return ImageErrors(
         true_kinds,
         predicted_kinds,
-        areas[1],
-        areas[0],
+        true_areas,
+        predicted_areas,
         true_hits,
         predicted_hits,
         iou.max(axis=0, initial=0.0),

@@ -13,15 +13,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_d2.coco_metrics import annotations_of, read_json, to_rle
+from cellseg_d2.data.coco_checks import check_coco, check_numbers
+from cellseg_d2.data.coco_masks import to_rle
 from cellseg_d2.data.csv_table import read_csv_table
 from cellseg_d2.data.findings import FindingLog
 from cellseg_d2.data.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission, validate_submission
+from cellseg_d2.json_yaml import read_json
 from cellseg_d2.masks import MaskCrop, coco_to_crop, crop_to_coco, runs_to_crop
 from cellseg_d2.overlaps import resolve_overlaps
-from cellseg_d2.rle import RLEError, clean_runs, decode_coco, parse_kaggle_rle
+from cellseg_d2.rle import RLEError, clean_runs, parse_kaggle_rle
 
 
 @dataclass(eq=False)
@@ -46,7 +48,7 @@ class Truth:
 
     Attributes:
         images: by name.
-        coco: the COCO JSON that was read; None for a CSV.
+        coco: the COCO JSON that was read, with its masks as compressed RLEs; None for a CSV.
         names: of the images by their number in the COCO JSON.
         warnings: sentences about what was left out.
     """
@@ -68,8 +70,8 @@ class Predictions:
 
     Attributes:
         masks: compressed COCO RLEs by image name, as they are scored; an image without a key was not predicted.
-        results: COCO results as they were read, below the threshold too, with the truth's numbers of images; None for
-            a submission.
+        results: COCO results, below the threshold too, with the truth's numbers of images and masks as compressed RLEs;
+            None for a submission.
         warnings: sentences about what is not as it should be.
     """
 
@@ -179,50 +181,44 @@ def _truth_from_csv(path: str | Path) -> Truth:
 
 def _truth_from_coco(path: str | Path) -> Truth:
     coco = read_json(path)
-    if not isinstance(coco, Mapping) or not {"images", "annotations", "categories"} <= coco.keys():
-        raise CellSegError(f"{path} is no COCO ground truth: it needs images, annotations and categories")
-    try:
-        names = {image["id"]: Path(image["file_name"]).stem for image in coco["images"]}
-        images = {names[image["id"]]: TrueImage(image["height"], image["width"]) for image in coco["images"]}
-        type_names = {category["id"]: category["name"] for category in coco["categories"]}
-        if len(images) < len(coco["images"]):
-            name = Counter(names.values()).most_common(1)[0][0]
-            raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
-        types: dict[str, Counter] = {name: Counter() for name in images}
-        crowds = 0
-        for annotation in _progress(annotations_of(coco), path):
-            name = names[annotation["image_id"]]
-            if annotation.get("iscrowd"):
-                crowds += 1
-                continue
-            where = f"{path}, annotation {annotation['id']} of image {name}"
-            images[name].masks.append(_checked_rle(annotation["segmentation"], images[name], where))
-            types[name][type_names[annotation["category_id"]]] += 1
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CellSegError(f"{path} is no COCO ground truth: {type(error).__name__} {error}") from None
+    entries, annotations, categories = check_coco(coco, path)
+    names = {image["id"]: Path(image["file_name"]).stem for image in entries}
+    images = {names[image["id"]]: TrueImage(image["height"], image["width"]) for image in entries}
+    type_names = {category["id"]: category["name"] for category in categories}
+    if len(images) < len(entries):
+        name = Counter(names.values()).most_common(1)[0][0]
+        raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
+    for name, image in images.items():
+        if min(image.height, image.width) <= 0:
+            raise CellSegError(f"{path}: image {name} is of {image.width} × {image.height} pixels")
+    types: dict[str, Counter] = {name: Counter() for name in images}
+    crowds = 0
+    for number, annotation in enumerate(_progress(annotations, path)):
+        where = f"{path}, annotation {annotation.get('id', number)}"
+        for key, known, what in (("image_id", names, "image"), ("category_id", type_names, "category")):
+            if annotation.get(key) not in known:
+                raise CellSegError(f"{where}: there is no {what} {annotation.get(key)!r}")
+        name = names[annotation["image_id"]]
+        rle = _checked_rle(annotation.get("segmentation"), images[name], f"{where} of image {name}")
+        annotation["segmentation"] = rle
+        if annotation.get("iscrowd"):
+            crowds += 1
+            continue
+        images[name].masks.append(rle)
+        types[name][type_names[annotation["category_id"]]] += 1
     for name, counts in types.items():
         images[name].cell_type = counts.most_common(1)[0][0] if counts else None
     warnings = [f"regions of the ground truth marked iscrowd are left out: {crowds}"] if crowds else []
+    coco = {**coco, "images": entries, "annotations": annotations, "categories": categories}
     return Truth(images, coco, names, warnings)
 
 
-def _checked_rle(segmentation: list | Mapping, image: TrueImage, where: str) -> dict:
+def _checked_rle(segmentation: object, image: TrueImage, where: str) -> dict:
     """Compressed RLE of an annotation or a detection; damaged counts would make pycocotools read beyond them."""
     try:
-        if isinstance(segmentation, list):
-            # Four numbers would be read as a box, and no polygon at all as an image of no size.
-            if not segmentation or any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-                raise RLEError("a polygon needs at least three pairs of x and y")
-        else:
-            if tuple(segmentation["size"]) != (image.height, image.width):
-                height, width = segmentation["size"]
-                raise RLEError(f"it is for {width} × {height} pixels, but the image has {image.width} × {image.height}")
-            decode_coco(segmentation)
-        return to_rle(segmentation, image.height, image.width)
+        return to_rle(segmentation, image.height, image.width)[0]
     except RLEError as error:
         raise CellSegError(f"{where}: the mask is malformed: {error}") from None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise CellSegError(f"{where}: the mask is malformed: {type(error).__name__} {error}") from None
 
 
 def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
@@ -256,16 +252,19 @@ def _predictions_from_results(path: str | Path, truth: Truth, score_threshold: f
         if not isinstance(result, Mapping) or not {"image_id", "segmentation", "score"} <= result.keys():
             raise CellSegError(f"{path}, detection {index}: it needs image_id, category_id, segmentation and score")
         image = result["image_id"]
-        if not isinstance(image, int | str) or not isinstance(result["score"], int | float):
-            raise CellSegError(f"{path}, detection {index}: its image_id or its score is of a wrong kind")
-        name = truth.names.get(image, str(image))
+        if not isinstance(image, int | str) or not isinstance(result.get("category_id", 1), int):
+            raise CellSegError(f"{path}, detection {index}: its image_id or its category_id is of a wrong kind")
+        check_numbers(result, f"{path}, detection {index}")
+        name = truth.names.get(image, str(image)) if isinstance(image, int) else image
         by_image.setdefault(name, []).append({**result, "image_id": numbers.get(name, image)})
     known, warnings = _known_images(path, by_image, truth)
     masks = {}
     for name in _progress(known, path):
+        for result in by_image[name]:  # also those that are not scored here, but may be by COCO's measure
+            rle = _checked_rle(result["segmentation"], truth.images[name], f"{path}, image {name}")
+            result["segmentation"] = rle
         chosen = [result for result in by_image[name] if result["score"] >= score_threshold]
-        where = f"{path}, image {name}"
-        crops = [coco_to_crop(_checked_rle(result["segmentation"], truth.images[name], where)) for result in chosen]
+        crops = [coco_to_crop(result["segmentation"]) for result in chosen]
         masks[name] = _scored(crops, truth.images[name], overlaps, [result["score"] for result in chosen])
     return Predictions(masks, [result for name in known for result in by_image[name]], warnings)
 

@@ -34,4 +34,4 @@ def write_coco_cells(path: str | Path, segmentation: Segmentation) -> None:
     ):
         counts = crop_to_coco(crop, height, width)["counts"]
         cells.append(EncodedCell(index + 1, counts, (x0, y0, x1 - x0, y1 - y0), crop.area, round(score, 6)))
-    write_coco_files({path: ([EncodedImage(entry, cells)], {})}, segmentation.class_names)
+    write_coco_files({Path(path): ([EncodedImage(entry, cells)], {})}, segmentation.class_names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,14 +56,14 @@ def label_dtype(count: int) -> type[np.unsignedinteger]:
     return np.uint16 if count <= np.iinfo(np.uint16).max else np.uint32
 
 
-def label_bands(crops: list[MaskCrop], height: int, width: int, rows: int) -> Iterator[np.ndarray]:
+def label_bands(crops: Sequence[MaskCrop], height: int, width: int, rows: int) -> Iterator[np.ndarray]:
     """The label image of crops from top to bottom, int32 ``(rows, width)`` at a time, the last band maybe lower."""
     tops = np.array([crop.box[1] for crop in crops], dtype=np.int64)
     bottoms = np.array([crop.box[3] for crop in crops], dtype=np.int64)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         inside = np.flatnonzero((tops < bottom) & (bottoms > top))
-        own = [MaskCrop(crops[i].top - top, crops[i].left, crops[i].mask) for i in inside]
+        own = [MaskCrop(crops[i].top - top, crops[i].left, crops[i].mask) for i in inside.tolist()]
         yield np.concatenate([[0], inside + 1]).astype(np.int32)[label_image(own, bottom - top, width)]
 
 

@@ -21,15 +21,16 @@ COLUMNS = ("id", "predicted")
 
 def write_submission(
     path: str | Path,
-    cells: Mapping[str, Iterable[str | MaskCrop]],
+    cells: Mapping[str, Iterable[str | MaskCrop]] | Iterable[tuple[str, Iterable[str | MaskCrop]]],
     widths: int | Mapping[str, int] | None = None,
 ) -> None:
     """Write a submission, whole or not at all.
 
     Args:
         path: ends in ``.csv`` or ``.csv.gz``.
-        cells: by image id, in the order in which they are written: Kaggle RLE texts, or crops. Cells without pixels
-            are left out. An image without a cell gets one row with an empty ``predicted``, as the competition wants.
+        cells: by image id, or as pairs with it, in the order in which they are written: Kaggle RLE texts, or crops.
+            Cells without pixels are left out. An image without a cell gets one row with an empty ``predicted``, as the
+            competition wants.
         widths: of the images in pixels, one for all or by image id; only needed for crops.
 
     Example:
@@ -41,7 +42,7 @@ def write_submission(
         with io.TextIOWrapper(packed, encoding="utf-8", newline="") as text:
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(COLUMNS)
-            for image, predicted in cells.items():
+            for image, predicted in cells.items() if isinstance(cells, Mapping) else cells:
                 rows = [row for row in (_as_text(cell, image, widths) for cell in predicted) if row]
                 writer.writerows((image, row) for row in rows or [""])
 

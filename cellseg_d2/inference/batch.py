@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-import pandas as pd
 import torch
+from detectron2.utils import comm
 from tqdm import tqdm
 
+from cellseg_d2 import __version__
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.formats import FORMATS, choose_formats
+from cellseg_d2.export.formats import FORMATS, choose_formats, file_stem
 from cellseg_d2.export.submission import write_submission
-from cellseg_d2.files import check_writable, write_text_atomic
+from cellseg_d2.files import check_writable
+from cellseg_d2.inference.memory import is_out_of_memory
+from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
+from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.label_runs import kaggle_from_labels
+
+T = TypeVar("T")
 
 # Formats of which the whole batch goes into one file; all others have a folder with one file an image.
 TOGETHER = {
@@ -35,11 +43,13 @@ class BatchResult:
         counts: image id (file name without suffix) → class name → number of cells.
         failed: file → reason, for files that could not be read or segmented.
         written: files and folders with results, in the order of the formats.
+        resumed: number of images that an earlier call had done; None where it left nothing to resume.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
+    resumed: int | None = None
 
 
 def segment_files(
@@ -47,11 +57,19 @@ def segment_files(
     paths: Sequence[Path],
     output: str | Path,
     saved: Collection[str] = DEFAULT_SAVED,
+    *,
+    resume: bool = False,
     **options,
 ) -> BatchResult:
     """Segment files and write the results to ``output``.
 
     A file that cannot be read or segmented does not stop the others; it is in none of the results.
+
+    Processes that :func:`cellseg_d2.engine.launcher.launch_work` started share the images out; all must call this, and
+    see the same folders. What is done is kept in a hidden folder of ``output`` until no image is left: when the call is
+    killed, interrupted, or finds no room to write, it can be resumed. Files are the same, byte for byte, with any
+    number of processes and interruptions; on the CPU, with equally many threads (``OMP_NUM_THREADS``) in each process,
+    as PyTorch sums in another order with more of them.
 
     Args:
         segmenter: of one or several models.
@@ -59,11 +77,16 @@ def segment_files(
         output: folder, made where needed.
         saved: names out of :data:`SAVED`. ``submission`` and ``csv`` are one file for all images; of the others there
             is one in ``output/<format>`` for each image, whole or not at all.
+        resume: do only what an unfinished call left to do, its failed images included.
         **options: passed on to :meth:`Segmenter.segment`.
 
+    Returns:
+        The same in all processes.
+
     Raises:
-        CellSegError: a format is not known, the folder cannot be written to, or two files have the same name, so that
-            their results could not be told apart. Nothing is written then.
+        CellSegError: a format is not known, two files have the same name, so that their results could not be told
+            apart, the folder cannot be written to, or the unfinished call had other settings. Nothing is written then.
+            Or there is no room left; what is done is kept.
     """
     output = Path(output)
     unknown = [name for name in saved if name not in SAVED]
@@ -75,36 +98,117 @@ def segment_files(
             raise CellSegError(f"{stems[path.stem]} and {path} would share the image id {path.stem!r}; rename one")
         stems[path.stem] = path
     check_writable(output)
+    parts, left, resumed = Parts(output), None, None
+    if comm.is_main_process():
+        settings = {
+            "version": __version__,
+            "torch": torch.__version__,
+            "saved": sorted(set(saved)),
+            "options": {name: value for name, value in options.items() if name != "progress"},
+            "segmenter": segmenter.settings(),
+        }
+        found = parts.start(settings, resume)
+        left = [path for path in paths if not (found and _is_done(parts, path, saved))]
+        resumed = len(paths) - len(left) if found else None
+    left = _from_main_process(left)
+    _segment_share(segmenter, left[comm.get_rank() :: comm.get_world_size()], parts, saved, options)
+    comm.synchronize()
+    result = None
+    if comm.is_main_process():
+        with _room(output):
+            result = _finish(parts, paths, saved)
+        result.resumed = resumed
+    return _from_main_process(result)
+
+
+def _segment_share(
+    segmenter: Segmenter, paths: list[Path], parts: Parts, saved: Collection[str], options: dict
+) -> None:
+    """The images of this process."""
     singles = choose_formats([name for name in saved if name not in TOGETHER])
-    result, rows, tables = BatchResult(), {}, []
-    progress = tqdm(paths, desc="segmenting", unit="image", disable=None if len(paths) > 1 else True)
+    quiet = len(paths) < 2 or not comm.is_main_process()
+    progress = tqdm(paths, desc="segmenting", unit="image", disable=quiet or None)
     for path in progress:
+        state = state_of(path)
         try:
             segmentation = segmenter.segment(path, **options)
-        except (CellSegError, MemoryError, torch.OutOfMemoryError) as error:
+        except (CellSegError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, CellSegError) and not is_out_of_memory(error):
+                raise
             reason = str(error) if isinstance(error, CellSegError) else f"{path} does not fit into memory"
             reason = reason if str(path) in reason else f"{path}: {reason}"
-            result.failed[path] = reason
             progress.write(f"skipped: {reason}")
+            with _room(parts.output):
+                parts.put(path, Part(path.stem, state, failed=reason))
             continue
-        result.counts[path.stem] = segmentation.counts
-        if "submission" in saved:
-            rows[path.stem] = kaggle_from_labels(segmentation.labels, len(segmentation))
-        if "csv" in saved:
-            tables.append(segmentation.measure().assign(image=path.stem))
-        for name in singles:
-            segmentation.save(output / name, [name])
+        part = Part(
+            path.stem,
+            state,
+            segmentation.counts,
+            kaggle_from_labels(segmentation.labels, len(segmentation)) if "submission" in saved else [],
+            _table(segmentation) if "csv" in saved else "",
+        )
+        with _room(parts.output):
+            for name in singles:
+                segmentation.save(parts.output / name, [name])
+            parts.put(path, part)  # last, as it says that all of this is there
+
+
+def _finish(parts: Parts, paths: Sequence[Path], saved: Collection[str]) -> BatchResult:
+    """Write the files of the whole batch from its parts, in the order of ``paths``."""
+    result = BatchResult()
+    for path in paths:
+        part = parts.get(path)
+        if part is None:
+            raise CellSegError(f"{path} or what was found in it has been changed or removed meanwhile")
+        if part.failed is None:
+            result.counts[part.name] = part.counts
+        else:
+            result.failed[path] = part.failed
+
+    def done() -> Iterator[Part]:
+        return (parts.get(path) for path in paths if path not in result.failed)
+
     if "submission" in saved:
-        write_submission(output / TOGETHER["submission"][0], rows)
+        write_submission(parts.output / TOGETHER["submission"][0], ((part.name, part.rows) for part in done()))
     if "csv" in saved:
-        write_text_atomic(output / TOGETHER["csv"][0], _together(tables).to_csv(index=False))
-    result.written = [output / (TOGETHER[name][0] if name in TOGETHER else name) for name in dict.fromkeys(saved)]
+        write_tables(parts.output / TOGETHER["csv"][0], lambda: (part.table for part in done()))
+    result.written = [parts.output / (TOGETHER[name][0] if name in TOGETHER else name) for name in dict.fromkeys(saved)]
+    if not result.failed:
+        parts.remove()
     return result
 
 
-def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of several images below each other, the image's name first. Images may lack columns that others have."""
-    if not tables:
-        return pd.DataFrame({"image": []})
-    table = pd.concat(tables, ignore_index=True)
-    return table[["image", *(column for column in table.columns if column != "image")]]
+def _is_done(parts: Parts, path: Path, saved: Collection[str]) -> bool:
+    """Whether there is nothing left to do of an image; one that failed is tried again."""
+    part = parts.get(path)
+    if part is None or part.failed is not None:
+        return False
+    singles = choose_formats([name for name in saved if name not in TOGETHER])
+    files = [parts.output / name / f"{file_stem(part.name)}{chosen.suffix}" for name, chosen in singles.items()]
+    return all(file.is_file() for file in files)
+
+
+def _table(segmentation: Segmentation) -> str:
+    """Measurements as CSV, the image's name first."""
+    table = segmentation.measure()
+    table.insert(0, "image", segmentation.name)
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+@contextmanager
+def _room(output: Path) -> Iterator[None]:
+    """Says in a sentence that results cannot be written, and how to go on."""
+    try:
+        yield
+    except (OSError, CellSegError) as error:
+        told = isinstance(error, CellSegError)
+        reason = str(error) if told else f"results cannot be written to {output} ({error.strerror or error})"
+        raise CellSegError(
+            f"{reason}; the images done so far are kept: mend that, and give the same call again with --resume"
+        ) from None
+
+
+def _from_main_process(value: T | None) -> T:
+    """What the main process has, in all processes; waits for them."""
+    return comm.all_gather(value)[0]

@@ -42,6 +42,11 @@ class ClassicalSegmenter(Segmenter):
         self.params = PostprocessParams(vote=False)
         self.class_names = ["cell"]
 
+    def settings(self) -> dict[str, object]:
+        """See :meth:`Segmenter.settings`."""
+        names = ("feature", "smoothing", "least_distance", "least_area")
+        return super().settings() | {name: getattr(self, name) for name in names}
+
     def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
         """All regions, each with score 1."""
         crops = crops_from_labels(self._labels(image.astype(np.float32)))

@@ -67,7 +67,7 @@ def _confident_diameters(found: Detections | Cells, min_score: float) -> np.ndar
     if isinstance(found, Detections):
         crops = [crop.tight() for crop in found.select(confident).crops()]
     else:
-        crops = [found.crops[i].tight() for i in confident]
+        crops = [found.crops[i].tight() for i in confident.tolist()]
     crops = [crop for crop in crops if crop.mask.size]
     areas = np.array([crop.area for crop in crops], dtype=np.float64)
     boxes = np.array([crop.box for crop in crops]).reshape(-1, 4)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
+from torch import nn
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
@@ -72,6 +73,15 @@ class Ensemble(Segmenter):
                 f"and number {number} has {', '.join(member.class_names)}"
             )
         return np.array([self.class_names.index(name) for name in member.class_names], dtype=np.int64)
+
+    def networks(self) -> list[nn.Module]:
+        """Those of all members."""
+        return [network for member in self.members for network in member.networks()]
+
+    def settings(self) -> dict[str, object]:
+        """See :meth:`Segmenter.settings`."""
+        members = [member.settings() for member in self.members]
+        return super().settings() | {"members": members, "weights": self.weights, "fusion": asdict(self.fusion)}
 
     def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
         """All views of all members, with class numbers of the ensemble."""

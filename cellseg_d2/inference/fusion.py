@@ -54,7 +54,7 @@ class FusionParams:
     absence: float = 0.5
     across_classes: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.iou <= 1:
             raise CellSegError(f"the IoU from which detections are merged is {self.iou}; it must be above 0, at most 1")
         if self.compared not in COMPARED:
@@ -142,13 +142,17 @@ def _pool(views: Sequence[Detections]) -> tuple[Detections, np.ndarray]:
     """All detections as one set with masks of one kind, and the number of the view that each is from."""
     number = np.repeat(np.arange(len(views)), [len(view) for view in views])
     views = [view for view in views if len(view)] or [views[0]]
-    if all(isinstance(view.masks, np.ndarray) for view in views):
-        size = max(view.masks.shape[-1] for view in views)
-        masks = np.concatenate([resample_masks(view.masks, view.boxes, view.boxes, size) for view in views])
+    soft = [(view.masks, view.boxes) for view in views if isinstance(view.masks, np.ndarray)]
+    masks: np.ndarray | list[MaskCrop]
+    if len(soft) == len(views):
+        size = max(own.shape[-1] for own, _ in soft)
+        masks = np.concatenate([resample_masks(own, boxes, boxes, size) for own, boxes in soft])
     else:
         masks = [crop for view in views for crop in view.crops()]
-    joined = (np.concatenate([getattr(view, name) for view in views]) for name in ("boxes", "scores", "classes"))
-    return Detections(views[0].height, views[0].width, *joined, masks), number
+    boxes, scores, classes = (
+        np.concatenate([getattr(view, name) for view in views]) for name in ("boxes", "scores", "classes")
+    )
+    return Detections(views[0].height, views[0].width, boxes, scores, classes, masks), number
 
 
 def _pairs(pool: Detections, view: np.ndarray, params: FusionParams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -201,7 +205,7 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 def _soft_iou(pool: Detections, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Σ min / Σ max of the probabilities of pairs of masks, float32 ``(P,)``."""
-    masks, boxes = _coarse(pool.masks), pool.boxes
+    masks, boxes = _coarse(np.asarray(pool.masks)), pool.boxes
     size = masks.shape[-1]
     mass = masks.mean(axis=(1, 2)) * _areas(boxes)  # the expected number of pixels
     # On the grid of the smaller box, which is the finer one.
@@ -243,11 +247,12 @@ def _shared_pixels(one: MaskCrop, other: MaskCrop) -> int:
 
 def _average_soft(pool: Detections, cell: np.ndarray, share: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Mean probabilities of each cell's masks on its fused box's grid, float32 ``(K, M, M)``."""
-    size = pool.masks.shape[-1]
+    masks = np.asarray(pool.masks)
+    size = masks.shape[-1]
     averaged = np.zeros((len(boxes), size, size), dtype=np.float32)
     for start in range(0, len(cell), _CHUNK):
         some = slice(start, start + _CHUNK)
-        moved = resample_masks(pool.masks[some], pool.boxes[some], boxes[cell[some]], size)
+        moved = resample_masks(masks[some], pool.boxes[some], boxes[cell[some]], size)
         np.add.at(averaged, cell[some], moved * share[some, None, None].astype(np.float32))
     return averaged
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import detectron2.data.transforms as T
@@ -44,6 +45,7 @@ class CellSegmenter(Segmenter):
         views: orientations and scales for test-time augmentation, see :func:`cellseg_d2.inference.tta.make_views`; by
             default the image as it is.
         fusion: how detections of several views are merged.
+        configuration: of the network, where there is one; only for :meth:`settings`.
 
     Example:
         >>> from cellseg_d2 import CellSegmenter  # doctest: +SKIP
@@ -65,6 +67,7 @@ class CellSegmenter(Segmenter):
         cell_diameter: float = 0.0,
         views: Sequence[View] = (View(),),
         fusion: FusionParams | None = None,
+        configuration: CfgNode | None = None,
     ):
         self._model = UnpastedMasks(model).eval()
         self._augmentations = T.AugmentationList(augmentations)
@@ -77,6 +80,7 @@ class CellSegmenter(Segmenter):
         self.cell_diameter = cell_diameter
         self.views = list(views)
         self.fusion = fusion or FusionParams()
+        self._configuration = configuration
 
     @classmethod
     def from_pretrained(cls, model: str | Path = "cells", device: str = "auto") -> CellSegmenter:
@@ -114,7 +118,25 @@ class CellSegmenter(Segmenter):
             cell_diameter=cfg.INPUT.CELL_DIAMETER if by_factor else 0.0,
             views=views_from_config(cfg),
             fusion=fusion_params(cfg),
+            configuration=cfg,
         )
+
+    def networks(self) -> list[nn.Module]:
+        """The model."""
+        return [self._model]
+
+    def settings(self) -> dict[str, object]:
+        """See :meth:`Segmenter.settings`; weights are known by their hash, wherever they came from."""
+        own = {
+            "weights": _digest(self._model),
+            "channels": self._channels,
+            "views": [asdict(view) for view in self.views],
+            "fusion": asdict(self.fusion),
+        }
+        if (cfg := self._configuration) is not None:
+            model = {key: value for key, value in cfg.MODEL.items() if key != "WEIGHTS"}
+            own |= {"MODEL": model, "INPUT": cfg.INPUT, "TEST": {"DETECTIONS_PER_IMAGE": cfg.TEST.DETECTIONS_PER_IMAGE}}
+        return super().settings() | own
 
     def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
         """Detections of each of ``views``, all of the same weight."""
@@ -142,6 +164,15 @@ class CellSegmenter(Segmenter):
             return aug_input.image
         height, width = (max(1, round(side * scale)) for side in aug_input.image.shape)
         return ResizeTransform(*image.shape, height, width).apply_image(image)
+
+
+def _digest(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers that are saved with a model."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _inside(found: Detections, height: int, width: int) -> Detections:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathHandler, PathManager
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cellseg_d2.config import changed_settings, postprocess_params
 from cellseg_d2.errors import CellSegError
@@ -73,17 +73,17 @@ def export_model(
     }
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
     (params or postprocess_params(cfg)).to_yaml(folder / POSTPROCESS)
-    write_text_atomic(folder / CONFIG, yaml.safe_dump(_plain(settings), sort_keys=False, default_flow_style=None))
+    write_text_atomic(folder / CONFIG, yaml.safe_dump(plain_values(settings), sort_keys=False, default_flow_style=None))
     return folder
 
 
-def _plain(value: object) -> object:
-    """Dicts and lists instead of configuration nodes and tuples."""
+def plain_values(value: object) -> object:
+    """Dicts and lists instead of configuration nodes and tuples, as YAML can hold them."""
     if isinstance(value, dict):
-        return {key: _plain(child) for key, child in value.items()}
-    return [_plain(child) for child in value] if isinstance(value, list | tuple) else value
+        return {key: plain_values(child) for key, child in value.items()}
+    return [plain_values(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 class ShippedModelHandler(PathHandler):

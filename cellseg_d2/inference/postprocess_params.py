@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.files import write_text_atomic
+from cellseg_d2.json_yaml import read_yaml
 from cellseg_d2.overlaps import POLICIES
 
 FILE_NAME = "postprocess.yaml"
@@ -109,12 +110,7 @@ class PostprocessParams:
         Raises:
             CellSegError: the file cannot be read, names an unknown key, or a value is wrong.
         """
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CellSegError(f"{path} cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise CellSegError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
         if not isinstance(content, dict):
             raise CellSegError(f"{path} holds no post-processing: lines such as 'score_thresholds: [0.5]' are expected")
         known = [field.name for field in fields(cls)]
@@ -127,9 +123,10 @@ class PostprocessParams:
             raise CellSegError(f"{path}: {error}") from None
 
 
-def _fits(value: object, kind: type, bounds: str) -> bool:
-    number = Integral if kind is int else Real
-    if isinstance(value, bool) or not isinstance(value, number) or not math.isfinite(value):
+def _fits(value: Any, kind: type, bounds: str) -> bool:
+    is_number = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    # Larger whole numbers than 64 bits can hold are nobody's area, and no float either.
+    if not is_number or not -(2**63) < value < 2**63:
         return False
     return value >= 0 if bounds == "at least 0" else 0 < value <= 1
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_d2.coco_metrics import read_json
-from cellseg_d2.data.coco_reader import to_rle
+from cellseg_d2.data.coco_masks import to_rle
 from cellseg_d2.data.leaks import coco_images
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.raw import load_raw
+from cellseg_d2.json_yaml import read_json
 from cellseg_d2.masks import MaskCrop, coco_to_crop, kaggle_to_crop
 from cellseg_d2.rle import RLEError
 
@@ -117,7 +117,7 @@ def _coco_crop(segmentation: object, height: int, width: int) -> MaskCrop:
     return coco_to_crop(to_rle(segmentation, height, width)[0])
 
 
-def _checked(where: str, decode, *args) -> MaskCrop:
+def _checked(where: str, decode: Callable[..., MaskCrop], *args: object) -> MaskCrop:
     try:
         return decode(*args)
     except (RLEError, TypeError, ValueError, AttributeError) as error:

@@ -11,13 +11,13 @@ import numpy as np
 from tabulate import tabulate
 
 from cellseg_d2 import __version__
-from cellseg_d2.coco_metrics import read_json
 from cellseg_d2.data.coco_json import EncodedImage, category_ids, encode_record, relative_root, write_coco_files
 from cellseg_d2.data.convert import AUDIT_FILE
 from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.files import write_json_atomic
 from cellseg_d2.inference.postprocess import Cells
+from cellseg_d2.json_yaml import read_json
 
 
 class PseudoLabels:
@@ -71,7 +71,7 @@ class PseudoLabels:
         self.images.append(encoded)
         self.left_out += detected - len(cells)
 
-    def write(self, output: str | Path, **info) -> list[Path]:
+    def write(self, output: str | Path, **info: object) -> list[Path]:
         """Write ``instances_train.json`` and ``audit.json`` into the folder ``output``; ``info`` goes into both.
 
         Returns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.files import atomic_path
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.masks import MaskCrop
+from cellseg_d2.rle import MAX_PIXELS
 
 FILE_NAME = "detections.npz"
 _FORMAT = "cellseg_d2 detections 1"
-# What NumPy raises for a file that is cut, overwritten, or of another kind.
-_DAMAGE = (OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+# Detections pack well; a file that unpacks to more than so many times its size is made to fill memory.
+_MAX_EXPANSION = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def save_raw(path: str | Path, images: Mapping[str, Detections], class_names: Se
         "crop_bits": np.packbits(_joined([crop.mask for crop in crops], bool)),
     }
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
 
 def load_raw(path: str | Path) -> RawDetections:
@@ -77,14 +77,20 @@ def load_raw(path: str | Path) -> RawDetections:
         CellSegError: the file is missing, damaged, or of another kind.
     """
     try:
+        with zipfile.ZipFile(path) as packed:
+            unpacked = sum(entry.file_size for entry in packed.infolist())
+        if unpacked > _MAX_EXPANSION * Path(path).stat().st_size:
+            raise ValueError(f"it unpacks to {unpacked / 1e9:.1f} GB")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if str(arrays["format"]) != _FORMAT:
             raise ValueError(f"its format is {str(arrays['format'])[:40]!r}, not {_FORMAT!r}")
-        return RawDetections(_images(arrays), arrays["class_names"].tolist())
+        class_names = arrays["class_names"].tolist()
+        _check_values(arrays, len(class_names))
+        return RawDetections(_images(arrays), class_names)
     except FileNotFoundError:
         raise CellSegError(f"there is no file of detections {str(path)!r}") from None
-    except _DAMAGE as error:
+    except Exception as error:  # NumPy raises almost anything for a file that is cut, overwritten, or of another kind
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CellSegError(
             f"{path} is no {FILE_NAME} as training and evaluation write it with TEST.SAVE_DETECTIONS True ({reason})"
@@ -98,7 +104,7 @@ def load_many(paths: Sequence[str | Path]) -> RawDetections:
         CellSegError: see :func:`load_raw`; or the classes differ, or an image is in two files.
     """
     images: dict[str, Detections] = {}
-    first = None
+    first: RawDetections | None = None
     for path in paths:
         raw = load_raw(path)
         first = first or raw
@@ -110,12 +116,32 @@ def load_many(paths: Sequence[str | Path]) -> RawDetections:
         if shared := images.keys() & raw.images.keys():
             raise CellSegError(f"image {min(shared)!r} is in {path} and in a file before it; each may be given once")
         images.update(raw.images)
+    if first is None:
+        raise CellSegError(f"no {FILE_NAME} is given; name at least one")
     return RawDetections(images, first.class_names)
 
 
 def _joined(parts: Iterable[np.ndarray], dtype: type) -> np.ndarray:
     """All values one after another, 1-D; none without parts."""
     return np.concatenate([np.zeros(0, dtype), *(part.ravel().astype(dtype) for part in parts)])
+
+
+def _check_values(arrays: Mapping[str, np.ndarray], classes: int) -> None:
+    """Refuse numbers that no detections have, which would else be taken for some of another image or class."""
+    for name in ("names", "class_names"):
+        if arrays[name].ndim != 1 or arrays[name].dtype.kind != "U":
+            raise ValueError(f"its {name} are no texts")
+    for name, lowest in (("counts", 0), ("mask_sizes", 0), ("shapes", 1), ("crop_boxes", 0), ("classes", 0)):
+        values = arrays[name]
+        if values.dtype.kind not in "iu" or (values < lowest).any():
+            raise ValueError(f"its {name} are no whole numbers from {lowest} on")
+    for name in ("boxes", "scores", "masks"):
+        if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all():
+            raise ValueError(f"its {name} are no finite numbers")
+    if (arrays["classes"] >= classes).any():
+        raise ValueError(f"it has detections of a class beyond its {classes}")
+    if len(arrays["shapes"]) and arrays["shapes"].astype(np.int64).prod(axis=1).max() > MAX_PIXELS:
+        raise ValueError("it has images beyond any size")
 
 
 def _images(arrays: Mapping[str, np.ndarray]) -> dict[str, Detections]:
@@ -147,6 +173,8 @@ def _images(arrays: Mapping[str, np.ndarray]) -> dict[str, Detections]:
 def _unpacked(boxes: np.ndarray, bits: np.ndarray) -> list[MaskCrop]:
     sides = boxes[:, 2:] - boxes[:, :2]
     ends = np.cumsum(sides.prod(axis=1, dtype=np.int64))
+    if (sides < 0).any() or (len(ends) and ends[-1] > 8 * len(bits)):  # what lacks would be read as background
+        raise ValueError("its binary masks are incomplete")
     pixels = np.unpackbits(bits, count=int(ends[-1]) if len(ends) else 0).astype(bool)
     masks = np.split(pixels, ends[:-1]) if len(ends) else []
     return [

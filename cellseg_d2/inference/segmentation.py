@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ class Segmentation:
     pixel_size: PixelSize | None = None
     name: str = "image"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_inside(self.crops, self.height, self.width)
         if not len(self.crops) == len(self.scores) == len(self.classes):
             raise CellSegError(f"{len(self.crops)} masks, {len(self.scores)} scores, {len(self.classes)} classes")
@@ -101,7 +102,7 @@ class Segmentation:
         return self.cells.width
 
     @property
-    def crops(self) -> list[MaskCrop]:
+    def crops(self) -> Sequence[MaskCrop]:
         """``N`` masks, each with its place in the image; they share no pixel."""
         return self.cells.crops
 
@@ -162,7 +163,7 @@ class Segmentation:
         scores = self.scores.astype(np.float64).round(6)
         return measure_cells(self.crops, self.image, self.pixel_size, classes=self.cell_types, scores=scores)
 
-    def picture(self, **drawing) -> np.ndarray:
+    def picture(self, **drawing: Any) -> np.ndarray:
         """The image with its cells outlined in the colours of their classes, under a strip with name and numbers.
 
         Args:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import nn
 
 from cellseg_d2.data.arrays import as_grey, as_planes
 from cellseg_d2.data.intensity import to_uint8
@@ -18,12 +20,15 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.diameter import detect_any_size, scale_for
 from cellseg_d2.inference.fusion import FusionParams, fuse
-from cellseg_d2.inference.postprocess import PostprocessParams
+from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
+from cellseg_d2.inference.postprocess import Cells, PostprocessParams
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.tiling import segment_tiled
 
 # Larger images are kept as the file or array that they come from: results do not hold a copy of their pixels.
 _KEPT_PIXELS = 2**26
+# Where memory is short, windows are halved down to this side, in pixels.
+_SMALLEST_WINDOW = 256
 
 
 class Segmenter(ABC):
@@ -55,6 +60,19 @@ class Segmenter(ABC):
         At ``scale`` 2 the network sees every cell twice as large as it usually would.
         """
 
+    def networks(self) -> list[nn.Module]:
+        """What can be moved to another device."""
+        return []
+
+    def settings(self) -> dict[str, object]:
+        """All that decides about the results beside the image: with equal settings they are equal."""
+        names = ("class_names", "intensity", "intensity_percentiles", "tile", "cell_diameter")
+        return {
+            "kind": type(self).__name__,
+            **{name: getattr(self, name) for name in names},
+            "postprocess": asdict(self.params),
+        }
+
     def detect(self, image: np.ndarray) -> Detections:
         """Everything that is detected, before any threshold but the configuration's own.
 
@@ -84,6 +102,9 @@ class Segmenter(ABC):
     ) -> Segmentation | list[Segmentation]:
         """The cells of an image.
 
+        Where memory does not suffice, of a GPU or of the machine, the image is done anew in smaller windows, at last on
+        the CPU, and a warning says so. The next image is tried as usual: results do not depend on those before it.
+
         Args:
             image: a path (PNG, JPEG, BMP, TIFF, a Zarr folder), an array (grey or RGB, channels first or last, any
                 numeric type; see :mod:`cellseg_d2.data.arrays`), or a list of these, which gives a list.
@@ -98,7 +119,8 @@ class Segmenter(ABC):
             progress: whether a bar is shown for an image of several windows.
 
         Raises:
-            CellSegError: the image cannot be read or understood, or the model does not know about diameters.
+            CellSegError: the image cannot be read or understood, does not fit into memory, or the model does not know
+                about diameters.
         """
         options = {"diameter": diameter, "tile": tile, "overlap": overlap, "progress": progress}
         if isinstance(image, list | tuple) and not _is_numeric(image):
@@ -120,21 +142,53 @@ class Segmenter(ABC):
             return self._segment_one(source, pixel_size, name, **options)
 
     def _segment_one(
+        self, image: ImageSource | np.ndarray, pixel_size: PixelSize | None, name: str, **options
+    ) -> Segmentation:
+        source = open_source(image)
+        cells = first_that_fits(self._ways(source, **options), name)
+        kept = source.height * source.width <= _KEPT_PIXELS
+        grey = source.read(0, 0, source.height, source.width) if kept else None
+        return Segmentation(cells, self.class_names, grey, pixel_size, name)
+
+    def _ways(self, source: ImageSource, *, diameter: float | str | None, tile: int | None, **options) -> list[Way]:
+        """To find the cells of an image: as it is meant, then those that take less memory."""
+        largest = max(source.height, source.width)
+        sides = [tile or self.tile or largest]
+        if diameter is None:  # then pixels are the network's, and half a window that holds the image may still do so
+            sides = [min(sides[0], largest)]
+        # A model that resizes whatever it looks at to one size takes as much for smaller windows.
+        while (tile or self.tile) and sides[-1] // 2 >= _SMALLEST_WINDOW:
+            sides.append(sides[-1] // 2)
+
+        def cells(side: int) -> Cells:
+            return self._cells(source, side, diameter=diameter, tile=tile, **options)
+
+        def cells_on_cpu() -> Cells:
+            with on_cpu(self.networks()):
+                return cells(sides[0])
+
+        ways = [Way(f"windows of {side} pixels", partial(cells, side)) for side in sides]
+        if any(parameter.is_cuda for network in self.networks() for parameter in network.parameters()):
+            ways.append(Way("the memory of the CPU", cells_on_cpu))
+        return ways
+
+    def _cells(
         self,
-        image: ImageSource | np.ndarray,
-        pixel_size: PixelSize | None,
-        name: str,
+        source: ImageSource,
+        limit: int,
         *,
         diameter: float | str | None,
         tile: int | None,
         overlap: int,
         progress: bool,
-    ) -> Segmentation:
-        source = open_source(image)
-        scale = self._scale(source, diameter)
+    ) -> Cells:
+        """The cells of an image in windows of at most ``limit`` pixels; those of the model count the network's."""
+        largest = max(source.height, source.width)
+        own_tile = self.tile and min(self.tile, limit)
+        scale = self._scale(source, diameter, own_tile or largest)
         # The network gets windows of one size, whatever the size of the cells.
-        side = tile or (self.tile and round(self.tile / scale)) or max(source.height, source.width)
-        cells = segment_tiled(
+        side = (tile and min(tile, limit)) or (own_tile and round(own_tile / scale)) or largest
+        return segment_tiled(
             lambda window: self._fused(window, scale),
             source,
             self.params,
@@ -142,14 +196,11 @@ class Segmenter(ABC):
             overlap=min(overlap if tile else round(overlap / scale), side // 2),
             intensity=self.intensity,
             intensity_percentiles=self.intensity_percentiles,
-            progress=progress and max(source.height, source.width) > side,
+            progress=progress and largest > side,
         )
-        kept = source.height * source.width <= _KEPT_PIXELS
-        grey = source.read(0, 0, source.height, source.width) if kept else None
-        return Segmentation(cells, self.class_names, grey, pixel_size, name)
 
-    def _scale(self, source: ImageSource, diameter: float | str | None) -> float:
-        """How much larger than usual the network is to see the image."""
+    def _scale(self, source: ImageSource, diameter: float | str | None, side: int) -> float:
+        """How much larger than usual the network is to see the image, which it looks at in windows of ``side``."""
         if diameter is None:
             return 1.0
         if not self.cell_diameter:
@@ -161,7 +212,7 @@ class Segmenter(ABC):
         if diameter != "auto":
             return scale_for(float(diameter), self.cell_diameter)
         limits = sample_percentiles(source, self.intensity_percentiles)
-        for window in _sample_windows(source, self.tile or max(source.height, source.width)):
+        for window in _sample_windows(source, side):
             image = to_uint8(source.read(*window), self.intensity, self.intensity_percentiles, limits)
             found = detect_any_size(self._fused, image, self.cell_diameter)
             if found.diameter is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -143,14 +143,22 @@ class MergedDetections:
         return _PastedMasks(self.detections, self.joined) if self.joined else None
 
 
-class _PastedMasks(Sequence):
+class _PastedMasks(Sequence[SoftCrop]):
     def __init__(self, detections: Detections, joined: dict[int, SoftCrop]):
         self._detections, self._joined = detections, joined
 
     def __len__(self) -> int:
         return len(self._detections)
 
-    def __getitem__(self, index: int) -> SoftCrop:
+    @overload
+    def __getitem__(self, index: int) -> SoftCrop: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[SoftCrop]: ...
+
+    def __getitem__(self, index: int | slice) -> SoftCrop | list[SoftCrop]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
         if index in self._joined:
             return self._joined[index]
         return next(self._detections.select(np.array([index])).soft_crops())
@@ -274,9 +282,10 @@ def _union(crops: Sequence[SoftCrop]) -> SoftCrop:
 def _concatenate(parts: Sequence[Detections], height: int, width: int) -> Detections:
     """Detections of one image, one after the other. Masks become binary if not all are probabilities on one grid."""
     parts = [part for part in parts if len(part)] or list(parts[:1])
-    soft = all(isinstance(part.masks, np.ndarray) for part in parts)
-    if soft and len({part.masks.shape[1:] for part in parts}) == 1:
-        masks = np.concatenate([part.masks for part in parts])
+    soft = [part.masks for part in parts if isinstance(part.masks, np.ndarray)]
+    masks: np.ndarray | list[MaskCrop]
+    if len(soft) == len(parts) and len({own.shape[1:] for own in soft}) == 1:
+        masks = np.concatenate(soft)
     else:
         masks = [crop for part in parts for crop in part.crops()]
     return Detections(

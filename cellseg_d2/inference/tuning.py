@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
@@ -119,7 +119,7 @@ class _Search:
         grid = sorted({*grid, current}) if isinstance(current, int | float) else [*dict.fromkeys((current, *grid))]
 
         def moved(value: object) -> PostprocessParams:
-            new = value if index is None else (*values[:index], value, *values[index + 1 :])
+            new: Any = value if index is None else (*values[:index], value, *values[index + 1 :])
             return replace(params, **{name: new})
 
         scores = smooth = np.array([self._mean(moved(value)) for value in grid])
@@ -211,8 +211,8 @@ class TuningResult:
         gain = (self.held_out - self.default)[mask]
         means = [gain[self.folds[mask] == fold].mean() for fold in np.unique(self.folds[mask])]
         spread = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
-        scores = (float(values[mask].mean()) for values in (self.default, self.fitted, self.held_out))
-        return TuningRow(name, int(mask.sum()), *scores, float(gain.mean()), spread)
+        default, fitted, held_out = (float(own[mask].mean()) for own in (self.default, self.fitted, self.held_out))
+        return TuningRow(name, int(mask.sum()), default, fitted, held_out, float(gain.mean()), spread)
 
     def table(self) -> str:
         """The rows as aligned text."""

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.array_pickle import read_array_pickle
 
-# What arrays are pickled as, by the numpy of then and of now.
-HARMLESS = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-}
-
-
-# What the readers raise for a file that is cut, overwritten, or of another kind.
-_DAMAGE = (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError, ImportError, KeyError)
+# Some of the weights may share their values, and a file may be packed; beyond this factor it is made to fill memory.
+MAX_EXPANSION = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,56 +37,84 @@ class WeightFile:
 def read_weight_file(path: str | Path) -> WeightFile:
     """Read a ``.pth`` of tensors, a ``.safetensors``, or a ``.pkl`` of arrays as Detectron2's model zoo has them.
 
-    Unlike Detectron2's checkpointer this refuses a file that holds anything else, which could run any code.
+    Unlike Detectron2's checkpointer this never runs code from a file, so that no flag and no list of known checksums is
+    needed for files of strangers: PyTorch's own unpickler for weights only, safetensors, which has no code, and an
+    unpickler of its own (:mod:`cellseg_d2.inference.array_pickle`) with which a ``.pkl`` can name nothing but arrays.
 
     Raises:
-        CellSegError: it cannot be read, or holds something else.
+        CellSegError: it cannot be read, holds anything else than weights, which is where code would be, holds values
+            that are no finite numbers, or claims to hold many times more than the file has room for.
     """
     path = Path(path)
     if not path.is_file():
         raise CellSegError(f"there is no weights file {str(path)!r}")
     try:
         content = _READERS.get(path.suffix, _read_torch)(path)
-    except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except CellSegError as error:
+        raise CellSegError(f"{path} {error}") from None
+    except Exception as error:  # the readers raise almost anything for files that are cut, overwritten, or another kind
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise CellSegError(
             f"{path} cannot be read as weights; it seems damaged, or is something else ({reason})"
         ) from None
     if not isinstance(content, dict):
         raise CellSegError(f"{path} holds no weights by name, but a {type(content).__name__}")
     author = content.get("__author__")
-    other_names = bool(content.get("matching_heuristics", False))
+    other_names = content.get("matching_heuristics", False) is True
     caffe2 = author == "Caffe2"
-    if path.suffix == ".pkl" and not ("model" in content and author):  # as Caffe2 and Detectron wrote them
+    from_caffe2 = path.suffix == ".pkl" and not ("model" in content and author)  # as Caffe2 and Detectron wrote them
+    if from_caffe2:
         content = content.get("blobs", content)
-        content = {name: value for name, value in content.items() if not name.endswith("_momentum")}
         other_names = caffe2 = True
-    weights = content.get("model", content)
-    if not isinstance(weights, dict) or not weights:
+    weights = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights):
         raise CellSegError(f"{path} holds no weights by name")
-    weights = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in weights.items()}
+    if from_caffe2:
+        weights = {name: value for name, value in weights.items() if not name.endswith("_momentum")}
+    weights = {name: _as_tensor(value) for name, value in weights.items()}
     foreign = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
     if foreign:
         raise CellSegError(f"{path} holds something else than weights, such as {foreign[0]!r}")
+    _check_values(path, weights)
     if all(name.startswith("module.") for name in weights):  # of a model wrapped for several GPUs
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return WeightFile(weights, other_names, caffe2)
 
 
+def _as_tensor(value: object) -> object:
+    """What can be a tensor as one; not anything else, nor arrays of types that PyTorch lacks."""
+    if not isinstance(value, np.ndarray):
+        return value
+    try:
+        return torch.from_numpy(value)
+    except TypeError:
+        return value
+
+
+def _check_values(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    plain = [name for name, value in weights.items() if value.layout != torch.strided or value.is_quantized]
+    if plain:
+        raise CellSegError(f"{path} holds {plain[0]!r} as no plain tensor; save the model's state_dict()")
+    # A tensor of a few bytes may repeat them, by its strides, to any size.
+    claimed = sum(value.numel() * value.element_size() for value in weights.values())
+    if claimed > MAX_EXPANSION * path.stat().st_size:
+        raise CellSegError(f"{path} claims to hold {claimed / 1e6:,.0f} MB of weights, for which it is far too small")
+    for name, value in weights.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CellSegError(
+                f"{path} holds values in {name!r} that are no finite numbers, as a training that diverged leaves them; "
+                "take an earlier checkpoint"
+            )
+
+
 def _read_torch(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    if zipfile.is_zipfile(path):  # PyTorch itself packs nothing
+        with zipfile.ZipFile(path) as file:
+            if sum(entry.file_size for entry in file.infolist()) > MAX_EXPANSION * path.stat().st_size:
+                raise CellSegError("unpacks to many times its size, which weights do not")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about protocols of damaged files
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _read_pickle(path: Path) -> object:
-    with open(path, "rb") as file:
-        return _ArrayUnpickler(file, encoding="latin1").load()
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in HARMLESS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array needs")
-        return super().find_class(module, name)
-
-
-_READERS = {".pkl": _read_pickle, ".safetensors": safetensors.torch.load_file}
+_READERS = {".pkl": read_array_pickle, ".safetensors": safetensors.torch.load_file}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib
@@ -68,7 +69,7 @@ def to_display(image: np.ndarray, low: float = 0.3, high: float = 99.7) -> np.nd
     else:
         values = np.nan_to_num(values, nan=black, posinf=white, neginf=black)
         shown = np.clip((values - black) * (255.0 / (white - black)) + 0.5, 0, 255).astype(np.uint8)
-    return shown if shown.shape[2] == 3 else np.repeat(shown, 3, axis=2)
+    return np.repeat(shown, 3, axis=2) if image.shape[2] == 1 else shown
 
 
 def type_color(cell_type: str, types: Sequence[str] = ()) -> RGB:
@@ -267,7 +268,11 @@ def text_strip(
 
 
 def overlay_picture(
-    image: np.ndarray, crops: Sequence[MaskCrop], cell_types: Sequence[str] | None = None, title: str = "", **drawing
+    image: np.ndarray,
+    crops: Sequence[MaskCrop],
+    cell_types: Sequence[str] | None = None,
+    title: str = "",
+    **drawing: Any,
 ) -> np.ndarray:
     """An image with its cells outlined, under a strip with the title and the number of cells of each type.
 
@@ -285,8 +290,8 @@ def overlay_picture(
         raise CellSegError(f"{len(cell_types)} cell types were given for {len(crops)} cells")
     drawn = draw_outlines(image, crops, None if cell_types is None else type_colors(cell_types), **drawing)
     total = f"{len(crops)} cell" + ("" if len(crops) == 1 else "s")
-    names = sorted(set(cell_types or ()))
-    counts = [(f"{name} {list(cell_types).count(name)}", type_color(name, cell_types)) for name in names]
+    types = list(cell_types or ())
+    counts = [(f"{name} {types.count(name)}", type_color(name, types)) for name in sorted(set(types))]
     return np.concatenate([text_strip(drawn.shape[1], title, [(total, None), *counts]), drawn])
 
 

@@ -82,6 +82,18 @@ def test_tiffs(tmp_path, image, compression, layout):
         assert_parts_of(source, read_image(path))
 
 
+@pytest.mark.parametrize(
+    ("tag", "value", "message"), [("Compression", 60001, r"compressed \(60001\)"), ("BitsPerSample", 61, "61 bits")]
+)
+def test_a_tiff_of_a_kind_that_nobody_knows(tmp_path, tag, value, message):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GREY)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags[tag].overwrite(value)
+    with pytest.raises(CellSegError, match=message):
+        TiffSource(path)
+
+
 def test_a_tiff_with_smaller_copies_of_itself(tmp_path):
     with tifffile.TiffWriter(tmp_path / "pyramid.tif") as tiff:
         tiff.write(GREY, tile=(64, 64), compression="deflate", subifds=1)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -240,6 +241,49 @@ run_training([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}), "title"
     output, errors = process.communicate(timeout=30)
     assert output.strip() == "interrupted"
     assert "KeyboardInterrupt" in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_a_killed_run_leaves_no_process_behind_and_can_be_repeated(make, program, tmp_path):
+    """Else two trainings would write to one folder when it is started again with --resume."""
+    validation = make()
+    prepare_output(validation, validation.folds, resume=False)
+    train_fold(validation.folds[0], make.config_file, [], program)
+    fold = validation.folds[1]
+    child = "import os, time; print('started', os.getpid(), flush=True); time.sleep(60)"
+    code = f"""
+import sys
+from pathlib import Path
+from cellseg_d2.engine.fold_process import run_training
+run_training([sys.executable, "-c", {child!r}], Path({str(fold.folder)!r}), "title")
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log, deadline = fold.folder / "console.log", time.monotonic() + 60
+    while not (log.exists() and "started" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    training = int(log.read_text().split()[1])
+    assert is_running(training)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while is_running(training):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    again = make()
+    assert [fold.finished for fold in again.folds] == [True, False]
+    prepare_output(again, again.folds, resume=True)
+    train_fold(again.folds[1], make.config_file, [], program)
+    assert len(summarize_folds(again, tmp_path / "oof.csv").scores) == 2
+
+
+def is_running(process):
+    """Whether there is such a process that has not ended yet."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_program_that_says_nothing(tmp_path):

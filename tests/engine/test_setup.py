@@ -94,6 +94,15 @@ def test_a_seed_is_always_there(instant):
     assert load_config(instant, ["SEED", "5"]).SEED == 5
 
 
+def test_a_resumed_run_keeps_the_seed_that_was_drawn(instant, tmp_path):
+    opts = ["OUTPUT_DIR", str(tmp_path), "SEED", "-1"]
+    assert load_config(instant, opts, resume=True).SEED >= 0, "nothing to resume yet"
+    (tmp_path / "run.json").write_text('{"seed": 0}')
+    assert load_config(instant, opts, resume=True).SEED == 0
+    assert load_config(instant, opts).SEED != 0
+    assert load_config(instant, [*opts, "SEED", "5"], resume=True).SEED == 5
+
+
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
@@ -115,7 +124,7 @@ def test_wrong_files_are_named(tmp_path):
     with pytest.raises(CellSegError, match="NO_SUCH_KEY"):
         load_config(tmp_path / "bad.yaml")
     (tmp_path / "worse.yaml").write_text("MODEL: [unclosed")
-    with pytest.raises(CellSegError, match="no valid configuration"):
+    with pytest.raises(CellSegError, match="no valid YAML"):
         load_config(tmp_path / "worse.yaml")
 
 

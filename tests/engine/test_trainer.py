@@ -10,6 +10,7 @@ import torch
 from cellseg_d2.config import load_config
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
+from cellseg_d2.errors import CellSegError
 from tests.discs import write_disc_dataset
 
 
@@ -93,3 +94,14 @@ def test_the_loss_falls(config, tmp_path):
     totals = [float(row["total_loss"]) for row in rows_of(tmp_path / "losses.csv")]
     assert len(totals) == 60
     assert sum(totals[-10:]) < 0.8 * sum(totals[:10])
+
+
+def test_full_memory_is_a_sentence_that_says_what_to_lower(config, tmp_path):
+    trainer = CellTrainer(config(tmp_path, "SOLVER.MAX_ITER", 3, "SOLVER.IMS_PER_BATCH", 2))
+
+    def fail(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    trainer._trainer.model.forward = fail
+    with pytest.raises(CellSegError, match=r"iteration 0 does not fit.*SOLVER.IMS_PER_BATCH 2 and double"):
+        trainer.train()

@@ -12,6 +12,7 @@ from cellseg_d2.data.catalog import register_folder
 from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.inference.postprocess import PostprocessParams
+from cellseg_d2.inference.raw import load_raw
 from cellseg_d2.masks import coco_to_crop
 from tests.discs import write_disc_dataset
 
@@ -82,3 +83,9 @@ def test_average_precision_of_the_truth_is_full(entries, protocol, tmp_path):
     worse = run(evaluator, entries, [perfect(entry, drop=2 if i == 0 else 0) for i, entry in enumerate(entries)])
     # 13 of 15 cells, in one class 8 of 10: 81 of its 101 levels of recall are reached; the other class is whole.
     assert worse[f"{prefix}segm"]["AP"] == pytest.approx((100 * 81 / 101 + 100) / 2)
+
+
+def test_detections_are_kept_with_the_model_s_own_classes(entries, tmp_path):
+    evaluator = CompetitionEvaluator("scored_val", PostprocessParams(), tmp_path, True, ["cell", "debris"])
+    run(evaluator, entries, [perfect(entry) for entry in entries])
+    assert load_raw(tmp_path / "detections.npz").class_names == ["cell", "debris"]

@@ -58,6 +58,10 @@ def test_half_precision_takes_half_the_space(run, exported):
     assert size < (exported / "model.safetensors").stat().st_size < 1.2 * size
 
 
+def test_all_files_can_be_read_by_whom_the_folder_is_handed_to(exported):
+    assert len({path.stat().st_mode for path in exported.iterdir()}) == 1
+
+
 def test_models_are_found_by_name_and_as_weights(exported, monkeypatch):
     monkeypatch.setattr(model_folder, "SHIPPED", exported.parent)
     assert shipped_models() == ["mine"]

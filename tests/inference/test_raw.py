@@ -59,7 +59,7 @@ def test_no_images_at_all(tmp_path):
 
 def test_damaged_files_are_one_sentence(images, tmp_path):
     good = tmp_path / "good.npz"
-    save_raw(good, images, ["cell"])
+    save_raw(good, images, ["x", "y", "z"])
     content = good.read_bytes()
     for cut in (0, 10, len(content) // 2, len(content) - 30):
         (tmp_path / "bad.npz").write_bytes(content[:cut])
@@ -77,22 +77,55 @@ def test_damaged_files_are_one_sentence(images, tmp_path):
 def test_other_files_and_pickles_are_refused(images, tmp_path):
     np.savez(tmp_path / "other.npz", boxes=np.zeros((2, 4)))
     np.savez(tmp_path / "pickle.npz", format=np.array([{"code": 1}], dtype=object))
-    save_raw(tmp_path / "good.npz", images, ["cell"])
+    save_raw(tmp_path / "good.npz", images, ["x", "y", "z"])
     arrays = dict(np.load(tmp_path / "good.npz"))
     np.savez(tmp_path / "short.npz", **{**arrays, "scores": arrays["scores"][:-1]})
     np.savez(tmp_path / "format.npz", **{**arrays, "format": np.array("another 7")})
+    assert load_raw(tmp_path / "good.npz").images.keys() == images.keys()
     for name in ("other", "pickle", "short", "format"):
         with pytest.raises(CellSegError, match=rf"{name}\.npz is no detections\.npz"):
             load_raw(tmp_path / f"{name}.npz")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("scores", lambda values: np.where(np.arange(len(values)) == 1, np.nan, values)),
+        ("classes", lambda values: values + 1),
+        ("counts", lambda values: values - values[0]),
+        ("mask_sizes", lambda values: -values),
+        ("shapes", lambda values: values * 100_000),
+        ("crop_boxes", lambda values: values * 1000),
+        ("crop_bits", lambda values: values[:2]),
+        ("names", lambda values: np.arange(len(values))),
+    ],
+)
+def test_numbers_that_no_detections_have_are_refused(images, tmp_path, name, change):
+    save_raw(tmp_path / "good.npz", images, ["x", "y", "z"])
+    arrays = dict(np.load(tmp_path / "good.npz"))
+    np.savez(tmp_path / "bad.npz", **{**arrays, name: change(arrays[name])})
+    with pytest.raises(CellSegError, match=r"bad\.npz is no detections\.npz"):
+        load_raw(tmp_path / "bad.npz")
+
+
+def test_a_file_that_unpacks_to_any_size_is_not_unpacked(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", format=np.zeros(2**26, np.uint8))
+    with pytest.raises(CellSegError, match=r"it unpacks to 0\.1 GB"):
+        load_raw(tmp_path / "bomb.npz")
+
+
 def test_several_files_are_read_as_one(images, tmp_path):
     first, second = dict(list(images.items())[:2]), dict(list(images.items())[2:])
-    save_raw(tmp_path / "a.npz", first, ["x", "y"])
-    save_raw(tmp_path / "b.npz", second, ["x", "y"])
+    save_raw(tmp_path / "a.npz", first, ["x", "y", "z"])
+    save_raw(tmp_path / "b.npz", second, ["x", "y", "z"])
     assert list(load_many([tmp_path / "a.npz", tmp_path / "b.npz"]).images) == list(images)
     with pytest.raises(CellSegError, match="'nothing' is in"):
         load_many([tmp_path / "a.npz", tmp_path / "a.npz"])
-    save_raw(tmp_path / "c.npz", second, ["y", "x"])
-    with pytest.raises(CellSegError, match="with the classes y, x"):
+    save_raw(tmp_path / "c.npz", second, ["z", "y", "x"])
+    with pytest.raises(CellSegError, match="with the classes z, y, x"):
         load_many([tmp_path / "a.npz", tmp_path / "c.npz"])
+
+
+def test_no_file_at_all():
+    with pytest.raises(CellSegError, match=r"no detections\.npz is given"):
+        load_many([])

@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from cellseg_d2.data.sources import ArraySource
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
+from cellseg_d2.inference.detections import Detections, SoftCrop
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
 from cellseg_d2.inference.tiling import segment_tiled, tile_grid
+from cellseg_d2.inference.tiling_seams import MergedDetections
 from cellseg_d2.masks import MaskCrop
 
 PLAIN = PostprocessParams(vote=False)
@@ -384,3 +385,17 @@ def test_any_image_of_small_cells_in_any_grid(seed, tile, overlap):
     expected = postprocess(find_regions(image), PLAIN)
     tiled = segment_tiled(find_regions, image, PLAIN, tile=tile, overlap=overlap, progress=False)
     assert described(tiled) == described(expected)
+
+
+def test_masks_put_together_are_made_when_asked_for():
+    box = np.array([[2, 2, 6, 6], [10, 2, 14, 6]], np.float32)
+    own = Detections(
+        20, 20, box, np.array([0.9, 0.8], np.float32), np.zeros(2, np.int64), np.ones((2, 4, 4), np.float32)
+    )
+    joined = SoftCrop(2, 2, np.ones((4, 9), np.float32))
+    assert MergedDetections(own, {}).pasted() is None
+    masks = MergedDetections(own, {0: joined}).pasted()
+    assert len(masks) == 2
+    assert masks[0] is joined
+    assert [mask.left for mask in masks[:]] == [2, masks[1].left]
+    assert masks[1].at_least(0.5).area == 16

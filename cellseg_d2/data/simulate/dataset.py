@@ -221,7 +221,15 @@ def _counts(value: int | Mapping[str, int], split: str) -> dict[str, int]:
     return counts
 
 
-def _check(counts, seed: int, height: int, width: int, density: float, images_per_well: int, workers: int) -> None:
+def _check(
+    counts: Mapping[str, Mapping[str, int]],
+    seed: int,
+    height: int,
+    width: int,
+    density: float,
+    images_per_well: int,
+    workers: int,
+) -> None:
     if not sum(sum(c.values()) for c in counts.values()):
         raise CellSegError("no image was asked for; take at least one of one cell type")
     if seed < 0:

@@ -114,7 +114,9 @@ def _random_spots(rng: np.random.Generator, height: int, width: int, patches: fl
     return spots * [height / weights.shape[0], width / weights.shape[1]]
 
 
-def _beside(rng, cells: list[PlacedCell], centers: np.ndarray, spot: np.ndarray, shape: CellShape) -> list[np.ndarray]:
+def _beside(
+    rng: np.random.Generator, cells: list[PlacedCell], centers: np.ndarray, spot: np.ndarray, shape: CellShape
+) -> list[np.ndarray]:
     """Places for ``shape`` around the cell that is nearest to ``spot``, from outside inwards."""
     near = int(np.argmin(((centers[: len(cells)] - spot) ** 2).sum(axis=1)))
     heading = spot - centers[near]

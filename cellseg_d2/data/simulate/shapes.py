@@ -74,7 +74,15 @@ def _log_normal(rng: np.random.Generator, median: float, sigma: float) -> float:
     return median * float(np.exp(sigma * np.clip(rng.standard_normal(), -2.3, 2.3)))
 
 
-def _body(rng, *, area: float, elongation: float, arms: tuple[int, int], reach: float, flat: bool = False) -> CellShape:
+def _body(
+    rng: np.random.Generator,
+    *,
+    area: float,
+    elongation: float,
+    arms: tuple[int, int],
+    reach: float,
+    flat: bool = False,
+) -> CellShape:
     """A star-convex body: an ellipse with low-frequency bumps and one pointed bulge per arm."""
     angles = np.linspace(0, 2 * np.pi, 72 if flat else 36, endpoint=False)
     # Of an ellipse of area pi, whose half axes are sqrt(elongation) and its inverse.
@@ -100,7 +108,7 @@ def _body(rng, *, area: float, elongation: float, arms: tuple[int, int], reach: 
     return _fill([points * size], [], tips, flat)
 
 
-def _branching(rng, *, area: float) -> CellShape:
+def _branching(rng: np.random.Generator, *, area: float) -> CellShape:
     """A soma with tapering, bending and forking arms; the length of the arms makes up the area."""
     soma = float(np.clip(_log_normal(rng, 7.2, 0.25), 3.0, 0.4 * np.sqrt(area)))
     count = int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.05, 0.45, 0.22, 0.13, 0.09, 0.06]))

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import yaml
 
-from cellseg_d2.coco_metrics import read_json
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.json_yaml import read_json, read_yaml
 from cellseg_d2.visualization.curves import read_loss_csv, read_scores
 
 RECORDS = ("run.json", "eval.json")  # of a training, or of an evaluation without one
@@ -88,16 +87,10 @@ def read_config(path: str | Path) -> tuple[str, dict]:
     Raises:
         CellSegError: it cannot be read, or is no mapping.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except OSError as error:
-        raise CellSegError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CellSegError(f"{path} is no valid YAML: {' '.join(str(error).split())[:200]}") from None
+    config = read_yaml(path)
     if not isinstance(config, dict):
         raise CellSegError(f"{path} is no configuration: it must hold keys and values")
-    return text, config
+    return Path(path).read_text(encoding="utf-8-sig"), config
 
 
 class EvaluatedDataset(NamedTuple):

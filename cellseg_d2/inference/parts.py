@@ -1,0 +1,146 @@
+"""What is done of a batch, one small file an image, so that it can be resumed and several processes can share it.
+
+The files of the whole batch are written from these parts at its end, one image in memory at a time.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.files import atomic_path, remove_leftovers, write_json_atomic
+
+FOLDER = ".unfinished"
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of one image.
+
+    Attributes:
+        name: of the image.
+        state: of its file when it was read, see :func:`state_of`.
+        counts: class name → number of cells.
+        rows: Kaggle RLE of each cell, if they were asked for.
+        table: its measurements as CSV with a header, if they were asked for.
+        failed: why there are no results; None if there are.
+    """
+
+    name: str
+    state: list[int]
+    counts: dict[str, int] = field(default_factory=dict)
+    rows: list[str] = field(default_factory=list)
+    table: str = ""
+    failed: str | None = None
+
+
+class Parts:
+    """The parts of a batch in a hidden folder, which is there as long as something is left to do.
+
+    Args:
+        output: the folder of the results.
+    """
+
+    def __init__(self, output: str | Path):
+        self.output = Path(output)
+        self.folder = self.output / FOLDER
+
+    def start(self, settings: Mapping[str, object], resume: bool) -> bool:
+        """Make the folder, and remove what killed processes left half-written in ``output``.
+
+        Args:
+            settings: all that decides about results, as plain nested values.
+            resume: keep parts that are there; otherwise they are removed.
+
+        Returns:
+            Whether there is something to resume.
+
+        Raises:
+            CellSegError: the parts that are there were made with other settings; nothing is changed then.
+        """
+        settings = json.loads(json.dumps(settings, default=str))
+        before = _read(self.folder / SETTINGS) if resume else None
+        if before is not None and (changed := _differences(before, settings)):
+            shown = ", ".join(changed[:4]) + (", …" if len(changed) > 4 else "")
+            raise CellSegError(
+                f"what is unfinished in {self.output} cannot be resumed, since it has other settings ({shown}): give "
+                "the same again, or leave --resume away to do all images anew"
+            )
+        remove_leftovers(self.output)
+        if before is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            write_json_atomic(self.folder / SETTINGS, settings, indent=1)
+        return before is not None
+
+    def get(self, image: Path) -> Part | None:
+        """The part of an image; None if there is none, or the image has been changed since."""
+        content = _read(self._path(image))
+        try:
+            part = Part(**(content or {}))
+        except TypeError:
+            return None
+        return part if part.state == state_of(image) else None
+
+    def put(self, image: Path, part: Part) -> None:
+        """Keep the part of an image, whole or not at all."""
+        write_json_atomic(self._path(image), asdict(part))
+
+    def remove(self) -> None:
+        """Remove the folder: everything is done."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, image: Path) -> Path:
+        # Names of images may be as long as those of files can be.
+        return self.folder / f"{hashlib.sha256(image.stem.encode()).hexdigest()[:32]}.json"
+
+
+def state_of(image: Path) -> list[int]:
+    """Size in bytes and time of the last change, in nanoseconds, of a file, or of a folder's own entry; [] of none."""
+    try:
+        state = image.stat()
+    except OSError:
+        return []
+    return [state.st_size, state.st_mtime_ns]
+
+
+def write_tables(path: str | Path, tables: Callable[[], Iterable[str]]) -> None:
+    """Write CSV tables below each other, whole or not at all; a column that a table lacks stays empty.
+
+    Args:
+        path: of the file.
+        tables: gives the tables, each with a header; called twice, so that only one need be in memory at a time.
+    """
+    columns = list(dict.fromkeys(column for table in tables() for column in next(csv.reader(io.StringIO(table)))))
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns or ["image"], restval="", lineterminator="\n")
+        writer.writeheader()
+        for table in tables():
+            writer.writerows(csv.DictReader(io.StringIO(table)))
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _differences(first: object, second: object, name: str = "") -> list[str]:
+    """Dotted names of the values that differ between nested dicts."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = dict.fromkeys([*first, *second])
+        return [
+            found
+            for key in keys
+            for found in _differences(first.get(key), second.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if first == second else [name]

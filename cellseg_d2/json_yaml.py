@@ -1,0 +1,76 @@
+"""Reading JSON and YAML of any origin: plain values or one clear sentence, whatever the file holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cellseg_d2.errors import CellSegError
+
+# Aliases let a few lines of YAML stand for billions of values. A whole configuration has some hundred.
+MAX_YAML_VALUES = 100_000
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file in UTF-8, with or without a byte order mark.
+
+    ``NaN`` and ``Infinity`` are read as floats, as Python writes them; where numbers matter they are to be checked.
+
+    Raises:
+        CellSegError: it does not exist, is no JSON, or is nested beyond reason.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise CellSegError(f"{path} does not exist") from None
+    except RecursionError:
+        raise CellSegError(f"{path} cannot be read as JSON: its lists or objects are nested too deeply") from None
+    except (OSError, ValueError) as error:  # a wrong encoding is a ValueError, too
+        raise CellSegError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file as plain values: Python tags, which could run code, are refused.
+
+    Raises:
+        CellSegError: it cannot be read, is no YAML, names a Python object, or is nested or repeated beyond reason.
+    """
+    try:
+        loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8-sig"))
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _expanded_size(root) > MAX_YAML_VALUES:
+            raise CellSegError(f"{path} stands for more than {MAX_YAML_VALUES} values, by aliases within aliases")
+        return loader.construct_document(root)
+    except OSError as error:
+        raise CellSegError(f"{path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise CellSegError(f"{path} is no valid YAML: its lists or mappings are nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, a wrong encoding
+        raise CellSegError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _expanded_size(root: yaml.Node) -> float:
+    """How many values a document has once its aliases are written out; without end where one contains itself."""
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = float("inf")  # as long as it is not known: met again inside itself
+            sizes[id(node)] = 1 + sum(size(child) for child in _children(node))
+        return sizes[id(node)]
+
+    return size(root)
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
