@@ -73,13 +73,13 @@ def benchmark_models(args: argparse.Namespace) -> None:
     from cellseg_d2.benchmarks.report import models_table
     from cellseg_d2.files import write_json_atomic
 
-    costs = {
-        f"{path.parent.name}/{path.stem}": measure_model(path, args.opts, args.repeats, args.threads)
-        for path in tqdm(args.config_file, desc="measuring", unit="model", leave=False)
-    }
+    costs = {}
+    for path in tqdm(args.config_file, desc="measuring", unit="model", leave=False):
+        costs[f"{path.parent.name}/{path.stem}"] = measure_model(path, args.opts, args.repeats, args.threads)
+        if args.output:  # after each, as large models take their time on a CPU
+            write_json_atomic(args.output, {name: asdict(cost) for name, cost in costs.items()}, indent=1)
     print(models_table(costs))
     if args.output:
-        write_json_atomic(args.output, {name: asdict(cost) for name, cost in costs.items()}, indent=1)
         print(f"\nwrote {args.output}")
 
 

@@ -140,6 +140,6 @@ def _changed(node: CfgNode, default: CfgNode) -> dict:
         if isinstance(value, CfgNode):
             if own := _changed(node[key], value):
                 changes[key] = own
-        elif node[key] != value:
+        elif plain_values(node[key]) != plain_values(value):  # tuples become lists on the way
             changes[key] = node[key]
     return changes
