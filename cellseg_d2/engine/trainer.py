@@ -30,6 +30,7 @@ from cellseg_d2.evaluation.build import build_evaluator
 from cellseg_d2.inference.instances import UnpastedMasks
 from cellseg_d2.inference.memory import is_out_of_memory
 from cellseg_d2.inference.weights import load_trained
+from cellseg_d2.modeling.build import build_network
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,12 @@ class CellTrainer(DefaultTrainer):
         >>> trainer.resume_or_load(resume=False)  # doctest: +SKIP
         >>> trainer.train()  # doctest: +SKIP
     """
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = build_network(cfg)
+        logger.info("Model:\n%s", model)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:

@@ -11,7 +11,6 @@ import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from torch import nn
 
 from cellseg_d2.config import fusion_params, load_config, postprocess_params
@@ -27,6 +26,7 @@ from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.tta import View, detect_views, views_from_config
 from cellseg_d2.inference.weights import find_weights, load_trained
+from cellseg_d2.modeling.build import build_network
 
 # Pixels of the network's input along each side: a coarsest feature map of a single pixel cannot be normalised.
 SMALLEST_INPUT = 64
@@ -103,7 +103,7 @@ class CellSegmenter(Segmenter):
     @classmethod
     def from_config(cls, cfg: CfgNode, weights: str | Path) -> CellSegmenter:
         """The model of a configuration with the weights of a checkpoint (``.pth`` or ``.safetensors``)."""
-        model = build_model(cfg)
+        model = build_network(cfg)
         load_trained(model, weights)
         by_factor = cfg.INPUT.ZOOM_TEST > 0
         return cls(

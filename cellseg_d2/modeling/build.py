@@ -1,0 +1,28 @@
+"""The network of a configuration, or in one sentence why there can be none."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from cellseg_d2.config import one_line
+from cellseg_d2.errors import CellSegError
+
+
+def build_network(cfg: CfgNode) -> nn.Module:
+    """As Detectron2's ``build_model``.
+
+    Raises:
+        CellSegError: values of the right types make no network together, or name parts that do not exist.
+    """
+    try:
+        return build_model(cfg)
+    except CellSegError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CellSegError(f"the keys below MODEL make no network: {one_line(error)}") from error
+    except RuntimeError as error:
+        if "negative dimension" not in str(error):  # what is left is about devices and memory
+            raise
+        raise CellSegError(f"the keys below MODEL make no network: {one_line(error)}") from error
