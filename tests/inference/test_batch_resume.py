@@ -240,7 +240,7 @@ def test_an_error_of_the_program_keeps_what_was_done(images, tmp_path, monkeypat
 def test_settings_tell_all_that_decides(tmp_path, repository, monkeypatch):
     folder = write_untrained_run(tmp_path, repository / "configs/quickstart/instant_test.yaml")
     network = build_model(load_config(folder / "config.yaml", ["MODEL.DEVICE", "cpu"]))
-    monkeypatch.setattr("cellseg_d2.inference.model.build_model", lambda cfg: network)
+    monkeypatch.setattr("cellseg_d2.inference.model.build_network", lambda cfg: network)
 
     def settings(*opts, change=None):
         cfg = load_config(folder / "config.yaml", ["MODEL.DEVICE", "cpu", *map(str, opts)])
