@@ -13,7 +13,7 @@ from detectron2.config import get_cfg
 from fvcore.common.config import BASE_KEY
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.json_yaml import read_json, read_yaml
 
 if TYPE_CHECKING:
@@ -253,11 +253,6 @@ def _check_files(config_file: Path, children: tuple[Path, ...] = ()) -> None:
         if path.resolve() in (*children, config_file.resolve()):
             raise CellSegError(f"{config_file} builds on {base!r}, which builds on it in turn")
         _check_files(path, (*children, config_file.resolve()))
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, without line breaks and not without end."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def changed_settings(cfg: CN) -> dict:

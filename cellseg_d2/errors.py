@@ -1,5 +1,22 @@
-"""The one exception type that tools show to users as a sentence instead of a traceback."""
+"""The one exception type that tools show to users as a sentence, and what others' errors say within such a sentence."""
+
+from __future__ import annotations
 
 
 class CellSegError(Exception):
     """Something about the input is wrong. The message says what, where, and what to do about it, in one sentence."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """The type of an error and what it says, without line breaks and not without end."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def system_error(error: OSError) -> str:
+    """What the system says, after the name of the file where there is one: of a full disk it tells none."""
+    return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,12 @@ def _is_running(process: int) -> bool:
     except OSError:  # somebody else's
         return True
     return True
+
+
+def unpacked_size(path: str | Path) -> int:
+    """Bytes of all that a ZIP archive claims to hold, as ``.npz`` and PyTorch's files are; nothing is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
 
 
 def check_writable(folder: str | Path) -> None:

@@ -33,6 +33,15 @@ def read_json(path: str | Path) -> Any:
         raise CellSegError(f"{path} cannot be read as JSON: {error}") from None
 
 
+def read_record(path: str | Path) -> dict | None:
+    """The object in a JSON file of this project's own; None where there is none, or a kill or a disk has damaged it."""
+    try:
+        content = read_json(path)
+    except CellSegError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file as plain values: Python tags, which could run code, are refused.
 

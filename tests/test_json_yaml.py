@@ -3,7 +3,7 @@
 import pytest
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.json_yaml import read_json, read_yaml
+from cellseg_d2.json_yaml import read_json, read_record, read_yaml
 
 
 def test_plain_values(tmp_path):
@@ -51,3 +51,13 @@ def test_other_yaml(tmp_path, content, message):
         read_yaml(tmp_path / "in.yaml")
     with pytest.raises(CellSegError, match="cannot be read"):
         read_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[1]", "3", '{"a": 1', "\udcff"])
+def test_a_record_that_is_missing_or_damaged_is_none(tmp_path, content):
+    path = tmp_path / "record.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8", errors="surrogateescape")
+    assert read_record(path) is None
+    path.write_text('{"a": [1, null]}', encoding="utf-8")
+    assert read_record(path) == {"a": [1, None]}

@@ -23,6 +23,7 @@ from cellseg_d2.data.simulate import simulate_image
 from cellseg_d2.inference.instances import UnpastedMasks, to_detections
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
 from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.modeling.build import build_network
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,13 @@ def _train(config_file: str, opts: Sequence[str], repeats: int, threads: int) ->
 
 
 def _predict(config_file: str, opts: Sequence[str], repeats: int, threads: int) -> dict:
-    from detectron2.modeling import build_model
-
     from cellseg_d2.inference.model import CellSegmenter  # noqa: F401  loaded before memory is measured
 
     cfg = _prepared(config_file, [*opts, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"], threads)
     entry = _simulated_entry()
     mapper = _MemoryMapper(cfg, entry, is_train=False)
     before = _memory(cfg)
-    model = UnpastedMasks(build_model(cfg)).eval()
+    model = UnpastedMasks(build_network(cfg)).eval()
     params = PostprocessParams(score_thresholds=(0.0,), mask_thresholds=(0.5,))
     found = []
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import detectron2.data.transforms as T
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from cellseg_d2.benchmarks.mappers import LONG_SIDE, SHORT_SIDE, STOCK, cell_mapper, stock_mapper
 from cellseg_d2.data.augmentations.resize import ResizeShortestEdge
 from cellseg_d2.engine.optimizers import build_optimizer
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.modeling.build import build_network
 
 MOST_IMAGES = 64
 
@@ -130,7 +130,7 @@ class TrainingStep:
     """Forward, backward and update of a freshly initialised model, once per call with a batch of samples."""
 
     def __init__(self, cfg: CfgNode):
-        self.model = build_model(cfg).train()
+        self.model = build_network(cfg).train()
         self.optimizer = build_optimizer(cfg, self.model)
         self.mixed_precision = cfg.SOLVER.AMP.ENABLED
 

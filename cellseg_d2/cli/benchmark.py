@@ -10,19 +10,14 @@ from cellseg_d2.cli.benchmark_options import MEMORY_CONFIG, parse_args
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    if args.command == "convert":
-        return benchmark_conversion(args)
-    if args.command == "predict":
-        return benchmark_prediction(args)
-    if args.command == "models":
-        return benchmark_models(args)
-    if args.command == "mosaic":
-        return benchmark_mosaic(args)
-
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
-        benchmark_data(args, Path(folder))
+    measure = {
+        "data": benchmark_data,
+        "convert": benchmark_conversion,
+        "predict": benchmark_prediction,
+        "models": benchmark_models,
+        "mosaic": benchmark_mosaic,
+    }
+    measure[args.command](args)
 
 
 def benchmark_conversion(args: argparse.Namespace) -> None:
@@ -99,7 +94,15 @@ def benchmark_mosaic(args: argparse.Namespace) -> None:
         print(f"\nwrote {args.output}")
 
 
-def benchmark_data(args: argparse.Namespace, folder: Path) -> None:
+def benchmark_data(args: argparse.Namespace) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
+        benchmark_data_in(args, Path(folder))
+
+
+def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
+    """With a folder for what is converted, and for images that take the place of missing ones."""
     import warnings
     from dataclasses import asdict
 

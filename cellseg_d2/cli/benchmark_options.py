@@ -20,6 +20,8 @@ EXAMPLES = """\
   python tools/benchmark.py predict --output benchmark.json
   python tools/benchmark.py mosaic --sides 1000 5000 10000
 """
+EXPLAINED = {"epilog": f"examples:\n{EXAMPLES}", "formatter_class": argparse.RawDescriptionHelpFormatter}
+LEAST = {"repeats": 1, "threads": 1, "draws": 1, "cells": 1, "size": 1, "sides": 100, "images_limit": 0, "seed": 0}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,8 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description="Speed of the mappers with rotation by any angle, short side 1000 and flip; size of the targets; "
         "masks after a rotation and back; pixels from outside the image; time spent waiting for data; GPU memory. "
         "On an image with 800 cells the stock mapper takes 3 GB of memory and many seconds.",
-        epilog=f"examples:\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **EXPLAINED,
     )
     group = data.add_argument_group("images (noise takes the place of missing files)")
     source = group.add_mutually_exclusive_group(required=True)
@@ -80,8 +81,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description="From the detections of one image to run-lengths: this project; stock Detectron2's pasting with "
         "one pycocotools call a mask, overlaps left and removed; and full-size masks compared in pairs and read pixel "
         "by pixel. Times are medians, the ways in turn. The last way is measured on a few cells and scaled up.",
-        epilog=f"examples:\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **EXPLAINED,
     )
     group = prediction.add_argument_group("image (simulated unless --detections is given)")
     group.add_argument("--cells", type=int, default=None, metavar="N", help="detections (default: 800, or all of FILE)")
@@ -102,8 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="time and memory of training and prediction, by configuration",
         description="Time and memory of a training iteration and of a prediction of an image of 704 × 520, with\n"
         "random weights, for each configuration in processes of its own. On a GPU where there is one.",
-        epilog=f"examples:\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **EXPLAINED,
     )
     models.add_argument("--config-file", type=Path, nargs="+", required=True, metavar="FILE", help="configurations")
     models.add_argument("--repeats", type=int, default=3, metavar="N", help="after a first one (default: %(default)s)")
@@ -116,8 +115,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="images far larger than the network's window",
         description="Tiled TIFFs full of drawn discs, segmented window by window: whether each is found once, also on\n"
         "the seams, in how much time and memory. A threshold takes the network's place, so that the truth is exact.",
-        epilog=f"examples:\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **EXPLAINED,
     )
     mosaic.add_argument(
         "--sides", type=int, nargs="+", default=[1000, 3000, 10000], metavar="PX", help="(default: 1000 3000 10000)"
@@ -126,28 +124,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     mosaic.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
 
     args = parser.parse_args(argv)
-    if args.command == "mosaic":
-        if min(args.sides) < 100 or args.seed < 0:
-            mosaic.error("--sides must be at least 100 pixels, and --seed at least 0")
-        return args
-    if args.command == "models":
-        if min(args.repeats, args.threads) < 1:
-            models.error("--repeats and --threads must be at least 1")
-        return args
-    if args.command == "convert":
-        return args
-    if args.command == "predict":
-        if args.size and args.detections:
-            prediction.error("--size does not go with --detections")
-        for name, least in (("cells", 1), ("repeats", 1), ("threads", 1), ("seed", 0)):
-            if getattr(args, name) is not None and getattr(args, name) < least:
-                prediction.error(f"--{name} must be at least {least}")
-        if args.size and min(args.size) < 1:
-            prediction.error("--size must be two numbers of at least 1")
-        return args
-    if args.images and not args.csv:
-        data.error("--images only goes with --csv")
-    for name, least in (("repeats", 1), ("threads", 1), ("draws", 1), ("images_limit", 0), ("seed", 0)):
-        if getattr(args, name) < least:
-            data.error(f"--{name.replace('_', '-')} must be at least {least}")
+    command = commands.choices[args.command]
+    for name, least in LEAST.items():
+        values = getattr(args, name, None)  # not all commands have all of them
+        if values is not None and min(values if isinstance(values, list) else [values]) < least:
+            command.error(f"--{name.replace('_', '-')} must be at least {least}")
+    if args.command == "predict" and args.size and args.detections:
+        command.error("--size does not go with --detections")
+    if args.command == "data" and args.images and not args.csv:
+        command.error("--images only goes with --csv")
     return args

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cellseg_d2.cli.commands import COMMANDS, PROGRAM
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, system_error
 
 # Not within a longer path, which is somebody's file.
 SCRIPT = re.compile(r"(?<![\w/\\.~-])(?:python )?tools/(\w+)\.py\b")
@@ -97,8 +97,7 @@ def run(main: Callable[[], int | None]) -> None:
     except OSError as error:
         if error.strerror is None:
             raise
-        # A full disk is told without the name of a file.
-        print("error: " + (f"{error.filename}: " if error.filename else "") + error.strerror, file=sys.stderr)
+        print(f"error: {system_error(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

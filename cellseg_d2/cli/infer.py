@@ -194,11 +194,11 @@ def report(result, class_names: list[str], args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
-    from cellseg_d2.engine.launcher import launch_work
+    from cellseg_d2.engine.launcher import MACHINES, launch_work
     from cellseg_d2.inference.inputs import find_inputs
 
     paths = find_inputs(args.input)
-    machines = {name: getattr(args, name) for name in ("num_gpus", "num_machines", "machine_rank", "dist_url")}
+    machines = {name: getattr(args, name) for name in MACHINES}
     try:
         # One process may have done its share long before the others.
         return launch_work(segment, (args, paths), timeout=timedelta(days=7), **machines)

@@ -80,11 +80,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     from detectron2.engine import default_argument_parser
 
-    from cellseg_d2.engine.launcher import launch_work
+    from cellseg_d2.engine.launcher import MACHINES, launch_work
 
     parser = default_argument_parser(epilog=as_called(__doc__))
     parser.prog = as_called("python tools/train_net.py")
     parser.set_defaults(dist_url="auto")
     args = parser.parse_args(argv)
-    machines = {name: getattr(args, name) for name in ("num_gpus", "num_machines", "machine_rank", "dist_url")}
+    machines = {name: getattr(args, name) for name in MACHINES}
     launch_work(train_or_evaluate, (args,), **machines)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellseg_d2.data.images import grey_from_channels, plain_dtype
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, first_line
 
 CHANNELS = (2, 3, 4)
 
@@ -189,8 +189,7 @@ def as_array(image: ArrayLike) -> np.ndarray:
     try:
         array = np.asarray(image)
     except Exception as error:  # ragged lists, tensors on a GPU: every library has its own exception
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise ArrayError(f"what was given as an image cannot become a NumPy array ({reason})") from None
+        raise ArrayError(f"what was given as an image cannot become a NumPy array ({first_line(error)})") from None
     if array.dtype.kind not in "buif":
         hint = "; read files with read_image" if array.dtype.kind in "US" else ""
         raise ArrayError(f"pixels are real numbers or bool, but this array is of type {array.dtype}{hint}")

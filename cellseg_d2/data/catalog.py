@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from cellseg_d2.data.coco_checks import check_coco
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.json_yaml import read_json
 
 PREFIX = "instances_"
@@ -66,9 +66,8 @@ def _load(dataset: str, json_file: Path) -> list[dict]:
     except CellSegError as error:
         raise CellSegError(f"{error}; convert it again with tools/convert_to_coco.py") from None
     except Exception as error:  # Detectron2 and pycocotools trust such files, down to bare assertions
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CellSegError(
-            f"{json_file} cannot be read as a converted dataset ({reason}); convert it again with "
+            f"{json_file} cannot be read as a converted dataset ({one_line(error)}); convert it again with "
             f"tools/convert_to_coco.py"
         ) from None
 

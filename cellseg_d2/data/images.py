@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, first_line
 
 _Read = TypeVar("_Read")
 
@@ -139,11 +139,7 @@ def clear_errors(path: Path) -> Iterator[None]:
     except MemoryError:
         raise ImageError(f"{path} does not fit into memory") from None
     except Exception as error:  # decoders raise almost anything on damaged files
-        raise ImageError(f"{path} cannot be read, it seems damaged or truncated ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ImageError(f"{path} cannot be read, it seems damaged or truncated ({first_line(error)})") from None
 
 
 def _with_pillow(path: Path, use: Callable[[Image.Image], _Read]) -> _Read:

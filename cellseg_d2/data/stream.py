@@ -30,13 +30,6 @@ def derived_seed(*words: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
-def seed_process(seed: int) -> None:
-    """Set the global random states of Python, NumPy and PyTorch, with those of its GPUs."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within the block, all global random states but those of GPUs begin at ``seed``; after it they are as before."""

@@ -14,7 +14,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, first_line
 from cellseg_d2.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,8 @@ class CellCheckpointer(DetectionCheckpointer):
         try:
             content = torch.load(filename, map_location="cpu", weights_only=True)
         except Exception as error:  # PyTorch raises almost anything for files of another kind
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise CellSegError(
-                f"{filename} cannot be resumed from: it holds more than a training's ({reason})"
+                f"{filename} cannot be resumed from: it is damaged, or holds something else ({first_line(error)})"
             ) from None
         if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
             raise CellSegError(f"{filename} cannot be resumed from: it holds no model")

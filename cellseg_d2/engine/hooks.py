@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from detectron2.engine import HookBase, TrainerBase, hooks
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventWriter
 
-from cellseg_d2.data.stream import STEP, derived_seed, seed_process
+from cellseg_d2.data.stream import STEP, derived_seed
 from cellseg_d2.files import write_json_atomic
+from cellseg_d2.json_yaml import read_record
 from cellseg_d2.visualization.curves import plot_training
+
+BEST_SCORE = "best_score.json"
 
 
 class SeedSteps(HookBase):
@@ -30,7 +33,7 @@ class SeedSteps(HookBase):
         self._seed = seed
 
     def before_step(self) -> None:
-        seed_process(derived_seed(self._seed, STEP, comm.get_rank(), self.trainer.iter))
+        seed_all_rng(derived_seed(self._seed, STEP, comm.get_rank(), self.trainer.iter))
 
 
 @contextmanager
@@ -105,7 +108,7 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
     @property
     def _record(self) -> Path:
-        return Path(self.trainer.cfg.OUTPUT_DIR) / "best_score.json"
+        return Path(self.trainer.cfg.OUTPUT_DIR) / BEST_SCORE
 
     def before_train(self) -> None:
         if self.trainer.start_iter == 0:
@@ -125,11 +128,7 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
 def read_best_score(folder: str | Path) -> dict:
     """The record of :class:`BestCheckpointer` in the folder of a run; empty where there is none."""
-    try:
-        record = json.loads((Path(folder) / "best_score.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    return read_record(Path(folder) / BEST_SCORE) or {}
 
 
 def last_evaluated(folder: str | Path) -> int:

@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from tqdm import tqdm
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, system_error
 
 # What torch.distributed raises where the processes cannot meet, or where one of them has gone.
 LOST = (
@@ -30,6 +30,10 @@ LOST = (
 )
 # What imports of Detectron2 say before any code of ours could silence it, see cellseg_d2/cli/common.py.
 _QUIET = "ignore:`torch.jit:FutureWarning"
+
+
+# The arguments of launch_work that say how many processes there are and where they meet, as command lines name them.
+MACHINES = ("num_gpus", "num_machines", "machine_rank", "dist_url")
 
 
 def launch_work(
@@ -108,9 +112,9 @@ def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue) -> N
         outcome.put(("error", str(error)))
         sys.exit(2)
     except OSError as error:
-        if error.filename is None:
+        if error.strerror is None:
             raise
-        outcome.put(("error", f"{error.filename}: {error.strerror}"))
+        outcome.put(("error", system_error(error)))
         sys.exit(2)
     if comm.get_local_rank() == 0:
         outcome.put(("value", value))

@@ -33,6 +33,10 @@ class Format:
     suffix: str
     description: str
 
+    def path(self, folder: str | Path, name: str) -> Path:
+        """The file for the image ``name`` in a folder."""
+        return Path(folder) / f"{file_stem(name)}{self.suffix}"
+
     def write(self, path: str | Path, segmentation: Segmentation) -> None:
         """Write the file, whole or not at all; its folder is made where needed."""
         getattr(import_module(f"cellseg_d2.export.{self.module}"), self.writer)(path, segmentation)

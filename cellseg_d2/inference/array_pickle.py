@@ -162,14 +162,10 @@ class _ArrayUnpickler(pickle.Unpickler):
         return text.encode("latin1")
 
 
-def _finished(content: object) -> object:
-    """``content`` with arrays in place of what stands for them, in dicts down to the third level, where weights are."""
-    return _replaced(content, 3)
-
-
-def _replaced(value: object, levels: int) -> object:
+def _finished(value: object, levels: int = 3) -> object:
+    """``value`` with arrays in place of what stands for them, in dicts down to the third level, where weights are."""
     if isinstance(value, _Array):
         return value.values
     if isinstance(value, dict) and levels:
-        return {key: _replaced(child, levels - 1) for key, child in value.items()}
+        return {key: _finished(child, levels - 1) for key, child in value.items()}
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from cellseg_d2 import __version__
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.formats import FORMATS, choose_formats, file_stem
+from cellseg_d2.export.formats import FORMATS, Format, choose_formats
 from cellseg_d2.export.submission import write_submission
 from cellseg_d2.files import check_writable
-from cellseg_d2.inference.memory import is_out_of_memory
 from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
@@ -98,6 +97,7 @@ def segment_files(
             raise CellSegError(f"{stems[path.stem]} and {path} would share the image id {path.stem!r}; rename one")
         stems[path.stem] = path
     check_writable(output)
+    singles = choose_formats([name for name in saved if name not in TOGETHER])
     parts, left, resumed = Parts(output), None, None
     if comm.is_main_process():
         settings = {
@@ -108,10 +108,10 @@ def segment_files(
             "segmenter": segmenter.settings(),
         }
         found = parts.start(settings, resume)
-        left = [path for path in paths if not (found and _is_done(parts, path, saved))]
+        left = [path for path in paths if not (found and _is_done(parts, path, singles))]
         resumed = len(paths) - len(left) if found else None
     left = _from_main_process(left)
-    _segment_share(segmenter, left[comm.get_rank() :: comm.get_world_size()], parts, saved, options)
+    _segment_share(segmenter, left[comm.get_rank() :: comm.get_world_size()], parts, saved, singles, options)
     comm.synchronize()
     result = None
     if comm.is_main_process():
@@ -122,19 +122,21 @@ def segment_files(
 
 
 def _segment_share(
-    segmenter: Segmenter, paths: list[Path], parts: Parts, saved: Collection[str], options: dict
+    segmenter: Segmenter,
+    paths: list[Path],
+    parts: Parts,
+    saved: Collection[str],
+    singles: Collection[str],
+    options: dict,
 ) -> None:
     """The images of this process."""
-    singles = choose_formats([name for name in saved if name not in TOGETHER])
     quiet = len(paths) < 2 or not comm.is_main_process()
     progress = tqdm(paths, desc="segmenting", unit="image", disable=quiet or None)
     for path in progress:
         state = state_of(path)
         try:
             segmentation = segmenter.segment(path, **options)
-        except (CellSegError, MemoryError, RuntimeError) as error:
-            if not isinstance(error, CellSegError) and not is_out_of_memory(error):
-                raise
+        except (CellSegError, MemoryError) as error:
             reason = str(error) if isinstance(error, CellSegError) else f"{path} does not fit into memory"
             reason = reason if str(path) in reason else f"{path}: {reason}"
             progress.write(f"skipped: {reason}")
@@ -179,14 +181,12 @@ def _finish(parts: Parts, paths: Sequence[Path], saved: Collection[str]) -> Batc
     return result
 
 
-def _is_done(parts: Parts, path: Path, saved: Collection[str]) -> bool:
+def _is_done(parts: Parts, path: Path, singles: Mapping[str, Format]) -> bool:
     """Whether there is nothing left to do of an image; one that failed is tried again."""
     part = parts.get(path)
     if part is None or part.failed is not None:
         return False
-    singles = choose_formats([name for name in saved if name not in TOGETHER])
-    files = [parts.output / name / f"{file_stem(part.name)}{chosen.suffix}" for name, chosen in singles.items()]
-    return all(file.is_file() for file in files)
+    return all(chosen.path(parts.output / name, part.name).is_file() for name, chosen in singles.items())
 
 
 def _table(segmentation: Segmentation) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.files import atomic_path, remove_leftovers, write_json_atomic
+from cellseg_d2.json_yaml import read_record
 
 FOLDER = ".unfinished"
 SETTINGS = "settings.json"
@@ -67,7 +68,7 @@ class Parts:
             CellSegError: the parts that are there were made with other settings; nothing is changed then.
         """
         settings = json.loads(json.dumps(settings, default=str))
-        before = _read(self.folder / SETTINGS) if resume else None
+        before = read_record(self.folder / SETTINGS) if resume else None
         if before is not None and (changed := _differences(before, settings)):
             shown = ", ".join(changed[:4]) + (", …" if len(changed) > 4 else "")
             raise CellSegError(
@@ -82,7 +83,7 @@ class Parts:
 
     def get(self, image: Path) -> Part | None:
         """The part of an image; None if there is none, or the image has been changed since."""
-        content = _read(self._path(image))
+        content = read_record(self._path(image))
         try:
             part = Part(**(content or {}))
         except TypeError:
@@ -124,14 +125,6 @@ def write_tables(path: str | Path, tables: Callable[[], Iterable[str]]) -> None:
         writer.writeheader()
         for table in tables():
             writer.writerows(csv.DictReader(io.StringIO(table)))
-
-
-def _read(path: Path) -> dict | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _differences(first: object, second: object, name: str = "") -> list[str]:

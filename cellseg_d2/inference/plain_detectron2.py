@@ -16,13 +16,13 @@ from detectron2.modeling import (
     ROI_HEADS_REGISTRY,
     ROI_MASK_HEAD_REGISTRY,
     RPN_HEAD_REGISTRY,
-    build_model,
 )
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.files import atomic_path, write_text_atomic
 from cellseg_d2.inference.model_folder import CONFIG, plain_values
 from cellseg_d2.inference.weights import CHECKPOINTS, load_trained
+from cellseg_d2.modeling.build import build_network
 
 # The name that Detectron2 gives to the result of a training.
 PLAIN_WEIGHTS = "model_final.pth"
@@ -73,7 +73,7 @@ def export_plain_detectron2(cfg: CfgNode, weights: str | Path, folder: str | Pat
     for name in CHECKPOINTS:
         if name != PLAIN_WEIGHTS and (folder / name).exists():
             raise CellSegError(f"{folder} already holds a model with {name}; choose another folder")
-    model = build_model(cfg)
+    model = build_network(cfg)
     load_trained(model, weights)
     with atomic_path(folder / PLAIN_WEIGHTS) as temporary:
         torch.save({"model": model.state_dict()}, temporary)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import atomic_path
+from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.files import atomic_path, unpacked_size
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.masks import MaskCrop
 from cellseg_d2.rle import MAX_PIXELS
@@ -77,9 +76,7 @@ def load_raw(path: str | Path) -> RawDetections:
         CellSegError: the file is missing, damaged, or of another kind.
     """
     try:
-        with zipfile.ZipFile(path) as packed:
-            unpacked = sum(entry.file_size for entry in packed.infolist())
-        if unpacked > _MAX_EXPANSION * Path(path).stat().st_size:
+        if (unpacked := unpacked_size(path)) > _MAX_EXPANSION * Path(path).stat().st_size:
             raise ValueError(f"it unpacks to {unpacked / 1e9:.1f} GB")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -91,9 +88,9 @@ def load_raw(path: str | Path) -> RawDetections:
     except FileNotFoundError:
         raise CellSegError(f"there is no file of detections {str(path)!r}") from None
     except Exception as error:  # NumPy raises almost anything for a file that is cut, overwritten, or of another kind
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CellSegError(
-            f"{path} is no {FILE_NAME} as training and evaluation write it with TEST.SAVE_DETECTIONS True ({reason})"
+            f"{path} is no {FILE_NAME} as training and evaluation write it with TEST.SAVE_DETECTIONS True "
+            f"({one_line(error)})"
         ) from None
 
 

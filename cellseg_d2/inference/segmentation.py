@@ -15,7 +15,7 @@ from PIL import Image
 
 from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.formats import choose_formats, file_stem
+from cellseg_d2.export.formats import choose_formats
 from cellseg_d2.export.labels import label_dtype
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.masks import MaskCrop
@@ -214,7 +214,7 @@ class Segmentation:
         """
         paths = []
         for chosen in choose_formats(formats).values():
-            paths.append(Path(folder) / f"{file_stem(self.name)}{chosen.suffix}")
+            paths.append(chosen.path(folder, self.name))
             chosen.write(paths[-1], self)
         return paths
 

@@ -12,7 +12,8 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, first_line
+from cellseg_d2.files import unpacked_size
 from cellseg_d2.inference.array_pickle import read_array_pickle
 
 # Some of the weights may share their values, and a file may be packed; beyond this factor it is made to fill memory.
@@ -53,9 +54,8 @@ def read_weight_file(path: str | Path) -> WeightFile:
     except CellSegError as error:
         raise CellSegError(f"{path} {error}") from None
     except Exception as error:  # the readers raise almost anything for files that are cut, overwritten, or another kind
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise CellSegError(
-            f"{path} cannot be read as weights; it seems damaged, or is something else ({reason})"
+            f"{path} cannot be read as weights; it seems damaged, or is something else ({first_line(error)})"
         ) from None
     if not isinstance(content, dict):
         raise CellSegError(f"{path} holds no weights by name, but a {type(content).__name__}")
@@ -92,9 +92,9 @@ def _as_tensor(value: object) -> object:
 
 
 def _check_values(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    plain = [name for name, value in weights.items() if value.layout != torch.strided or value.is_quantized]
-    if plain:
-        raise CellSegError(f"{path} holds {plain[0]!r} as no plain tensor; save the model's state_dict()")
+    odd = [name for name, value in weights.items() if value.layout != torch.strided or value.is_quantized]
+    if odd:
+        raise CellSegError(f"{path} holds {odd[0]!r} as no plain tensor; save the model's state_dict()")
     # A tensor of a few bytes may repeat them, by its strides, to any size.
     claimed = sum(value.numel() * value.element_size() for value in weights.values())
     if claimed > MAX_EXPANSION * path.stat().st_size:
@@ -108,10 +108,9 @@ def _check_values(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def _read_torch(path: Path) -> object:
-    if zipfile.is_zipfile(path):  # PyTorch itself packs nothing
-        with zipfile.ZipFile(path) as file:
-            if sum(entry.file_size for entry in file.infolist()) > MAX_EXPANSION * path.stat().st_size:
-                raise CellSegError("unpacks to many times its size, which weights do not")
+    # PyTorch itself packs nothing.
+    if zipfile.is_zipfile(path) and unpacked_size(path) > MAX_EXPANSION * path.stat().st_size:
+        raise CellSegError("unpacks to many times its size, which weights do not")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about protocols of damaged files
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -6,8 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
-from cellseg_d2.config import one_line
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, one_line
 
 
 def build_network(cfg: CfgNode) -> nn.Module:

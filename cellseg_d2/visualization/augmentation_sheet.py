@@ -11,6 +11,7 @@ from detectron2.structures import Instances
 from detectron2.utils.env import seed_all_rng
 
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+from cellseg_d2.data.stream import derived_seed
 from cellseg_d2.label_layers import LabelLayers
 from cellseg_d2.masks import MaskCrop
 from cellseg_d2.structures import LabelMasks
@@ -46,7 +47,7 @@ def augmentation_sheet(
     samples = []
     for index in range(count):
         # Neighbouring seeds can draw nearly the same first numbers, such as angles.
-        seed_all_rng(int(np.random.SeedSequence([seed, index]).generate_state(1)[0]))
+        seed_all_rng(derived_seed(seed, index))
         sample = mapper(entry)
         samples.append(_panel(sample["image"][0].numpy(), target_crops(sample["instances"]), levels, f"{index + 1}"))
     sheet = contact_sheet([contact_sheet(originals), contact_sheet(samples, columns)], columns=2)

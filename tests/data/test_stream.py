@@ -9,11 +9,12 @@ import torch
 from detectron2.data import build_detection_train_loader
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 
 from cellseg_d2.config import load_config
 from cellseg_d2.data.augmentations.build import AUGMENTATION_REGISTRY
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
-from cellseg_d2.data.stream import SampleStream, build_stream_loader, derived_seed, seed_process, seeded
+from cellseg_d2.data.stream import SampleStream, build_stream_loader, derived_seed, seeded
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.errors import CellSegError
 from tests.discs import write_disc_dataset
@@ -75,9 +76,9 @@ def test_two_processes_train_on_what_one_would(monkeypatch):
 
 
 def test_what_the_model_draws_is_not_touched():
-    seed_process(1)
+    seed_all_rng(1)
     expected = draws(ENTRIES[0])
-    seed_process(1)
+    seed_all_rng(1)
     next(iter(make()))
     with seeded(9):
         inside = draws(ENTRIES[0])

@@ -9,16 +9,8 @@ from cellseg_d2.config import load_config
 from cellseg_d2.engine.hooks import PlotCurves, last_evaluated
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
-from tests.discs import write_disc_dataset
 
 LENGTH = 5
-
-
-@pytest.fixture(scope="module")
-def dataset_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("datasets")
-    write_disc_dataset(root)
-    return root
 
 
 @pytest.fixture

@@ -11,14 +11,6 @@ from cellseg_d2.config import load_config
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 from cellseg_d2.errors import CellSegError
-from tests.discs import write_disc_dataset
-
-
-@pytest.fixture(scope="module")
-def dataset_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("datasets")
-    write_disc_dataset(root)
-    return root
 
 
 @pytest.fixture
