@@ -14,6 +14,7 @@ from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_p
 FORMATS = """\
 what --save can name (default: submission overlay):
   submission  the Kaggle competition's submission.csv: one row a cell, masks share no pixel
+  detections  all that the models detected, before any threshold, for tools/tune_postprocess.py (NPZ)
   overlay     pictures of the images with the cells outlined (PNG)
   labels      label images (TIFF): 0 is background, cell i has value i; opens in Fiji, napari, CellProfiler
   rois        ROI sets for the ROI Manager of ImageJ and Fiji (ZIP)
@@ -28,6 +29,8 @@ EXAMPLES = """\
   python tools/infer.py --config-file output/sartorius_R_50/config.yaml --weights model_best.pth \\
       --input 'test/*.png' --output out --score-threshold 0.3 0.5 0.6
   python tools/infer.py --config-file output/folds/*/config.yaml --tta --input test --output out  # an ensemble
+  python tools/infer.py --config-file output/mine/config.yaml --tta --input datasets/mine/instances_val.json \\
+      --output out --save detections  # to tune the thresholds of --tta on
   python tools/infer.py --input plates/ --output results --num-gpus 4  # after a power cut: the same with --resume
 """
 

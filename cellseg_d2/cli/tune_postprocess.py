@@ -16,6 +16,10 @@ EXAMPLES = """\
       --exclude 1e55de6c2a34 --output tuned.yaml
   python tools/tune_postprocess.py --detections detections.npz --ground-truth train.csv --output tuned.yaml \\
       --parameters overlap_policy
+  python tools/infer.py --config-file output/mine/config.yaml --tta --input datasets/mine/instances_val.json \\
+      --output out --save detections
+  python tools/tune_postprocess.py --detections out/detections/*.npz --ground-truth datasets/mine/instances_val.json \\
+      --output tta.yaml
 """
 
 
@@ -34,7 +38,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         nargs="+",
         metavar="FILE",
-        help="detections.npz of one or several evaluations with TEST.SAVE_DETECTIONS True",
+        help="detections.npz of one or several evaluations with TEST.SAVE_DETECTIONS True, or the files of "
+        "tools/infer.py --save detections, also with --tta or of an ensemble",
     )
     group.add_argument(
         "--ground-truth", required=True, metavar="G", help="train.csv (also .gz) or COCO JSON; see also --exclude"
@@ -43,8 +48,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--start",
         metavar="YAML",
-        help="values to begin and to compare with (default: postprocess.yaml beside the first detections, which "
-        "evaluation leaves there, otherwise one threshold of 0.5)",
+        help="values to begin and to compare with (default: postprocess.yaml beside the first detections, where "
+        "the other tools leave it, otherwise one threshold of 0.5)",
     )
     group.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
     group = parser.add_argument_group("search")

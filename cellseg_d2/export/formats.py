@@ -50,6 +50,12 @@ FORMATS: dict[str, Format] = {
     "geojson": Format("geojson", "write_geojson", ".geojson", "polygons with measurements, for QuPath and others"),
     "coco": Format("coco", "write_coco_cells", "_coco.json", "COCO JSON with masks as compressed run lengths"),
     "csv": Format("table", "write_table", "_cells.csv", "measurements, one row a cell"),
+    "detections": Format(
+        "detections",
+        "write_detections",
+        "_detections.npz",
+        "detections before any threshold, for tools/tune_postprocess.py",
+    ),
     "overlay": Format("overlay", "write_overlay", "_overlay.png", "picture of the image with the cells outlined"),
 }
 

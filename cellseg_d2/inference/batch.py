@@ -18,6 +18,7 @@ from cellseg_d2.export.formats import FORMATS, Format, choose_formats
 from cellseg_d2.export.submission import write_submission
 from cellseg_d2.files import check_writable
 from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
+from cellseg_d2.inference.postprocess_params import FILE_NAME as POSTPROCESS
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.label_runs import kaggle_from_labels
@@ -75,9 +76,10 @@ def segment_files(
         paths: of the images.
         output: folder, made where needed.
         saved: names out of :data:`SAVED`. ``submission`` and ``csv`` are one file for all images; of the others there
-            is one in ``output/<format>`` for each image, whole or not at all.
+            is one in ``output/<format>`` for each image, whole or not at all, and beside ``detections`` the
+            post-processing that made cells of them.
         resume: do only what an unfinished call left to do, its failed images included.
-        **options: passed on to :meth:`Segmenter.segment`.
+        **options: passed on to :meth:`Segmenter.segment`, but for ``keep_detections``, which ``saved`` decides.
 
     Returns:
         The same in all processes.
@@ -96,6 +98,7 @@ def segment_files(
         if path.stem in stems:
             raise CellSegError(f"{stems[path.stem]} and {path} would share the image id {path.stem!r}; rename one")
         stems[path.stem] = path
+    options["keep_detections"] = "detections" in saved
     check_writable(output)
     singles = choose_formats([name for name in saved if name not in TOGETHER])
     parts, left, resumed = Parts(output), None, None
@@ -117,6 +120,9 @@ def segment_files(
     if comm.is_main_process():
         with _room(output):
             result = _finish(parts, paths, saved)
+            if "detections" in saved:  # what tuning begins with
+                made_with = "How cells were made of the detections beside this."
+                segmenter.params.to_yaml(output / "detections" / POSTPROCESS, made_with)
         result.resumed = resumed
     return _from_main_process(result)
 

@@ -17,6 +17,7 @@ from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.formats import choose_formats
 from cellseg_d2.export.labels import label_dtype
+from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.masks import MaskCrop
 from cellseg_d2.measurements import measure_cells
@@ -42,6 +43,7 @@ class Segmentation:
         image: the grey image ``(H, W)``, for pictures and for measuring grey values; may be missing.
         pixel_size: for measurements in micrometres and for programs that show them; may be unknown.
         name: of the image, usually its file's name without the suffix; files are called by it.
+        detections: what the cells were made of, before any threshold; only where they were to be kept.
 
     Raises:
         CellSegError: the parts do not belong together, or a cell has no pixels.
@@ -63,6 +65,7 @@ class Segmentation:
     image: np.ndarray | None = None
     pixel_size: PixelSize | None = None
     name: str = "image"
+    detections: Detections | None = None
 
     def __post_init__(self) -> None:
         check_inside(self.crops, self.height, self.width)
@@ -210,7 +213,7 @@ class Segmentation:
             The files, in the order of ``formats``.
 
         Raises:
-            CellSegError: a format is not known; nothing is written then.
+            CellSegError: a format is not known; nothing is written then. Or it needs ``detections``, which are missing.
         """
         paths = []
         for chosen in choose_formats(formats).values():

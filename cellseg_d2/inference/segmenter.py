@@ -98,6 +98,7 @@ class Segmenter(ABC):
         channel_axis: int | None = None,
         pixel_size: PixelSize | None = None,
         name: str | None = None,
+        keep_detections: bool = False,
         progress: bool = False,
     ) -> Segmentation | list[Segmentation]:
         """The cells of an image.
@@ -116,13 +117,21 @@ class Segmenter(ABC):
             channel_axis: which axis of an array holds the channels, where its shape would not tell.
             pixel_size: in micrometres, by default that of the TIFF's metadata.
             name: of the image, by default the file's without its suffix.
+            keep_detections: whether the result has the detections before any threshold, as they come from one window
+                that holds the whole image.
             progress: whether a bar is shown for an image of several windows.
 
         Raises:
-            CellSegError: the image cannot be read or understood, does not fit into memory, or the model does not know
-                about diameters.
+            CellSegError: the image cannot be read or understood, does not fit into memory, needs several windows though
+                its detections are to be kept, or the model does not know about diameters.
         """
-        options = {"diameter": diameter, "tile": tile, "overlap": overlap, "progress": progress}
+        options = {
+            "diameter": diameter,
+            "tile": tile,
+            "overlap": overlap,
+            "keep_detections": keep_detections,
+            "progress": progress,
+        }
         if isinstance(image, list | tuple) and not _is_numeric(image):
             each = {"channel_axis": channel_axis, "pixel_size": pixel_size, "stack": stack}
             return [self.segment(one, name=name or _name_of(one, i), **each, **options) for i, one in enumerate(image)]
@@ -145,10 +154,10 @@ class Segmenter(ABC):
         self, image: ImageSource | np.ndarray, pixel_size: PixelSize | None, name: str, **options
     ) -> Segmentation:
         source = open_source(image)
-        cells = first_that_fits(self._ways(source, **options), name)
+        cells, detections = first_that_fits(self._ways(source, **options), name)
         kept = source.height * source.width <= _KEPT_PIXELS
         grey = source.read(0, 0, source.height, source.width) if kept else None
-        return Segmentation(cells, self.class_names, grey, pixel_size, name)
+        return Segmentation(cells, self.class_names, grey, pixel_size, name, detections)
 
     def _ways(self, source: ImageSource, *, diameter: float | str | None, tile: int | None, **options) -> list[Way]:
         """To find the cells of an image: as it is meant, then those that take less memory."""
@@ -160,19 +169,19 @@ class Segmenter(ABC):
         while (tile or self.tile) and sides[-1] // 2 >= _SMALLEST_WINDOW:
             sides.append(sides[-1] // 2)
 
-        def cells(side: int) -> Cells:
-            return self._cells(source, side, diameter=diameter, tile=tile, **options)
+        def found(side: int) -> tuple[Cells, Detections | None]:
+            return self._found(source, side, diameter=diameter, tile=tile, **options)
 
-        def cells_on_cpu() -> Cells:
+        def found_on_cpu() -> tuple[Cells, Detections | None]:
             with on_cpu(self.networks()):
-                return cells(sides[0])
+                return found(sides[0])
 
-        ways = [Way(f"windows of {side} pixels", partial(cells, side)) for side in sides]
+        ways = [Way(f"windows of {side} pixels", partial(found, side)) for side in sides]
         if any(parameter.is_cuda for network in self.networks() for parameter in network.parameters()):
-            ways.append(Way("the memory of the CPU", cells_on_cpu))
+            ways.append(Way("the memory of the CPU", found_on_cpu))
         return ways
 
-    def _cells(
+    def _found(
         self,
         source: ImageSource,
         limit: int,
@@ -180,16 +189,33 @@ class Segmenter(ABC):
         diameter: float | str | None,
         tile: int | None,
         overlap: int,
+        keep_detections: bool,
         progress: bool,
-    ) -> Cells:
-        """The cells of an image in windows of at most ``limit`` pixels; those of the model count the network's."""
+    ) -> tuple[Cells, Detections | None]:
+        """The cells of an image in windows of at most ``limit`` pixels; those of the model count the network's.
+
+        Beside them what they were made of, where that is to be kept.
+        """
         largest = max(source.height, source.width)
         own_tile = self.tile and min(self.tile, limit)
         scale = self._scale(source, diameter, own_tile or largest)
         # The network gets windows of one size, whatever the size of the cells.
         side = (tile and min(tile, limit)) or (own_tile and round(own_tile / scale)) or largest
-        return segment_tiled(
-            lambda window: self._fused(window, scale),
+        if keep_detections and largest > side:
+            raise CellSegError(
+                f"detections are kept of images that fit into one window, but this one has {source.width} × "
+                f"{source.height} pixels and windows of {side}: ask for a tile of {largest}"
+            )
+        seen: list[Detections] = []
+
+        def detect(window: np.ndarray) -> Detections:
+            detections = self._fused(window, scale)
+            if keep_detections:
+                seen.append(detections)
+            return detections
+
+        cells = segment_tiled(
+            detect,
             source,
             self.params,
             tile=side,
@@ -198,6 +224,7 @@ class Segmenter(ABC):
             intensity_percentiles=self.intensity_percentiles,
             progress=progress and largest > side,
         )
+        return cells, seen[0] if seen else None
 
     def _scale(self, source: ImageSource, diameter: float | str | None, side: int) -> float:
         """How much larger than usual the network is to see the image, which it looks at in windows of ``side``."""

@@ -48,7 +48,7 @@ def test_choosing():
     assert list(choose_formats(["csv", "rois", "csv"])) == ["csv", "rois"]
     assert list(choose_formats("geojson")) == ["geojson"]
     with pytest.raises(
-        CellSegError, match="unknown format tiff; choose from labels, rois, geojson, coco, csv, overlay"
+        CellSegError, match="unknown format tiff; choose from labels, rois, geojson, coco, csv, detections, "
     ):
         choose_formats(["csv", "tiff"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellseg_d2.data.pixel_size import PixelSize
+from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.masks import MaskCrop
@@ -32,9 +33,13 @@ def difficult_crops() -> list[MaskCrop]:
 
 
 def segmentation_of(crops, name="a", pixel_size=PIXEL_SIZE, height=HEIGHT, width=WIDTH) -> Segmentation:
-    """A segmentation of crops whose classes alternate."""
+    """A segmentation of crops whose classes alternate, as they were detected."""
     count = len(crops)
     image = np.random.default_rng(0).integers(0, 4096, (height, width)).astype(np.uint16)
     scores = np.linspace(0.95, 0.35, count).astype(np.float32)
-    cells = Cells(height, width, list(crops), scores, np.arange(count) % len(CLASS_NAMES))
-    return Segmentation(cells, CLASS_NAMES, image, pixel_size, name)
+    classes = np.arange(count) % len(CLASS_NAMES)
+    boxes = np.array([crop.box for crop in crops], dtype=np.float32).reshape(-1, 4)
+    detections = Detections(height, width, boxes, scores, classes, list(crops))
+    return Segmentation(
+        Cells(height, width, list(crops), scores, classes), CLASS_NAMES, image, pixel_size, name, detections
+    )

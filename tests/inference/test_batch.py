@@ -16,6 +16,8 @@ from cellseg_d2.data.images import read_image
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission, validate_submission
 from cellseg_d2.inference.model import CellSegmenter
+from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
+from cellseg_d2.inference.raw import load_many
 from cellseg_d2.inference.weights import find_weights, load_trained
 from tests.discs import disc_image, write_untrained_run
 
@@ -62,6 +64,25 @@ def test_an_image_without_cells_gets_an_empty_row(repository, run_folder, images
     assert infer(repository, run_folder, *arguments, "--save", "submission").returncode == 0
     assert (tmp_path / "out/submission.csv").read_text() == "id,predicted\na,\n"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["submission.csv"]
+
+
+def test_detections_are_what_post_processing_is_tuned_on(repository, run_folder, images, tmp_path):
+    cfg = load_config(run_folder / "config.yaml", ["TEST.TTA.ENABLED", True])
+    segmenter = CellSegmenter.from_config(cfg, find_weights(run_folder / "config.yaml"))
+    seen = {name: segmenter.detect(read_image(images / f"{name}.png")) for name in ("a", "b")}
+    threshold = round(float(np.median(np.concatenate([found.scores for found in seen.values()]))), 3)
+    arguments = ["--input", images, "--output", tmp_path / "out", "--save", "detections", "submission"]
+    clear = ["--mask-threshold", 0.3, "--min-area", 0]  # probabilities are kept to 0.0005, and random ones are near 0.5
+    result = infer(repository, run_folder, *arguments, "--tta", "--score-threshold", threshold, *clear)
+    assert result.returncode == 0, result.stderr
+    raw = load_many(sorted((tmp_path / "out/detections").glob("*.npz")))
+    assert raw.class_names == segmenter.class_names
+    params = PostprocessParams.from_yaml(tmp_path / "out/detections/postprocess.yaml")
+    assert set(params.score_thresholds) == {threshold}
+    submission = read_submission(tmp_path / "out/submission.csv")
+    for name, found in seen.items():
+        assert np.array_equal(raw.images[name].scores, found.scores), "of all orientations, also below the threshold"
+        assert len(found) > len(postprocess(raw.images[name], params)) == len(submission[name]) > 0
 
 
 def test_segmenting_is_the_same_for_the_same_image(run_folder, images):

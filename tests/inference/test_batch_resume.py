@@ -29,7 +29,7 @@ from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmentation import Segmentation
 from tests.discs import disc_image, write_untrained_run
 
-SAVED = ("submission", "csv", "labels", "geojson", "overlay")
+SAVED = ("submission", "csv", "labels", "geojson", "overlay", "detections")
 KILLS = int(os.environ.get("CELLSEG_KILLS", "6"))
 
 
@@ -206,7 +206,7 @@ def test_no_room_on_the_disk_is_one_sentence_and_can_be_resumed(images, unbroken
     ]
     assert infer.main([*arguments, "--resume"]) == 0
     assert "1 images were done before" in capsys.readouterr().out
-    infer.main([*arguments[:-1], "overlay", "--output", str(tmp_path / "whole")])
+    infer.main([*arguments, "--output", str(tmp_path / "whole")])
     assert contents(out) == contents(tmp_path / "whole")
 
 

@@ -123,6 +123,19 @@ def test_an_automatic_diameter_is_looked_for_where_the_cells_are(discs):
     assert {scale for _, scale in blank.shown} == {1.0}
 
 
+def test_detections_are_kept_on_demand(discs):
+    image, crops = discs
+    segmenter = Bright(tile=130)
+    segmenter.params = PostprocessParams((1.01,), vote=False)  # no cell is left of them
+    assert segmenter.segment(image).detections is None
+    [kept] = segmenter.segment([image], keep_detections=True)
+    assert len(kept) == 0
+    assert {(crop.box, crop.area) for crop in kept.detections.crops()} == {(crop.box, crop.area) for crop in crops}
+    with pytest.raises(CellSegError, match="120 × 120 pixels and windows of 70: ask for a tile of 120"):
+        Bright(tile=70).segment(image, keep_detections=True)
+    assert len(Bright(tile=70).segment(image, tile=120, keep_detections=True).detections) == len(crops)
+
+
 def test_windows_are_stretched_alike():
     image = np.full((60, 120), 1000, np.uint16)
     image[20:30, 20:30], image[20:30, 90:100] = 5000, 2000  # in its own window the second would be as bright

@@ -1,0 +1,29 @@
+"""What the network detected before any threshold, of one image: what post-processing is tuned on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.raw import save_raw
+
+if TYPE_CHECKING:
+    from cellseg_d2.inference.segmentation import Segmentation
+
+
+def write_detections(path: str | Path, segmentation: Segmentation) -> None:
+    """Write the detections that a segmentation was made of as :mod:`cellseg_d2.inference.raw` reads them.
+
+    Args:
+        path: of the ``.npz``.
+        segmentation: with its ``detections``; the image goes by its ``name``.
+
+    Raises:
+        CellSegError: they were not kept.
+    """
+    if segmentation.detections is None:
+        raise CellSegError(
+            f"the detections that {segmentation.name} was made of were not kept: segment it with keep_detections=True"
+        )
+    save_raw(path, {segmentation.name: segmentation.detections}, segmentation.class_names)
