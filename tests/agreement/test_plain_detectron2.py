@@ -23,6 +23,7 @@ HEIGHT, WIDTH = 150, 210
 STOCK = """\
 _BASE_: {base}
 MODEL:
+  META_ARCHITECTURE: GeneralizedRCNN
   PIXEL_MEAN: [128.0, 128.0, 128.0]
   PIXEL_STD: [11.58, 11.58, 11.58]
   BACKBONE: {{NAME: build_resnet_fpn_backbone}}

@@ -27,6 +27,7 @@ def test_they_end_at_the_fine_tuning_but_for_its_weights(repository):
     changed = differing(repository, "steps/5_intensity.yaml", "finetune/mask_rcnn_R_18_FPN_GN.yaml")
     unused_by_the_cosine_schedule = {"SOLVER.GAMMA", "SOLVER.STEPS"}
     assert changed - unused_by_the_cosine_schedule == {
+        "MODEL.META_ARCHITECTURE",
         "MODEL.WEIGHTS",
         "SOLVER.BASE_LR",
         "SOLVER.CHECKPOINT_PERIOD",
