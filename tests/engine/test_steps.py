@@ -23,13 +23,15 @@ def test_they_begin_with_the_report_s_recipe_but_for_its_length(repository):
     assert changed == length | {"TEST.EVAL_EPOCHS", "TEST.SAVE_DETECTIONS"}
 
 
-def test_they_end_at_the_fine_tuning_but_for_its_weights(repository):
+def test_they_end_at_the_fine_tuning_but_for_its_weights_and_length(repository):
     changed = differing(repository, "steps/5_intensity.yaml", "finetune/mask_rcnn_R_18_FPN_GN.yaml")
     unused_by_the_cosine_schedule = {"SOLVER.GAMMA", "SOLVER.STEPS"}
     assert changed - unused_by_the_cosine_schedule == {
         "MODEL.META_ARCHITECTURE",
         "MODEL.WEIGHTS",
+        "INPUT.ROTATE_ZOOM_CROP.ZOOM",
         "SOLVER.BASE_LR",
+        "SOLVER.MAX_ITER",
         "SOLVER.CHECKPOINT_PERIOD",
         "DATASETS.TRAIN",
         "DATASETS.TEST",
