@@ -12,9 +12,9 @@ class ReflectionPaddedRCNN(GeneralizedRCNN):
     """``GeneralizedRCNN`` for networks with GroupNorm that were trained on crops.
 
     Sides that are no multiple of the backbone's coarsest stride are padded. A group norm takes its mean and variance
-    over the whole feature map: a flat strip, which crops of a fitting size never had, changes them everywhere, and up
-    to four cells out of five are no longer found. A border of mirrored image leaves them as they are. Boxes end at the
-    image's own border, as always.
+    over the whole feature map: a flat strip, which crops of a fitting size never had, changes them everywhere, and
+    cells are no longer found, with wide strips most of them. A border of mirrored image leaves them about as they are.
+    Boxes end at the image's own border, as always.
 
     In training images are padded as by Detectron2: mirrored cells would be objects without annotations.
     """
@@ -24,8 +24,8 @@ class ReflectionPaddedRCNN(GeneralizedRCNN):
         if self.training:
             return super().preprocess_image(batched_inputs)
         sizes = [tuple(inputs["image"].shape[-2:]) for inputs in batched_inputs]
-        stride = self.backbone.size_divisibility
-        height, width = (-(-max(sides) // max(stride, 1)) * max(stride, 1) for sides in zip(*sizes, strict=True))
+        stride = max(self.backbone.size_divisibility, 1)  # 0 of a backbone that takes any size
+        height, width = (-(-max(sides) // stride) * stride for sides in zip(*sizes, strict=True))
         padded = [{**inputs, "image": reflected(inputs["image"], height, width)} for inputs in batched_inputs]
         return ImageList(super().preprocess_image(padded).tensor, sizes)
 

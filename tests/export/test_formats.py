@@ -47,9 +47,8 @@ def test_file_stems():
 def test_choosing():
     assert list(choose_formats(["csv", "rois", "csv"])) == ["csv", "rois"]
     assert list(choose_formats("geojson")) == ["geojson"]
-    with pytest.raises(
-        CellSegError, match="unknown format tiff; choose from labels, rois, geojson, coco, csv, detections, "
-    ):
+    known = "labels, rois, geojson, coco, csv, detections, overlay"
+    with pytest.raises(CellSegError, match=f"unknown format tiff; choose from {known}"):
         choose_formats(["csv", "tiff"])
 
 
