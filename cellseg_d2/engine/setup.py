@@ -16,6 +16,7 @@ from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_fac
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.inference import model_folder  # noqa: F401  registers cellseg://
 
+TIMM_BACKBONE = "build_timm_fpn_backbone"
 logger = logging.getLogger(__name__)
 
 
@@ -26,7 +27,7 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
         cfg: of :func:`load_config`; changed in place.
         train: False for evaluation only.
     """
-    names = (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)
+    names = (*(training_datasets(cfg) if train else ()), *cfg.DATASETS.TEST)
     require_datasets(set(names))
     # Reading the JSON also sets the metadata.
     sizes = {name: len(DatasetCatalog.get(name)) for name in names}
@@ -38,13 +39,32 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
         check_map_is_used(categories, cfg.DATASETS.CATEGORY_MAP)
         factors = weigh_datasets(cfg)
         resolve_epochs(cfg, sum(factors[name] * sizes[name] for name in cfg.DATASETS.TRAIN))
-        if not cfg.MODEL.WEIGHTS and cfg.MODEL.RESNETS.NORM == "FrozenBN":
-            raise CellSegError(
-                "training from scratch cannot work with FrozenBN, which is never trained: "
-                "set MODEL.RESNETS.NORM GN MODEL.BACKBONE.FREEZE_AT 0, or give MODEL.WEIGHTS"
-            )
+        check_start(cfg)
     cfg.MODEL.WEIGHTS = require_weights(cfg.MODEL.WEIGHTS)
     return cfg
+
+
+def training_datasets(cfg: CfgNode) -> tuple[str, ...]:
+    """The datasets that a training reads: those that it trains on, and those that it pastes cells from."""
+    pasted = cfg.INPUT.COPY_PASTE.DATASETS if cfg.INPUT.COPY_PASTE.PROBABILITY > 0 else ()
+    return tuple(dict.fromkeys((*cfg.DATASETS.TRAIN, *pasted)))
+
+
+def check_start(cfg: CfgNode) -> None:
+    """Refuse frozen norms where there are no weights to go with them."""
+    if cfg.MODEL.WEIGHTS:
+        return
+    if cfg.MODEL.BACKBONE.NAME == TIMM_BACKBONE:
+        if cfg.MODEL.TIMM.NORM == "FrozenBN" and not cfg.MODEL.TIMM.PRETRAINED:
+            raise CellSegError(
+                "training from scratch cannot work with FrozenBN, which is never trained: give MODEL.WEIGHTS or "
+                "MODEL.TIMM.PRETRAINED, or set MODEL.TIMM.NORM to ''"
+            )
+    elif cfg.MODEL.RESNETS.NORM == "FrozenBN":
+        raise CellSegError(
+            "training from scratch cannot work with FrozenBN, which is never trained: "
+            "set MODEL.RESNETS.NORM GN MODEL.BACKBONE.FREEZE_AT 0, or give MODEL.WEIGHTS"
+        )
 
 
 def weigh_datasets(cfg: CfgNode) -> dict[str, float]:

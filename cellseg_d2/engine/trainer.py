@@ -31,6 +31,7 @@ from cellseg_d2.inference.instances import UnpastedMasks
 from cellseg_d2.inference.memory import is_out_of_memory
 from cellseg_d2.inference.weights import load_trained
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.modeling.timm_backbone import load_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,11 @@ class CellTrainer(DefaultTrainer):
             else:
                 self.checkpointer.forget_last()
         comm.synchronize()
-        if not self.cfg.MODEL.WEIGHTS or (resume and self.checkpointer.has_checkpoint()):
+        resumes = resume and self.checkpointer.has_checkpoint()
+        if (source := self.cfg.MODEL.TIMM.PRETRAINED) and not self.cfg.MODEL.WEIGHTS and not resumes:
+            load_backbone(self.checkpointer.model, source)
+            logger.info("backbone %s from %s", self.cfg.MODEL.TIMM.NAME, source)
+        elif not self.cfg.MODEL.WEIGHTS or resumes:
             super().resume_or_load(resume)
             if self.start_iter >= self.max_iter and not self.checkpointer.get_checkpoint_file().endswith(FINAL):
                 # Killed between two names of the last checkpoint: nothing is left to train that would write it.

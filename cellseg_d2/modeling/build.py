@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
@@ -16,7 +17,7 @@ def build_network(cfg: CfgNode) -> nn.Module:
         CellSegError: values of the right types make no network together, or name parts that do not exist.
     """
     try:
-        return build_model(cfg)
+        model = build_model(cfg)
     except CellSegError:
         raise
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -25,3 +26,4 @@ def build_network(cfg: CfgNode) -> nn.Module:
         if "negative dimension" not in str(error):  # what is left is about devices and memory
             raise
         raise CellSegError(f"the keys below MODEL make no network: {one_line(error)}") from error
+    return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model

@@ -9,6 +9,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from cellseg_d2.config import load_config
+from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.mixing import choose_classes, in_classes, map_categories, mixed, repeat_factors
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
@@ -162,3 +163,14 @@ def test_measures_by_class_see_the_model_s_classes(config, tmp_path):
     truth = json.loads((tmp_path / "run/inference/discs_val/truth.json").read_text())
     assert [category["name"] for category in truth["categories"]] == ["cell"]
     assert {a["category_id"] for a in truth["annotations"]} == {1}
+
+
+def test_pasted_cells_come_from_their_own_datasets_in_the_model_s_classes(config):
+    paste = ("INPUT.COPY_PASTE.PROBABILITY", 1.0, "INPUT.COPY_PASTE.DATASETS", "('other_train',)")
+    one = ("DATASETS.CATEGORY_MAP", TO_ONE, "MODEL.ROI_HEADS.NUM_CLASSES", 1)
+    cfg = prepare_training(config("DATASETS.TRAIN", "('discs_train',)", *paste, *one))
+    assert cfg.MODEL.CLASS_NAMES == ["cell"]
+    mapper = CellDatasetMapper(mixed(cfg), is_train=True)
+    sources = {entry["file_name"] for entry in mapper.paste_from}
+    assert sources == {entry["file_name"] for entry in DatasetCatalog.get("other_train")}
+    assert {a["category_id"] for entry in mapper.paste_from for a in entry["annotations"]} == {0}

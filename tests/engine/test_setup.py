@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from detectron2.modeling import build_model
+from torch import nn
 
 from cellseg_d2.config import load_config
 from cellseg_d2.engine.setup import prepare_training, require_weights, resolve_epochs
@@ -24,13 +25,14 @@ def test_every_shipped_configuration_builds_its_model(path):
     """Those from scratch have nothing frozen, and every level of the pyramid has its anchors."""
     cfg = load_config(path, ["MODEL.DEVICE", "cpu"])
     model = build_model(cfg)
-    assert len(cfg.MODEL.PIXEL_MEAN) == len(cfg.MODEL.PIXEL_STD) == model.backbone.bottom_up.stem.conv1.in_channels
+    first = next(module for module in model.backbone.bottom_up.modules() if isinstance(module, nn.Conv2d))
+    assert len(cfg.MODEL.PIXEL_MEAN) == len(cfg.MODEL.PIXEL_STD) == first.in_channels
     assert model.proposal_generator.anchor_generator.num_anchors == [
         len(sizes) * len(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS[0]) for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES
     ]
     if not cfg.MODEL.WEIGHTS and cfg.DATASETS.TRAIN:
         assert all(parameter.requires_grad for parameter in model.parameters())
-        assert cfg.MODEL.RESNETS.NORM == "GN"
+        assert cfg.MODEL.RESNETS.NORM == "GN" or cfg.MODEL.TIMM.PRETRAINED
     elif cfg.MODEL.WEIGHTS.startswith("detectron2://"):
         assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
     thresholds = cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS
@@ -137,6 +139,14 @@ def test_preparation_registers_and_notes_the_classes(instant, tmp_path, monkeypa
         prepare_training(load_config(instant, ["MODEL.ROI_HEADS.NUM_CLASSES", "5"]))
     with pytest.raises(CellSegError, match="FrozenBN"):
         prepare_training(load_config(instant, ["MODEL.RESNETS.NORM", "FrozenBN"]))
+    timm = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone"]
+    with pytest.raises(CellSegError, match=r"MODEL\.TIMM\.PRETRAINED"):
+        prepare_training(load_config(instant, timm))
+    for start in (["MODEL.TIMM.NORM", ""], ["MODEL.TIMM.PRETRAINED", "hub"]):
+        prepare_training(load_config(instant, [*timm, *start]))
+    pasted = ["INPUT.COPY_PASTE.PROBABILITY", "0.5", "INPUT.COPY_PASTE.DATASETS", "('elsewhere_train',)"]
+    with pytest.raises(CellSegError, match=r"elsewhere_train.*convert_to_coco"):
+        prepare_training(load_config(instant, pasted))
     with pytest.raises(CellSegError, match=r"discs_train.*convert_to_coco"):
         prepare_training(load_config(instant, ["DATASETS.TRAIN", "('elsewhere_train',)"]))
 

@@ -8,7 +8,7 @@ from fvcore.common.registry import Registry
 
 from cellseg_d2.data.augmentations.crops import CellCrop, RotateZoomCrop, Rotation, ScaleJitter
 from cellseg_d2.data.augmentations.elastic import Elastic
-from cellseg_d2.data.augmentations.photometric import BrightnessContrast, Focus, Illumination, Noise
+from cellseg_d2.data.augmentations.photometric import BrightnessContrast, Focus, Illumination, Invert, Noise
 from cellseg_d2.data.augmentations.quarter_turn import QuarterTurn
 from cellseg_d2.data.augmentations.resize import ResizeShortestEdge, Zoom
 from cellseg_d2.data.augmentations.settings import interval, number, outside, size, sometimes
@@ -148,3 +148,9 @@ def illumination(cfg: CfgNode) -> list[T.Augmentation]:
     """``INPUT.ILLUMINATION``: a gradient or vignette of the light."""
     gain, offset = interval(cfg, "ILLUMINATION.GAIN", 0, 1), interval(cfg, "ILLUMINATION.OFFSET", 0, 255)
     return sometimes(cfg, "ILLUMINATION", Illumination(gain, offset))
+
+
+@AUGMENTATION_REGISTRY.register()
+def invert(cfg: CfgNode) -> list[T.Augmentation]:
+    """``INPUT.INVERT``: bright becomes dark."""
+    return sometimes(cfg, "INVERT", Invert())

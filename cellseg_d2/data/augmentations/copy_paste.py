@@ -25,12 +25,13 @@ def paste_cells(
     count: int,
     rng: np.random.Generator,
     max_overlap: float = 0.2,
+    scale: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[np.ndarray, list[MaskCrop], np.ndarray]:
     """Paste up to ``count`` random cells of another image (Ghiasi et al. 2021) at random places.
 
-    Each cell is turned or mirrored at random, brought to the level of its new surroundings (the difference of the two
-    medians around the mask, cells left out), and faded out over two pixels around its mask. Cells at the border of the
-    source image, which are cut off, are never taken.
+    All are resized by a random factor; each is turned or mirrored at random, brought to the level of its new
+    surroundings (the difference of the two medians around the mask, cells left out), and faded out over two pixels
+    around its mask. Cells at the border of the source image, which are cut off, are never taken.
 
     Args:
         image: uint8 ``(H, W)``; it is not changed.
@@ -41,6 +42,7 @@ def paste_cells(
         rng: all draws come from it.
         max_overlap: the largest share of a pasted cell that may lie on others, and the largest share of another cell
             that may get hidden, 0 … 1.
+        scale: range of the factor by which all are resized, drawn evenly on a logarithmic scale.
 
     Returns:
         The new image, uint8 ``(H, W)``; the pasted cells, which hide whatever is below them (see
@@ -50,6 +52,8 @@ def paste_cells(
     canvas = cv2.copyMakeBorder(image, *[MARGIN] * 4, cv2.BORDER_REFLECT_101).astype(np.float32)
     labels = np.pad(label_image(cells, height, width), MARGIN, constant_values=BEYOND)
     areas = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+    if scale != (1.0, 1.0):
+        source_image, source_cells = _resized(source_image, source_cells, float(np.exp(rng.uniform(*np.log(scale)))))
     cutter = _Cutter(source_image, source_cells)
     placed: list[MaskCrop] = []
     indices: list[int] = []
@@ -84,6 +88,18 @@ def visible_parts(cells: Sequence[MaskCrop], pasted: Sequence[MaskCrop], height:
     """The cells without what the pasted ones hide, in the same order; a cell may become empty."""
     hidden = label_image(pasted, height, width) > 0
     return [MaskCrop(cell.top, cell.left, cell.mask & ~hidden[cell.slices]).tight() for cell in cells]
+
+
+def _resized(image: np.ndarray, cells: Sequence[MaskCrop], factor: float) -> tuple[np.ndarray, list[MaskCrop]]:
+    """An image and its cells, ``factor`` times as large."""
+    height, width = (max(1, round(side * factor)) for side in image.shape)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    # Each mask from its own label image: cells may overlap, and are few where they are resized.
+    masks = (
+        cv2.resize(cell.to_full(*image.shape).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        for cell in cells
+    )
+    return cv2.resize(image, (width, height), interpolation=how), [MaskCrop.from_full(mask > 0) for mask in masks]
 
 
 class _Cutter:

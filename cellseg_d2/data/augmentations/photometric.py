@@ -39,6 +39,13 @@ class LookupTransform(PhotometricTransform):
         return cv2.LUT(np.ascontiguousarray(img), self.table)
 
 
+class Invert(Augmentation):
+    """Bright becomes dark, as under other optics."""
+
+    def get_transform(self, image: np.ndarray) -> LookupTransform:
+        return LookupTransform(np.arange(255, -1, -1, dtype=np.uint8))
+
+
 class BrightnessContrast(Augmentation):
     """Gamma, contrast around the image's own mean, and brightness, through one look-up table."""
 

@@ -128,3 +128,22 @@ def test_a_cell_larger_than_the_image_is_left_out(source):
     image, new, _ = paste_cells(small, [], *source, 3, np.random.default_rng(0))
     np.testing.assert_array_equal(image, small)
     assert new == []
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_resized_cells_keep_their_level_and_change_their_area(target, source, factor):
+    image, new, indices = paste_cells(*target, *source, 3, np.random.default_rng(0), scale=(factor, factor))
+    assert new
+    for crop, index in zip(new, indices, strict=True):
+        assert crop.area == pytest.approx(source[1][index].area * factor**2, rel=0.08)
+        inner = cv2.erode(np.pad(crop.mask.astype(np.uint8), 1), np.ones((5, 5)))[1:-1, 1:-1] > 0
+        assert np.median(image[crop.slices][inner]) == pytest.approx(128 - 60, abs=5)
+
+
+def test_factors_are_drawn_from_their_range(target, source):
+    areas = []
+    for seed in range(20):
+        _, new, indices = paste_cells(*target, *source, 1, np.random.default_rng(seed), scale=(0.5, 2.0))
+        areas += [crop.area / source[1][index].area for crop, index in zip(new, indices, strict=True)]
+    assert 0.2 < min(areas) < 0.6
+    assert 1.6 < max(areas) < 4.4

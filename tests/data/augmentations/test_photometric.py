@@ -10,6 +10,7 @@ from cellseg_d2.data.augmentations.photometric import (
     Focus,
     Illumination,
     IlluminationTransform,
+    Invert,
     Noise,
     NoiseTransform,
 )
@@ -21,6 +22,12 @@ AUGMENTATIONS = {
     "noise": Noise((2, 4), (2, 4)),
     "illumination": Illumination((0.1, 0.15), (5, 15)),
 }
+
+
+def test_inverting_twice_is_nothing(scene):
+    transform = Invert().get_transform(scene.image)
+    np.testing.assert_array_equal(transform.apply_image(scene.image), 255 - scene.image)
+    np.testing.assert_array_equal(transform.apply_image(transform.apply_image(scene.image)), scene.image)
 
 
 @pytest.fixture(scope="module")

