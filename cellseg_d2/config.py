@@ -14,7 +14,7 @@ from fvcore.common.config import BASE_KEY
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
 from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.json_yaml import read_json, read_yaml
+from cellseg_d2.io.text import read_json, read_yaml
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.fusion import FusionParams

@@ -15,7 +15,7 @@ from skimage.measure import regionprops
 
 from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 PLACE = ("centroid_x_px", "centroid_y_px", "box_x0_px", "box_y0_px", "box_x1_px", "box_y1_px")
 SHAPE = (
@@ -56,7 +56,7 @@ def measure_cells(
 
         - ``label``: 1 … N, the value in the label image; ``class`` and ``score`` if they are given;
         - ``centroid_x_px``, ``centroid_y_px``: mean position of the pixels, the middle of the image's first pixel being
-          (0.5, 0.5), as in :mod:`cellseg_d2.outlines`;
+          (0.5, 0.5), as in :mod:`cellseg_d2.masks.polygons`;
         - ``box_x0_px`` … ``box_y1_px``: the bounding box, its end exclusive;
         - ``area_px``: number of pixels;
         - ``perimeter_px``: by Crofton's formula in four directions; of discs of 12 pixels radius or more within 2 %, of

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from detectron2.structures import BitMasks, Boxes
 
-from cellseg_d2.label_layers import LabelLayers
+from cellseg_d2.masks.layers import LabelLayers
 
 # Numbers that crop_and_resize holds at a time, in each of its few temporaries: bounds its memory to about 100 MB.
 CHUNK_ELEMENTS = 4_000_000

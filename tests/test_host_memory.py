@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.data.simulate import simulate_image
-from cellseg_d2.masks import crop_to_kaggle
+from cellseg_d2.masks.crop import crop_to_kaggle
 from tests.conftest import REPOSITORY
 
 HEIGHT, WIDTH = 260, 352

@@ -54,8 +54,8 @@ def run_blocked(*names):
 
 def test_all_ways_to_import_are_seen():
     source = """
-import cellseg_d2.rle
-from cellseg_d2.masks import MaskCrop
+import cellseg_d2.masks.rle
+from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.inference import model
 def later():
     from . import trainer
@@ -63,8 +63,8 @@ def later():
     import torch.nn
 """
     assert list(imported_modules(ast.parse(source), "cellseg_d2.engine")) == [
-        "cellseg_d2.rle",
-        "cellseg_d2.masks",
+        "cellseg_d2.masks.rle",
+        "cellseg_d2.masks.crop",
         "cellseg_d2.inference.model",
         "cellseg_d2.engine.trainer",
         "cellseg_d2.data.dataset_mapper",

@@ -5,7 +5,7 @@ import pytest
 
 from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.measurements import measure_cells
 
 SIZE = 121

@@ -19,8 +19,8 @@ from hypothesis.extra.numpy import arrays
 from torch.utils.data import DataLoader
 
 from cellseg_d2 import structures
-from cellseg_d2.label_layers import LabelLayers
-from cellseg_d2.masks import MaskCrop, kaggle_to_crop
+from cellseg_d2.masks.crop import MaskCrop, kaggle_to_crop
+from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.structures import LabelMasks
 
 stacks = st.tuples(st.integers(0, 6), st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))

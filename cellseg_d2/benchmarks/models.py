@@ -22,7 +22,7 @@ from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.simulate import simulate_image
 from cellseg_d2.inference.instances import UnpastedMasks, to_detections
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.modeling.build import build_network
 
 

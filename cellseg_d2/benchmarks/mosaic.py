@@ -19,7 +19,7 @@ from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.tiling import tile_grid
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 TILE, OVERLAP = 1024, 128  # as of the models
 _PITCH, _JITTER, _RADII = 36, 6.0, (5.0, 11.0)  # pixels; neighbours never touch

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.label_runs import kaggle_from_labels
+from cellseg_d2.masks.label_runs import kaggle_from_labels
 
 OURS = "this project"
 STOCK = "Detectron2, overlaps left"

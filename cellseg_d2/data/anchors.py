@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg_d2.coco_metrics import annotations_of
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.json_yaml import read_json
+from cellseg_d2.io.text import read_json
+from cellseg_d2.metrics.average_precision import annotations_of
 
 FPN_STRIDES = (4, 8, 16, 32, 64)
 # Images are padded to a multiple of this on the right and at the bottom, as the pyramid's strides up to p5 need it.

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from cellseg_d2.data.findings import FindingLog
-from cellseg_d2.data.mask_shape import measure_shape, repair_shape
 from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.repair import measure_shape, repair_shape
 
 NEAR_DUPLICATE_IOU = 0.5
 _SHAPE_REASONS = {

@@ -11,7 +11,7 @@ from detectron2.data.datasets import load_coco_json
 
 from cellseg_d2.data.coco_checks import check_coco
 from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.json_yaml import read_json
+from cellseg_d2.io.text import read_json
 
 PREFIX = "instances_"
 

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.rle import MAX_PIXELS
+from cellseg_d2.masks.rle import MAX_PIXELS
 
 
 def check_coco(content: object, source: object) -> tuple[list[dict], list[dict], list[dict]]:

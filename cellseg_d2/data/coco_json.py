@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from cellseg_d2.data.records import ImageRecord
-from cellseg_d2.files import atomic_path
-from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.crop import crop_to_coco
 
 
 class EncodedCell(NamedTuple):

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from cellseg_d2.data.coco_checks import check_coco
-from cellseg_d2.data.coco_masks import to_rle
 from cellseg_d2.data.findings import FindingLog
 from cellseg_d2.data.image_files import ImageFolder
 from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.json_yaml import read_json
-from cellseg_d2.masks import MaskCrop, coco_to_crop
-from cellseg_d2.rle import RLEError
+from cellseg_d2.io.text import read_json
+from cellseg_d2.masks.coco import to_rle
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.masks.rle import RLEError
 
 
 def load_coco(path: str | Path) -> list[ImageRecord]:

@@ -19,7 +19,7 @@ from cellseg_d2.data.folds import split_groups
 from cellseg_d2.data.image_files import ImageFolder
 from cellseg_d2.data.records import ImageRecord
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import write_json_atomic
+from cellseg_d2.io.atomic import write_json_atomic
 
 AUDIT_FILE = "audit.json"
 

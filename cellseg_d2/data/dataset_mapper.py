@@ -12,7 +12,6 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetCatalog
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from cellseg_d2.components import components, split_components
 from cellseg_d2.data.augmentations.build import build_test_augmentations, build_train_augmentations
 from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
 from cellseg_d2.data.augmentations.draws import seed, uniform
@@ -20,8 +19,9 @@ from cellseg_d2.data.cache import BoundedCache
 from cellseg_d2.data.images import read_image
 from cellseg_d2.data.intensity import to_uint8
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.label_layers import LabelLayers
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.components import components, split_components
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.structures import LabelMasks
 
 MASK_FORMATS = ("layers", "bitmask")

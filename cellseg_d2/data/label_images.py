@@ -12,7 +12,7 @@ from cellseg_d2.data.image_files import ImageFolder
 from cellseg_d2.data.images import ImageError, read_label_plane
 from cellseg_d2.data.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.overlaps import crops_from_labels
+from cellseg_d2.masks.overlaps import crops_from_labels
 
 
 def read_label_image(path: str | Path) -> np.ndarray:

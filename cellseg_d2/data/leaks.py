@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cellseg_d2.data.images import ImageError, read_image
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.json_yaml import read_json
+from cellseg_d2.io.text import read_json
 
 
 def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Path, str]:

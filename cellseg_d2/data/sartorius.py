@@ -1,6 +1,6 @@
 """The competition's ``train.csv``: one row per cell with ``id,annotation,width,height,cell_type`` and maybe more.
 
-An annotation is Kaggle RLE: "start length" pairs, 1-indexed, row-major. See :mod:`cellseg_d2.rle`.
+An annotation is Kaggle RLE: "start length" pairs, 1-indexed, row-major. See :mod:`cellseg_d2.masks.rle`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cellseg_d2.data.csv_table import read_csv_table
 from cellseg_d2.data.findings import FindingLog
 from cellseg_d2.data.image_files import ImageFolder
 from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import runs_to_crop
-from cellseg_d2.rle import MAX_PIXELS, RLEError, clean_runs, parse_kaggle_rle, run_problems
+from cellseg_d2.io.csv import read_csv_table
+from cellseg_d2.masks.crop import runs_to_crop
+from cellseg_d2.masks.rle import MAX_PIXELS, RLEError, clean_runs, parse_kaggle_rle, run_problems
 
 CELL_TYPES = ("shsy5y", "astro", "cort")
 REQUIRED = ("id", "annotation", "width", "height", "cell_type")
@@ -220,7 +220,7 @@ def _checked_runs(runs: np.ndarray, height: int, width: int, image: str, row: in
 
 
 def _are_canonical(runs: np.ndarray, size: int) -> bool:
-    """Whether ``runs`` are what :func:`cellseg_d2.rle.clean_runs` would make of them, and there are some."""
+    """Whether ``runs`` are what :func:`cellseg_d2.masks.rle.clean_runs` would make of them, and there are some."""
     if len(runs) == 0 or runs.max() > size or runs[0, 0] < 0 or runs[:, 1].min() <= 0:
         return False
     ends = runs[:, 0] + runs[:, 1]

@@ -18,7 +18,7 @@ from detectron2.data import MetadataCatalog
 from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.engine.fold_process import Attempt, run_training
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import write_json_atomic
+from cellseg_d2.io.atomic import write_json_atomic
 
 SETTINGS = "cross_validation.json"
 # Keys that differ between the folds anyway, or that do not change what is learned.

@@ -16,7 +16,7 @@ from cellseg_d2.engine.fold_process import Attempt
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.truth import read_predictions, read_truth
 from cellseg_d2.export.submission import read_submission, write_submission
-from cellseg_d2.metrics import CompetitionScore, score_image, summarize
+from cellseg_d2.metrics.competition import CompetitionScore, score_image, summarize
 
 HEADERS = ("what", "score (mean ± SD over folds)", "per cell type", "out-of-fold score", "data", "hardware")
 HEADERS += ("time per fold", "peak memory", "command")

@@ -17,15 +17,15 @@ from detectron2.utils import comm
 from cellseg_d2.config import postprocess_params
 from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
 from cellseg_d2.export.submission import write_submission
-from cellseg_d2.files import write_json_atomic
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.instances import to_detections
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
 from cellseg_d2.inference.postprocess_params import FILE_NAME as PARAMS_FILE_NAME
 from cellseg_d2.inference.raw import FILE_NAME as RAW_FILE_NAME
 from cellseg_d2.inference.raw import save_raw
-from cellseg_d2.masks import crop_to_coco, crop_to_kaggle
-from cellseg_d2.metrics import ImageScore, score_image, summarize
+from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle
+from cellseg_d2.metrics.competition import ImageScore, score_image, summarize
 
 logger = logging.getLogger(__name__)
 

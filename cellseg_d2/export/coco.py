@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellseg_d2.data.coco_json import EncodedCell, EncodedImage, write_coco_files
-from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.masks.crop import crop_to_coco
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellseg_d2.files import atomic_path
-from cellseg_d2.outlines import Polygon
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.polygons import Polygon
 from cellseg_d2.visualization.overlays import type_color
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
-from cellseg_d2.files import atomic_path
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import label_image
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import label_image
 
 if TYPE_CHECKING:
     from cellseg_d2.data.pixel_size import PixelSize

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg_d2.data.csv_table import read_csv_table
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import atomic_path
-from cellseg_d2.masks import MaskCrop, crop_to_kaggle
-from cellseg_d2.rle import RLEError, clean_runs, parse_kaggle_rle, run_problems
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.csv import read_csv_table
+from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle, run_problems
 
 COLUMNS = ("id", "predicted")
 

@@ -13,7 +13,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.overlaps import crops_from_labels
+from cellseg_d2.masks.overlaps import crops_from_labels
 
 # What is thresholded, by name: brightness, for fluorescence, or contrast within a few pixels, for phase contrast.
 FEATURES = ("otsu", "otsu-texture")

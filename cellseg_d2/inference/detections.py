@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 # Masks whose interpolation is worked out at a time, which bounds its memory and keeps it in the processor's cache.
 _CHUNK = 128

@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 COMPARED = ("mask", "box")
 BOXES = ("weighted", "best")

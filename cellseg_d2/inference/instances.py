@@ -7,7 +7,7 @@ from detectron2.structures import Instances
 from torch import nn
 
 from cellseg_d2.inference.detections import Detections
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 
 class UnpastedMasks(nn.Module):

@@ -15,8 +15,8 @@ import numpy as np
 from cellseg_d2.inference.detections import Detections, SoftCrop
 from cellseg_d2.inference.mask_nms import MaskPairs, mask_nms, mask_pairs
 from cellseg_d2.inference.postprocess_params import PostprocessParams
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import LabelCrops, label_image
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import LabelCrops, label_image
 
 __all__ = ["Candidates", "Cells", "PostprocessParams", "find_candidates", "postprocess", "vote_class"]
 

@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import write_text_atomic
-from cellseg_d2.json_yaml import read_yaml
-from cellseg_d2.overlaps import POLICIES
+from cellseg_d2.io.atomic import write_text_atomic
+from cellseg_d2.io.text import read_yaml
+from cellseg_d2.masks.overlaps import POLICIES
 
 FILE_NAME = "postprocess.yaml"
 RANKINGS = ("box", "box*mask")

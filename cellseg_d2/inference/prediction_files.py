@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_d2.data.coco_masks import to_rle
 from cellseg_d2.data.leaks import coco_images
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.raw import load_raw
-from cellseg_d2.json_yaml import read_json
-from cellseg_d2.masks import MaskCrop, coco_to_crop, kaggle_to_crop
-from cellseg_d2.rle import RLEError
+from cellseg_d2.io.text import read_json
+from cellseg_d2.masks.coco import to_rle
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, kaggle_to_crop
+from cellseg_d2.masks.rle import RLEError
 
 
 class Predicted(NamedTuple):

@@ -15,9 +15,9 @@ from cellseg_d2.data.coco_json import EncodedImage, category_ids, encode_record,
 from cellseg_d2.data.convert import AUDIT_FILE
 from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import write_json_atomic
 from cellseg_d2.inference.postprocess import Cells
-from cellseg_d2.json_yaml import read_json
+from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.io.text import read_json
 
 
 class PseudoLabels:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.files import atomic_path, unpacked_size
 from cellseg_d2.inference.detections import Detections
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.rle import MAX_PIXELS
+from cellseg_d2.io.atomic import atomic_path, unpacked_size
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.rle import MAX_PIXELS
 
 FILE_NAME = "detections.npz"
 _FORMAT = "cellseg_d2 detections 1"

@@ -19,10 +19,10 @@ from cellseg_d2.export.formats import choose_formats
 from cellseg_d2.export.labels import label_dtype
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import Cells
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import label_image
+from cellseg_d2.masks.polygons import Polygon, outline
 from cellseg_d2.measurements import measure_cells
-from cellseg_d2.outlines import Polygon, outline
-from cellseg_d2.overlaps import label_image
 from cellseg_d2.visualization.overlays import check_inside, draw_outlines, text_strip, type_color
 
 # Notebooks keep their pictures in the file, so these are no wider, in pixels.
@@ -154,7 +154,7 @@ class Segmentation:
 
     @cached_property
     def outlines(self) -> list[list[Polygon]]:
-        """The polygons of each cell, along the edges of its pixels: see :mod:`cellseg_d2.outlines`."""
+        """The polygons of each cell, along the edges of its pixels: see :mod:`cellseg_d2.masks.polygons`."""
         return [outline(crop) for crop in self.crops]
 
     def measure(self) -> pd.DataFrame:

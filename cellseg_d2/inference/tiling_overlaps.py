@@ -18,8 +18,8 @@ from cellseg_d2.inference.detections import Detections, SoftCrop
 from cellseg_d2.inference.mask_nms import MaskPairs
 from cellseg_d2.inference.postprocess import Candidates, Cells, choose, find_candidates, settle
 from cellseg_d2.inference.postprocess_params import PostprocessParams
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import clip_crop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import clip_crop
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cellseg_d2.inference.detections import Detections, SoftCrop
 from cellseg_d2.inference.tiling_overlaps import box_pairs, shared_pixels, window_crop
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.tiling import Tile

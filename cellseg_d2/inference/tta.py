@@ -17,7 +17,7 @@ from cellseg_d2.data.augmentations.quarter_turn import QuarterTurnTransform
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.fusion import FusionParams, fuse
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 # (mirrored, quarter turns) by the name of the configuration.
 FLIPS = {

@@ -19,7 +19,7 @@ from cellseg_d2.data.folds import split_groups
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.postprocess_params import RANKINGS, PostprocessParams
 from cellseg_d2.inference.tuning_image import ImageTrials
-from cellseg_d2.overlaps import POLICIES
+from cellseg_d2.masks.overlaps import POLICIES
 
 PER_CLASS = ("score_thresholds", "mask_thresholds", "min_areas")
 _ROUNDS = 4

@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 
 from cellseg_d2.errors import CellSegError, first_line
-from cellseg_d2.files import unpacked_size
 from cellseg_d2.inference.array_pickle import read_array_pickle
+from cellseg_d2.io.atomic import unpacked_size
 
 # Some of the weights may share their values, and a file may be packed; beyond this factor it is made to fill memory.
 MAX_EXPANSION = 16

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cellseg_d2.files import atomic_path
+from cellseg_d2.io.atomic import atomic_path
 
 COLORS = ("#8C8C8C", "#0072B2", "#D55E00", "#009E73")  # Okabe & Ito (2008)
 BINS = np.linspace(0, 1, 51)

@@ -13,7 +13,7 @@ from cellseg_d2.benchmarks.prediction_ways import LOOPS, OURS, STOCK, STOCK_DISJ
 from cellseg_d2.cli import benchmark
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.raw import save_raw
-from cellseg_d2.rle import parse_kaggle_rle
+from cellseg_d2.masks.rle import parse_kaggle_rle
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from cellseg_d2.cli import analyze_errors
 from cellseg_d2.export.submission import write_submission
-from cellseg_d2.masks import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 
 HEIGHT, WIDTH = 60, 80
 

@@ -17,7 +17,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import write_submission
 from cellseg_d2.inference.prediction_files import read_detections
 from cellseg_d2.inference.raw import save_raw
-from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.masks.crop import crop_to_coco
 from tests.discs import CLASSES, disc_image, write_disc_dataset
 from tests.inference.soft_discs import detections_of
 

@@ -20,7 +20,7 @@ from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import PostprocessParams
 from cellseg_d2.inference.raw import load_raw, save_raw
-from cellseg_d2.masks import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from tests.discs import CLASSES, disc_image, write_disc_dataset, write_untrained_run
 
 HEIGHT, WIDTH = 60, 80

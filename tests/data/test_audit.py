@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from cellseg_d2.data.audit import Audit, coverage, find_doubles, intersections
 from cellseg_d2.data.audit_report import audit_tables
 from cellseg_d2.data.findings import FindingLog
-from cellseg_d2.data.mask_shape import longest_straight_edge, measure_shape, repair_shape
 from cellseg_d2.data.records import CellAnnotation, ImageRecord
 from cellseg_d2.data.sartorius import SartoriusCsv
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.repair import longest_straight_edge, measure_shape, repair_shape
 
 HEIGHT, WIDTH = 60, 90
 

@@ -18,7 +18,7 @@ from cellseg_d2.data.coco_reader import CocoFile, load_coco
 from cellseg_d2.data.findings import FindingLog
 from cellseg_d2.data.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 TYPES = ("shsy5y", "astro", "cort")
 

@@ -13,7 +13,7 @@ from cellseg_d2.data.findings import FindingLog
 from cellseg_d2.data.image_files import ImageFolder
 from cellseg_d2.data.sartorius import SartoriusCsv, plate_and_well, read_sartorius_csv
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 
 HEIGHT, WIDTH = 10, 20
 HEADER = "id,annotation,width,height,cell_type"

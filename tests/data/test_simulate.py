@@ -15,8 +15,8 @@ from cellseg_d2.data.simulate.curves import random_paths
 from cellseg_d2.data.simulate.optics import form_image
 from cellseg_d2.data.simulate.shapes import draw_shape, largest_component
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import kaggle_to_crop
-from cellseg_d2.rle import parse_kaggle_rle, run_problems
+from cellseg_d2.masks.crop import kaggle_to_crop
+from cellseg_d2.masks.rle import parse_kaggle_rle, run_problems
 
 SMALL = {"height": 96, "width": 128, "progress": False}
 

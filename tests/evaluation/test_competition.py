@@ -13,7 +13,7 @@ from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.inference.postprocess import PostprocessParams
 from cellseg_d2.inference.raw import load_raw
-from cellseg_d2.masks import coco_to_crop
+from cellseg_d2.masks.crop import coco_to_crop
 from tests.discs import write_disc_dataset
 
 

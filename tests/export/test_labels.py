@@ -14,7 +14,7 @@ from cellseg_d2.export import labels
 from cellseg_d2.export.labels import label_bands, label_dtype, write_labels
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.inference.segmentation import Segmentation
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 from tests.inference.segmentations import HEIGHT, WIDTH, difficult_crops, segmentation_of
 
 

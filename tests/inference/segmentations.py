@@ -8,7 +8,7 @@ from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.inference.segmentation import Segmentation
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 CLASS_NAMES = ("round", "Ätz/a: b")
 HEIGHT, WIDTH = 40, 50

@@ -8,7 +8,7 @@ from detectron2.structures import Boxes, Instances
 
 from cellseg_d2.inference.detections import Detections, paste_mask, paste_probability
 from cellseg_d2.inference.instances import to_detections
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 
 @pytest.mark.parametrize("size", [7, 14, 28, 56])

@@ -7,7 +7,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.diameter import detect_any_size, detect_at_diameter, estimate_diameter, scale_for
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 from tests.inference.soft_discs import detections_of
 
 IMAGE = np.zeros((200, 200), np.uint8)

@@ -11,8 +11,8 @@ from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.fusion import FusionParams, fuse, resample_masks
 from cellseg_d2.inference.postprocess import postprocess
 from cellseg_d2.inference.postprocess_params import PostprocessParams
-from cellseg_d2.masks import MaskCrop, crop_to_coco
-from cellseg_d2.metrics import score_image
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from cellseg_d2.metrics.competition import score_image
 from tests.inference.soft_discs import detections_of, scattered_discs
 
 HEIGHT, WIDTH = 120, 160

@@ -6,7 +6,7 @@ import pytest
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.raw import load_many, load_raw, save_raw
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 
 def detections(masks, height=40, width=50, seed=0):

@@ -15,8 +15,8 @@ from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.model_folder import export_model
 from cellseg_d2.inference.postprocess import PostprocessParams
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import crops_from_labels
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import crops_from_labels
 from tests.discs import disc_image, write_disc_dataset, write_untrained_run
 
 

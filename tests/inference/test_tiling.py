@@ -16,7 +16,7 @@ from cellseg_d2.inference.detections import Detections, SoftCrop
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
 from cellseg_d2.inference.tiling import segment_tiled, tile_grid
 from cellseg_d2.inference.tiling_seams import MergedDetections
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 PLAIN = PostprocessParams(vote=False)
 

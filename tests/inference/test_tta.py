@@ -9,7 +9,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.fusion import FusionParams
 from cellseg_d2.inference.tta import FLIPS, View, detect_augmented, detect_views, make_views
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 from tests.inference.soft_discs import detections_of, scattered_discs, threshold_detector
 
 HEIGHT, WIDTH = 90, 130

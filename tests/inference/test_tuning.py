@@ -10,8 +10,8 @@ from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
 from cellseg_d2.inference.tuning import SearchSpace, expand, search, space_of, tune
 from cellseg_d2.inference.tuning_image import ImageTrials
-from cellseg_d2.masks import MaskCrop, crop_to_coco
-from cellseg_d2.metrics import score_image
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from cellseg_d2.metrics.competition import score_image
 
 HEIGHT, WIDTH = 60, 80
 ONLY_SCORES = space_of(["score_thresholds"])

@@ -19,7 +19,7 @@ from cellseg_d2.data.simulate.optics import Appearance
 from cellseg_d2.data.simulate.scene import SMALLEST_SIDE, simulate_image
 from cellseg_d2.data.simulate.shapes import CELL_TYPES
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import crop_to_kaggle
+from cellseg_d2.masks.crop import crop_to_kaggle
 
 COLUMNS = (
     "id",

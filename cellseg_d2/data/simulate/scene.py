@@ -10,7 +10,7 @@ from cellseg_d2.data.simulate.layout import CROWDS, REFERENCE_PIXELS, PlacedCell
 from cellseg_d2.data.simulate.optics import Appearance, band_noise, form_image
 from cellseg_d2.data.simulate.shapes import CELL_TYPES, largest_component
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 MARGIN = 24  # pixels simulated beyond each side, so that cells are cut by the border as in a real field
 SMALLEST_SIDE = 64

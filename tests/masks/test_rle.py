@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from cellseg_d2 import rle
-from cellseg_d2.masks import (
+from cellseg_d2.masks import rle
+from cellseg_d2.masks.crop import (
     MaskCrop,
     coco_to_crop,
     crop_to_coco,

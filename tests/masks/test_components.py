@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cellseg_d2.components import components, split_components
-from cellseg_d2.label_layers import LabelLayers
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.components import components, split_components
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.layers import LabelLayers
 
 
 def test_diagonal_neighbours_are_one_component():

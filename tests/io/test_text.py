@@ -3,7 +3,7 @@
 import pytest
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.json_yaml import read_json, read_record, read_yaml
+from cellseg_d2.io.text import read_json, read_record, read_yaml
 
 
 def test_plain_values(tmp_path):

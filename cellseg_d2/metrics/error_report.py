@@ -11,14 +11,14 @@ import numpy as np
 from tabulate import tabulate
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.errors import (
+from cellseg_d2.metrics.competition import CompetitionScore, summarize
+from cellseg_d2.metrics.error_types import (
     PREDICTED_KINDS,
     TRUE_KINDS,
     ImageErrors,
     count_kinds,
     score_if_corrected,
 )
-from cellseg_d2.metrics import CompetitionScore, summarize
 
 # First number of neighbours of each group.
 CROWDING_EDGES = (0, 1, 2, 3, 4, 6, 9)
@@ -30,7 +30,7 @@ class CellGroup:
 
     Attributes:
         name: for example ``"64–127"``.
-        true_counts: true cells by what became of them, see :data:`cellseg_d2.evaluation.errors.TRUE_KINDS`.
+        true_counts: true cells by what became of them, see :data:`cellseg_d2.metrics.error_types.TRUE_KINDS`.
         predicted_counts: predicted cells likewise; None where these cannot be grouped this way.
         recall: share of the true cells that are found at IoU > 0.5; None without any.
         mean_recall: the same, averaged over the metric's thresholds 0.50 … 0.95.
@@ -114,7 +114,7 @@ class ErrorReport:
 
     @cached_property
     def corrected(self) -> dict[str, float]:
-        """See :func:`cellseg_d2.evaluation.errors.score_if_corrected`."""
+        """See :func:`cellseg_d2.metrics.error_types.score_if_corrected`."""
         return score_if_corrected(list(self.images.values()))
 
     def _all(self, attribute: str) -> np.ndarray:

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.masks import MaskCrop, coco_to_crop
-from cellseg_d2.metrics import THRESHOLDS, ImageScore, mask_iou, match_at
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore, mask_iou, match_at
 
 HIT_IOU = THRESHOLDS[0]
 NEAR_IOU = 0.1

@@ -1,8 +1,8 @@
 """Run-lengths of all cells of a label image from one pass over its pixels, however many cells there are.
 
 Where the label changes a run ends and the next one begins; all that follows, up to the letters of the encodings, is
-done with the runs of all cells at once. The encodings are those of :func:`cellseg_d2.masks.crop_to_kaggle` and
-:func:`cellseg_d2.masks.crop_to_coco`, letter by letter.
+done with the runs of all cells at once. The encodings are those of :func:`cellseg_d2.masks.crop.crop_to_kaggle` and
+:func:`cellseg_d2.masks.crop.crop_to_coco`, letter by letter.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def coco_from_labels(labels: np.ndarray, count: int) -> list[dict]:
 def _counts(runs: np.ndarray, cells: np.ndarray, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """COCO's alternating counts of all cells, one behind the other, and how many each has, both int64.
 
-    The batch form of :func:`cellseg_d2.rle.runs_to_counts`.
+    The batch form of :func:`cellseg_d2.masks.rle.runs_to_counts`.
     """
     per_cell = np.bincount(cells, minlength=count)
     # Each cell has two borders for each run, between one at the image's beginning and one at its end.

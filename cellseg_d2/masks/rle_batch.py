@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellseg_d2.rle import NO_RUNS, RLEError, decode_coco, rle_size
+from cellseg_d2.masks.rle import NO_RUNS, RLEError, decode_coco, rle_size
 
 
 def decode_coco_many(rles: Sequence[dict], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """**Column-major** runs of many COCO RLEs; the batch form of :func:`cellseg_d2.rle.decode_coco`.
+    """**Column-major** runs of many COCO RLEs; the batch form of :func:`cellseg_d2.masks.rle.decode_coco`.
 
     Args:
         rles: ``N`` dicts ``{"size": [height, width], "counts": str | bytes | list[int]}``.

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.error_report import ErrorReport
-from cellseg_d2.evaluation.errors import (
+from cellseg_d2.evaluation.truth import read_predictions, read_truth
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from cellseg_d2.metrics.competition import score_image
+from cellseg_d2.metrics.error_report import ErrorReport
+from cellseg_d2.metrics.error_types import (
     CORRECTIONS,
     DEFINITIONS,
     PREDICTED_KINDS,
@@ -19,9 +22,6 @@ from cellseg_d2.evaluation.errors import (
     find_errors,
     score_if_corrected,
 )
-from cellseg_d2.evaluation.truth import read_predictions, read_truth
-from cellseg_d2.masks import MaskCrop, crop_to_coco
-from cellseg_d2.metrics import score_image
 
 HEIGHT, WIDTH = 60, 120
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop, crop_to_coco
-from cellseg_d2.metrics import (
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from cellseg_d2.metrics.competition import (
     THRESHOLDS,
     ImageScore,
     mask_iou,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cellseg_d2.files import atomic_path, remove_leftovers, write_json_atomic, write_text_atomic
+from cellseg_d2.io.atomic import atomic_path, remove_leftovers, write_json_atomic, write_text_atomic
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -49,7 +49,7 @@ def test_sync_asks_the_disk_for_the_content_and_for_the_name(tmp_path, monkeypat
 def test_what_a_killed_process_leaves_is_removed_and_nothing_else(tmp_path):
     """The leftovers are real: the process is killed within ``atomic_path``."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from cellseg_d2.files import atomic_path\n"
+        "import os, signal, sys; from pathlib import Path; from cellseg_d2.io.atomic import atomic_path\n"
         "with atomic_path(Path(sys.argv[1]) / 'sub' / 'model.pth') as temporary:\n"
         "    temporary.write_text('half of'); os.kill(os.getpid(), signal.SIGKILL)"
     )

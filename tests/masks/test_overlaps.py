@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import POLICIES, LabelCrops, clip_crop, crops_from_labels, label_image, resolve_overlaps
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import POLICIES, LabelCrops, clip_crop, crops_from_labels, label_image, resolve_overlaps
 
 HEIGHT, WIDTH = 9, 11
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.label_layers import LabelLayers
-from cellseg_d2.masks import MaskCrop, crop_to_coco, crop_to_kaggle, kaggle_to_crop
-from cellseg_d2.overlaps import resolve_overlaps
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle, kaggle_to_crop
+from cellseg_d2.masks.layers import LabelLayers
+from cellseg_d2.masks.overlaps import resolve_overlaps
 
 # Random pixels overlap far more than any cells do.
 stacks = st.tuples(st.integers(0, 7), st.integers(1, 10), st.integers(1, 10)).flatmap(lambda shape: arrays(bool, shape))

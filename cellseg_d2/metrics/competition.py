@@ -2,7 +2,7 @@
 
 For each IoU threshold 0.50, 0.55 … 0.95 a predicted and a true cell match when their IoU is **strictly** above it. An
 image's score is the mean over the thresholds of TP / (TP + FP + FN), the whole score the mean over the images. Neither
-confidence nor class enters. Masks are COCO RLE dicts (see :func:`cellseg_d2.masks.crop_to_coco`) and may overlap.
+confidence nor class enters. Masks are COCO RLE dicts (see :func:`cellseg_d2.masks.crop.crop_to_coco`) and may overlap.
 
 Empty cases: an image without true cells scores 1 when nothing is predicted, and 0 otherwise; an image with true cells
 and no prediction scores 0.

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.label_runs import coco_from_labels, kaggle_from_labels, runs_from_labels
-from cellseg_d2.masks import MaskCrop, crop_to_coco, crop_to_kaggle, crop_to_runs
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle, crop_to_runs
+from cellseg_d2.masks.label_runs import coco_from_labels, kaggle_from_labels, runs_from_labels
 
 MOST = 5
 sides = st.tuples(st.integers(1, 12), st.integers(1, 12))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from cellseg_d2.masks import MaskCrop, kaggle_to_crop
-from cellseg_d2.outlines import outline, signed_area
+from cellseg_d2.masks.crop import MaskCrop, kaggle_to_crop
+from cellseg_d2.masks.polygons import outline, signed_area
 
 TOP, LEFT = 3, 40
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9))

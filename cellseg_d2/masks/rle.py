@@ -2,7 +2,7 @@
 
 Runs are ``(R, 2)`` int64 arrays of ``[start, length]``: 0-based positions in the flattened image. Two orders exist and
 must not be mixed: Kaggle's runs are **row-major** (``position = y * width + x``), COCO's are **column-major**
-(``position = x * height + y``). Masks themselves are in :mod:`cellseg_d2.masks`.
+(``position = x * height + y``). Masks themselves are in :mod:`cellseg_d2.masks.crop`.
 """
 
 from __future__ import annotations

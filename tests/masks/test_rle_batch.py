@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.rle import RLEError, decode_coco
-from cellseg_d2.rle_batch import decode_coco_many
+from cellseg_d2.masks.rle import RLEError, decode_coco
+from cellseg_d2.masks.rle_batch import decode_coco_many
 
 stacks = st.tuples(st.integers(0, 6), st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))
 

@@ -15,7 +15,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.json_yaml import read_json
+from cellseg_d2.io.text import read_json
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.rle import RLEError, decode_coco, encode_coco
+from cellseg_d2.masks.rle import RLEError, decode_coco, encode_coco
 
 # Outlines drawn along an image's border lie up to one pixel outside; rasterising cuts that off.
 POLYGON_TOLERANCE = 1.0

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 POLICIES = ("score", "smaller", "larger")
 

@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import clip_crop, resolve_overlaps
-from cellseg_d2.rle import encode_coco, format_kaggle_rle
-from cellseg_d2.rle_batch import decode_coco_many
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import clip_crop, resolve_overlaps
+from cellseg_d2.masks.rle import encode_coco, format_kaggle_rle
+from cellseg_d2.masks.rle_batch import decode_coco_many
 
 # Labels a layer may hold. uint16 uses half its range, so that torch, whose uint16 can do little, may read it as int16.
 MAX_LABEL: dict[np.dtype, int] = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 32767}
@@ -65,7 +65,7 @@ class LabelLayers:
         """From ``N`` COCO RLEs, straight from their run lengths.
 
         Raises:
-            cellseg_d2.rle.RLEError: a mask is of another size than the image, or its counts are damaged.
+            cellseg_d2.masks.rle.RLEError: a mask is of another size than the image, or its counts are damaged.
         """
         runs, cells = decode_coco_many(rles, height, width)
         lengths = runs[:, 1]
@@ -178,7 +178,7 @@ class LabelLayers:
         """The same cells, each contested pixel given to one of them only.
 
         Args:
-            policy, scores: see :func:`cellseg_d2.overlaps.resolve_overlaps`.
+            policy, scores: see :func:`cellseg_d2.masks.overlaps.resolve_overlaps`.
         """
         crops = resolve_overlaps(self.crops(), self.height, self.width, policy, scores)
         return LabelLayers.from_crops(crops, self.height, self.width)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 # Straight horizontal edges of at most this many pixels are taken for natural.
 LONGEST_NATURAL_EDGE = 40

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cellseg_d2.rle import clean_runs, decode_coco, encode_coco, format_kaggle_rle, parse_kaggle_rle
+from cellseg_d2.masks.rle import clean_runs, decode_coco, encode_coco, format_kaggle_rle, parse_kaggle_rle
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def runs_to_crop(runs: np.ndarray, width: int) -> MaskCrop:
     """The tight crop of **row-major** runs ``(R, 2)``; for column-major runs see :func:`coco_to_crop`.
 
     Args:
-        runs: canonical runs (see :func:`cellseg_d2.rle.clean_runs`).
+        runs: canonical runs (see :func:`cellseg_d2.masks.rle.clean_runs`).
         width: of the image in pixels. A run may continue over the end of a line.
     """
     if len(runs) == 0:
@@ -135,6 +135,6 @@ def kaggle_to_crop(text: str, height: int, width: int) -> MaskCrop:
     """The tight crop of the competition's text; parts outside the image are cut off.
 
     Raises:
-        cellseg_d2.rle.RLEError: the text is no list of pairs.
+        cellseg_d2.masks.rle.RLEError: the text is no list of pairs.
     """
     return runs_to_crop(clean_runs(parse_kaggle_rle(text), height, width), width)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from cellseg_d2.label_layers import LabelLayers
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.layers import LabelLayers
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 

@@ -4,9 +4,9 @@ import gzip
 
 import pytest
 
-from cellseg_d2.data import csv_table
-from cellseg_d2.data.csv_table import read_csv_table
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io import csv
+from cellseg_d2.io.csv import read_csv_table
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_columns_of_one_name_that_nobody_asks_for_do_no_harm(tmp_path):
 
 
 def test_a_small_file_may_not_unpack_to_any_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_table, "_MAX_UNPACKED", 10**5)
+    monkeypatch.setattr(csv, "_MAX_UNPACKED", 10**5)
     (tmp_path / "in.csv").write_bytes(gzip.compress(b"id\n" + b"a\n" * 10**5))
     with pytest.raises(CellSegError, match="unpacks to more than"):
         read_csv_table(tmp_path / "in.csv", ("id",))

@@ -12,10 +12,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cellseg_d2.coco_metrics import annotations_of, evaluate_coco, to_rle
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.json_yaml import read_json
-from cellseg_d2.masks import MaskCrop, crop_to_coco
+from cellseg_d2.io.text import read_json
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from cellseg_d2.metrics.average_precision import annotations_of, evaluate_coco, to_rle
 
 SIZE = 200
 
