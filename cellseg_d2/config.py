@@ -173,8 +173,8 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.MODEL.CLASS_NAMES = []
     # Images without cells teach what a cell is not.
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
-    # "layers": masks as a few label images, see cellseg_d2/structures.py. "bitmask": one full-size mask a cell, as in
-    # stock Detectron2.
+    # "layers": masks as a few label images, see cellseg_d2/data/label_masks.py. "bitmask": one full-size mask a cell,
+    # as in stock Detectron2.
     cfg.INPUT.MASK_FORMAT = "layers"
     # Megabytes of decoded images and masks that each worker process keeps; the whole competition takes about 800.
     cfg.DATALOADER.CACHE_MB = 512

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from skimage.measure import regionprops
 
-from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.masks.crop import MaskCrop
 
 PLACE = ("centroid_x_px", "centroid_y_px", "box_x0_px", "box_y0_px", "box_x1_px", "box_y1_px")

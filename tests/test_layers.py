@@ -117,7 +117,7 @@ def test_the_lower_floors_and_the_commands_import_where_torch_is_refused():
     assert len(commands) > 10
     result = run_blocked(*plain, *commands)
     assert result.returncode == 0, result.stderr
-    assert "torch is blocked" in run_blocked("cellseg_d2.structures").stderr
+    assert "torch is blocked" in run_blocked("cellseg_d2.data.label_masks").stderr
 
 
 def test_tools_know_the_commands_only():

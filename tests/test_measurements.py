@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.measurements import measure_cells
 

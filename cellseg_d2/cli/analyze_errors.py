@@ -70,8 +70,8 @@ def main(argv: list[str] | None = None) -> None:
 
     from tqdm import tqdm
 
-    from cellseg_d2.data.images import find_images
     from cellseg_d2.evaluation.truth import choose_images, read_ids, read_predictions, read_truth
+    from cellseg_d2.images.read import find_images
     from cellseg_d2.io.atomic import write_json_atomic, write_text_atomic
     from cellseg_d2.metrics.error_report import ErrorReport
     from cellseg_d2.metrics.error_types import DEFINITIONS, find_errors
@@ -113,7 +113,7 @@ def draw_pictures(args, report, truth, masks, paths) -> int:
     """Draw the worst images, their rank in the file's name; returns how many."""
     from tqdm import tqdm
 
-    from cellseg_d2.data.images import read_image
+    from cellseg_d2.images.read import read_image
     from cellseg_d2.masks.crop import coco_to_crop
     from cellseg_d2.visualization.error_plots import error_panel
     from cellseg_d2.visualization.overlays import save_image

@@ -161,7 +161,7 @@ def segment(args: argparse.Namespace, paths: list[Path]) -> int:
     quieten()
     from detectron2.utils import comm
 
-    from cellseg_d2.data.pixel_size import PixelSize
+    from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.inference.batch import segment_files
 
     segmenter, what = load_segmenter(args)
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     from cellseg_d2.engine.launcher import MACHINES, launch_work
-    from cellseg_d2.inference.inputs import find_inputs
+    from cellseg_d2.images.find import find_inputs
 
     paths = find_inputs(args.input)
     machines = {name: getattr(args, name) for name in MACHINES}

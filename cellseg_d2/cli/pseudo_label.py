@@ -93,9 +93,9 @@ def main(argv: list[str] | None = None) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from cellseg_d2.data.images import find_images
-    from cellseg_d2.data.leaks import find_leaks
+    from cellseg_d2.datasets.leaks import find_leaks
     from cellseg_d2.errors import CellSegError
+    from cellseg_d2.images.read import find_images
     from cellseg_d2.inference.postprocess import postprocess
     from cellseg_d2.inference.pseudo_labels import PseudoLabels, category_in_name, read_categories
 
@@ -173,8 +173,8 @@ class Source(NamedTuple):
 
     @classmethod
     def of_file(cls, args: argparse.Namespace, paths: list[Path], categories: tuple[str, ...]) -> Source:
-        from cellseg_d2.data.images import image_size
         from cellseg_d2.errors import CellSegError
+        from cellseg_d2.images.read import image_size
         from cellseg_d2.inference.postprocess_params import PostprocessParams
         from cellseg_d2.inference.prediction_files import no_detections, read_detections
 
@@ -195,7 +195,7 @@ class Source(NamedTuple):
     @classmethod
     def of_model(cls, args: argparse.Namespace) -> Source:
         from cellseg_d2.config import load_config
-        from cellseg_d2.data.images import read_image
+        from cellseg_d2.images.read import read_image
         from cellseg_d2.inference.ensemble import build_segmenter
         from cellseg_d2.inference.weights import find_weights
 

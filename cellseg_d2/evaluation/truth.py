@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_d2.data.coco_checks import check_coco, check_numbers
-from cellseg_d2.data.findings import FindingLog
-from cellseg_d2.data.sartorius import SartoriusCsv
+from cellseg_d2.datasets.coco_checks import check_coco, check_numbers
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission, validate_submission
 from cellseg_d2.io.csv import read_csv_table

@@ -15,7 +15,7 @@ from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import label_image
 
 if TYPE_CHECKING:
-    from cellseg_d2.data.pixel_size import PixelSize
+    from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.inference.segmentation import Segmentation
 
 # A band of rows is painted, compressed and written at a time.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_d2.data.leaks import coco_images
+from cellseg_d2.datasets.leaks import coco_images
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import read_submission
 from cellseg_d2.inference.detections import Detections

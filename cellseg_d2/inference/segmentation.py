@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.formats import choose_formats
 from cellseg_d2.export.labels import label_dtype
+from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.masks.crop import MaskCrop

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from cellseg_d2.data.intensity import to_uint8
-from cellseg_d2.data.sources import ImageSource, open_source, sample_percentiles
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.intensity import to_uint8
+from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
 from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.inference.postprocess_params import PostprocessParams
@@ -109,10 +109,10 @@ def segment_tiled(
 
     Args:
         detect: finds cells in a grey uint8 tile ``(h, w)``, in its coordinates. All tiles of an image have one size.
-        image: see :func:`cellseg_d2.data.sources.open_source`.
+        image: see :func:`cellseg_d2.images.lazy.open_source`.
         params: how detections become cells.
         tile, overlap: in pixels, see :func:`tile_grid`. The overlap should exceed the size of most cells.
-        intensity, intensity_percentiles: see :func:`cellseg_d2.data.intensity.to_uint8`; the percentiles are those of
+        intensity, intensity_percentiles: see :func:`cellseg_d2.images.intensity.to_uint8`; the percentiles are those of
             the whole image, from a sample if it is large, so that all tiles are stretched alike.
         progress: whether a bar with the time left is shown.
 

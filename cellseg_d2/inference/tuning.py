@@ -15,7 +15,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from cellseg_d2.data.folds import split_groups
+from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.postprocess_params import RANKINGS, PostprocessParams
 from cellseg_d2.inference.tuning_image import ImageTrials

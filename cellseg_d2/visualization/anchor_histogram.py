@@ -22,7 +22,7 @@ def save_iou_histogram(
 
     Args:
         path: of the PNG.
-        ious: by the name of a set of anchors, float ``(N,)`` as of :func:`cellseg_d2.data.anchors.best_iou`.
+        ious: by the name of a set of anchors, float ``(N,)`` as of :func:`cellseg_d2.modeling.anchors.best_iou`.
         types: ``(N,)`` of str.
         threshold: marked; the legends give the shares of cells below it.
     """

@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from cellseg_d2.cli import pseudo_label
 from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
-from cellseg_d2.data.coco_reader import load_coco
+from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.submission import write_submission
 from cellseg_d2.inference.prediction_files import read_detections

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.masks.crop import MaskCrop

@@ -7,10 +7,10 @@ from PIL import Image
 
 import cellseg_d2
 from cellseg_d2.config import load_config
-from cellseg_d2.data.pixel_size import PixelSize
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.find import find_inputs
+from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.inputs import find_inputs
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.model_folder import export_model
 from cellseg_d2.inference.postprocess import PostprocessParams

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellseg_d2.data.sources import ArraySource
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.lazy import ArraySource
 from cellseg_d2.inference.detections import Detections, SoftCrop
 from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
 from cellseg_d2.inference.tiling import segment_tiled, tile_grid

@@ -11,10 +11,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from cellseg_d2.data.images import find_images, image_size
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.truth import Truth, choose_images, read_predictions, read_truth
 from cellseg_d2.export.submission import read_submission
+from cellseg_d2.images.read import find_images, image_size
 from cellseg_d2.masks.crop import crop_to_coco, kaggle_to_crop
 from cellseg_d2.masks.rle import RLEError, parse_kaggle_rle
 from cellseg_d2.metrics.error_report import ErrorReport
