@@ -17,8 +17,8 @@ from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.io.text import read_json, read_yaml
 
 if TYPE_CHECKING:
-    from cellseg_d2.inference.fusion import FusionParams
-    from cellseg_d2.inference.postprocess import PostprocessParams
+    from cellseg_d2.detections.fusion import FusionParams
+    from cellseg_d2.postprocess.steps import PostprocessParams
 
 
 def add_cellseg_config(cfg: CN) -> None:
@@ -276,14 +276,14 @@ def _difference(node: CN, default: CN) -> dict:
 
 def postprocess_params(cfg: CN) -> PostprocessParams:
     """``TEST.POSTPROCESS`` as the plain data class that the post-processing takes."""
-    from cellseg_d2.inference.postprocess import PostprocessParams
+    from cellseg_d2.postprocess.steps import PostprocessParams
 
     return PostprocessParams(**{key.lower(): value for key, value in cfg.TEST.POSTPROCESS.items()})
 
 
 def fusion_params(cfg: CN) -> FusionParams:
     """``TEST.FUSION`` as the plain data class; whether classes mix follows the post-processing's vote."""
-    from cellseg_d2.inference.fusion import FusionParams
+    from cellseg_d2.detections.fusion import FusionParams
 
     node = cfg.TEST.FUSION
     return FusionParams(iou=node.IOU, compared=node.COMPARED, boxes=node.BOXES, absence=node.ABSENCE)

@@ -70,11 +70,11 @@ def main(argv: list[str] | None = None) -> None:
 
     from tqdm import tqdm
 
-    from cellseg_d2.evaluation.truth import choose_images, read_ids, read_predictions, read_truth
     from cellseg_d2.images.read import find_images
     from cellseg_d2.io.atomic import write_json_atomic, write_text_atomic
     from cellseg_d2.metrics.error_report import ErrorReport
     from cellseg_d2.metrics.error_types import DEFINITIONS, find_errors
+    from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
     from cellseg_d2.visualization.curves import plot_score_by_type
     from cellseg_d2.visualization.error_plots import plot_corrections, plot_groups, plot_kinds
 

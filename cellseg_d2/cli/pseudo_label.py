@@ -12,8 +12,8 @@ from cellseg_d2.cli.common import command_line, make_parser
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
 
 if TYPE_CHECKING:
-    from cellseg_d2.inference.detections import Detections
-    from cellseg_d2.inference.postprocess_params import PostprocessParams
+    from cellseg_d2.detections.detections import Detections
+    from cellseg_d2.postprocess.params import PostprocessParams
 
 EXAMPLES = """\
   python tools/pseudo_label.py --images kaggle/train_semi_supervised --category-from-name \\
@@ -96,8 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     from cellseg_d2.datasets.leaks import find_leaks
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.images.read import find_images
-    from cellseg_d2.inference.postprocess import postprocess
     from cellseg_d2.inference.pseudo_labels import PseudoLabels, category_in_name, read_categories
+    from cellseg_d2.postprocess.steps import postprocess
 
     paths = find_images(args.images)
     categories = read_categories(args.like)
@@ -175,8 +175,8 @@ class Source(NamedTuple):
     def of_file(cls, args: argparse.Namespace, paths: list[Path], categories: tuple[str, ...]) -> Source:
         from cellseg_d2.errors import CellSegError
         from cellseg_d2.images.read import image_size
-        from cellseg_d2.inference.postprocess_params import PostprocessParams
-        from cellseg_d2.inference.prediction_files import no_detections, read_detections
+        from cellseg_d2.postprocess.params import PostprocessParams
+        from cellseg_d2.predictions.files import no_detections, read_detections
 
         sizes = {path.stem: image_size(path) for path in paths}
         found = read_detections(args.predictions, sizes, categories, args.results_for)

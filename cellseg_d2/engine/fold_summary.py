@@ -14,9 +14,9 @@ from tqdm import tqdm
 from cellseg_d2.engine.cross_validation import CrossValidation, Fold
 from cellseg_d2.engine.fold_process import Attempt
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.truth import read_predictions, read_truth
-from cellseg_d2.export.submission import read_submission, write_submission
 from cellseg_d2.metrics.competition import CompetitionScore, score_image, summarize
+from cellseg_d2.predictions.submission import read_submission, write_submission
+from cellseg_d2.predictions.truth import read_predictions, read_truth
 
 HEADERS = ("what", "score (mean ± SD over folds)", "per cell type", "out-of-fold score", "data", "hardware")
 HEADERS += ("time per fold", "peak memory", "command")

@@ -10,8 +10,8 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
-from cellseg_d2.inference.instances import to_detections
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.metrics.average_precision import evaluate_coco

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import Cells
+from cellseg_d2.postprocess.steps import Cells
 
 # How many times larger or smaller cells can be made; beyond it there is little left to see, or too much to compute.
 MAGNIFICATION = (0.1, 10.0)

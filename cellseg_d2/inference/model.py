@@ -17,16 +17,16 @@ from cellseg_d2.config import fusion_params, load_config, postprocess_params
 from cellseg_d2.data.augmentations.build import build_test_augmentations
 from cellseg_d2.data.augmentations.resize import ResizeTransform
 from cellseg_d2.data.dataset_mapper import image_to_tensor
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.fusion import FusionParams, resample_masks
-from cellseg_d2.inference.instances import UnpastedMasks, to_detections
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams, resample_masks
+from cellseg_d2.detections.instances import UnpastedMasks, to_detections
 from cellseg_d2.inference.model_folder import CONFIG, find_model
-from cellseg_d2.inference.postprocess_params import FILE_NAME as POSTPROCESS
-from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.tta import View, detect_views, views_from_config
 from cellseg_d2.inference.weights import find_weights, load_trained
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
+from cellseg_d2.postprocess.params import PostprocessParams
 
 # Pixels of the network's input along each side: a coarsest feature map of a single pixel cannot be normalised.
 SMALLEST_INPUT = 64

@@ -15,9 +15,9 @@ from cellseg_d2.datasets.coco_json import EncodedImage, category_ids, encode_rec
 from cellseg_d2.datasets.convert import AUDIT_FILE
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.io.text import read_json
+from cellseg_d2.postprocess.steps import Cells
 
 
 class PseudoLabels:

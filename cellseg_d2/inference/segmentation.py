@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.formats import choose_formats
 from cellseg_d2.export.labels import label_dtype
 from cellseg_d2.images.pixel_size import PixelSize
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import label_image
 from cellseg_d2.masks.polygons import Polygon, outline
 from cellseg_d2.measurements import measure_cells
+from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.visualization.overlays import check_inside, draw_outlines, text_strip, type_color
 
 # Notebooks keep their pictures in the file, so these are no wider, in pixels.

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams, fuse
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.arrays import as_grey, as_planes
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
 from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
-from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.diameter import detect_any_size, scale_for
-from cellseg_d2.inference.fusion import FusionParams, fuse
 from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
-from cellseg_d2.inference.postprocess import Cells, PostprocessParams
 from cellseg_d2.inference.segmentation import Segmentation
-from cellseg_d2.inference.tiling import segment_tiled
+from cellseg_d2.postprocess.steps import Cells, PostprocessParams
+from cellseg_d2.tiling.segment import segment_tiled
 
 # Larger images are kept as the file or array that they come from: results do not hold a copy of their pixels.
 _KEPT_PIXELS = 2**26

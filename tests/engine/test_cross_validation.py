@@ -16,8 +16,8 @@ from cellseg_d2.engine.cross_validation import plan, prepare_output, train_fold
 from cellseg_d2.engine.fold_process import run_training
 from cellseg_d2.engine.fold_summary import Spread, summarize_folds
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import read_submission, write_submission
 from cellseg_d2.masks.crop import coco_to_crop, crop_to_kaggle
+from cellseg_d2.predictions.submission import read_submission, write_submission
 from tests.discs import write_disc_dataset
 
 # In place of train-net: prints as Detectron2 does, predicts the truth (fold 0) or nothing (fold 1).

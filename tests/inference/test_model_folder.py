@@ -10,8 +10,8 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference import model_folder
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.model_folder import export_model, find_model, shipped_models
-from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.inference.weight_files import read_weight_file
+from cellseg_d2.postprocess.params import PostprocessParams
 from tests.discs import CLASSES, disc_image, write_untrained_run
 
 

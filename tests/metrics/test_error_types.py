@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.truth import read_predictions, read_truth
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 from cellseg_d2.metrics.competition import score_image
 from cellseg_d2.metrics.error_report import ErrorReport
@@ -22,6 +21,7 @@ from cellseg_d2.metrics.error_types import (
     find_errors,
     score_if_corrected,
 )
+from cellseg_d2.predictions.truth import read_predictions, read_truth
 
 HEIGHT, WIDTH = 60, 120
 

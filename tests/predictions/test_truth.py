@@ -8,9 +8,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.truth import choose_images, read_ids, read_predictions, read_truth
-from cellseg_d2.export.submission import write_submission
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
+from cellseg_d2.predictions.submission import write_submission
+from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
 
 HEIGHT, WIDTH = 20, 30
 SQUARE, BAR = MaskCrop(2, 3, np.ones((6, 6), bool)), MaskCrop(4, 7, np.ones((2, 20), bool))

@@ -22,7 +22,7 @@ RANKINGS = ("box", "box*mask")
 
 @dataclass(frozen=True)
 class PostprocessParams:
-    """How detections become cells; :func:`cellseg_d2.inference.postprocess.postprocess` tells the order of the steps.
+    """How detections become cells; :func:`cellseg_d2.postprocess.steps.postprocess` tells the order of the steps.
 
     What is given as a tuple is one value for all classes or one for each.
 

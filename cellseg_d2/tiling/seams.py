@@ -16,12 +16,12 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cellseg_d2.inference.detections import Detections, SoftCrop
-from cellseg_d2.inference.tiling_overlaps import box_pairs, shared_pixels, window_crop
+from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.tiling.overlaps import box_pairs, shared_pixels, window_crop
 
 if TYPE_CHECKING:
-    from cellseg_d2.inference.tiling import Tile
+    from cellseg_d2.tiling.segment import Tile
 
 # Two tiles mean the same cell from this IoU on, counted where both see.
 _SAME_CELL = 0.5
@@ -92,7 +92,7 @@ class TiledDetections:
         self.parts.append(part)
 
     def vote_class(self) -> int | None:
-        """The class with the largest sum of scores, as :func:`cellseg_d2.inference.postprocess.vote_class`."""
+        """The class with the largest sum of scores, as :func:`cellseg_d2.postprocess.steps.vote_class`."""
         return int(self._votes.argmax()) if len(self._votes) else None
 
     def _vote(self, classes: np.ndarray, scores: np.ndarray) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import Cells
-from cellseg_d2.inference.postprocess_params import PostprocessParams
-from cellseg_d2.inference.tiling_overlaps import postprocess_large
-from cellseg_d2.inference.tiling_seams import TiledDetections, merge_tiles
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import Cells
+from cellseg_d2.tiling.overlaps import postprocess_large
+from cellseg_d2.tiling.seams import TiledDetections, merge_tiles
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def segment_tiled(
 ) -> Cells:
     """The cells of an image of any size.
 
-    An image that fits into one tile gives what :func:`cellseg_d2.inference.postprocess.postprocess` gives for it. In
-    larger ones the tiles' detections are merged first (:func:`cellseg_d2.inference.tiling_seams.merge_tiles`), then all
+    An image that fits into one tile gives what :func:`cellseg_d2.postprocess.steps.postprocess` gives for it. In
+    larger ones the tiles' detections are merged first (:func:`cellseg_d2.tiling.seams.merge_tiles`), then all
     steps of post-processing run once for the whole image: one vote on its type, one ranking, one removal of duplicates
     and overlaps, also across seams. Cells up to ``overlap`` pixels wide and high are seen whole by a tile; larger ones
     may be put together from what several tiles see of them, and where these do not agree, stay in parts.

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.truth import Truth
-from cellseg_d2.inference.detections import Detections, SoftCrop
-from cellseg_d2.inference.postprocess import Candidates, Settled, choose, find_candidates, settle, vote_class
-from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
 from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import Candidates, Settled, choose, find_candidates, settle, vote_class
+from cellseg_d2.predictions.truth import Truth
 
 # Sets of candidates kept, some 0.3 MB each: searches on other folds come back to the same settings of the masks.
 _KEPT = 8

@@ -17,13 +17,13 @@ from cellseg_d2.datasets.coco_checks import check_coco, check_numbers
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import read_submission, validate_submission
 from cellseg_d2.io.csv import read_csv_table
 from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco, runs_to_crop
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle
+from cellseg_d2.predictions.submission import read_submission, validate_submission
 
 
 @dataclass(eq=False)

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.postprocess_params import RANKINGS, PostprocessParams
-from cellseg_d2.inference.tuning_image import ImageTrials
 from cellseg_d2.masks.overlaps import POLICIES
+from cellseg_d2.postprocess.params import RANKINGS, PostprocessParams
+from cellseg_d2.postprocess.tuning_image import ImageTrials
 
 PER_CLASS = ("score_thresholds", "mask_thresholds", "min_areas")
 _ROUNDS = 4

@@ -1,6 +1,6 @@
 """Post-processing whose memory grows with the cells and not with the image.
 
-:func:`cellseg_d2.inference.postprocess.postprocess` settles contested pixels in one label image and finds overlapping
+:func:`cellseg_d2.postprocess.steps.postprocess` settles contested pixels in one label image and finds overlapping
 masks with an index of all pixels. For an image of 100 megapixels that is more than a gigabyte; here each cell is
 settled among its neighbours, with the same result.
 """
@@ -14,12 +14,12 @@ from functools import cached_property
 
 import numpy as np
 
-from cellseg_d2.inference.detections import Detections, SoftCrop
-from cellseg_d2.inference.mask_nms import MaskPairs
-from cellseg_d2.inference.postprocess import Candidates, Cells, choose, find_candidates, settle
-from cellseg_d2.inference.postprocess_params import PostprocessParams
+from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import clip_crop
+from cellseg_d2.postprocess.nms import MaskPairs
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import Candidates, Cells, choose, find_candidates, settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class ManyCandidates(Candidates):
 def postprocess_large(
     detections: Detections, params: PostprocessParams, pasted: Sequence[SoftCrop] | None = None
 ) -> Cells:
-    """The same as :func:`cellseg_d2.inference.postprocess.postprocess`, for images of any size.
+    """The same as :func:`cellseg_d2.postprocess.steps.postprocess`, for images of any size.
 
     Slower where an image is small and crowded: it works cell by cell.
 
@@ -49,7 +49,7 @@ def postprocess_large(
 
 
 def neighbour_pairs(crops: Sequence[MaskCrop]) -> MaskPairs:
-    """:func:`cellseg_d2.inference.mask_nms.mask_pairs`, one pair of overlapping boxes after the other."""
+    """:func:`cellseg_d2.postprocess.nms.mask_pairs`, one pair of overlapping boxes after the other."""
     boxes = np.array([crop.box for crop in crops], dtype=np.int64).reshape(-1, 4)
     first, second = box_pairs(boxes)
     shared = [shared_pixels(crops[i], crops[j]) for i, j in zip(first.tolist(), second.tolist(), strict=True)]

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
 from cellseg_d2.masks.crop import MaskCrop
 
 COMPARED = ("mask", "box")

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import read_submission, validate_submission, write_submission
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.predictions.submission import read_submission, validate_submission, write_submission
 
 texts = st.lists(st.sampled_from(["1 3 10 2", "5 1", "7 2 20 4"]), max_size=3)
 

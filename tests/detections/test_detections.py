@@ -6,8 +6,8 @@ import torch
 from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Boxes, Instances
 
-from cellseg_d2.inference.detections import Detections, paste_mask, paste_probability
-from cellseg_d2.inference.instances import to_detections
+from cellseg_d2.detections.detections import Detections, paste_mask, paste_probability
+from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.masks.crop import MaskCrop
 
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.inference.tuning import SearchSpace, expand, search, space_of, tune
-from cellseg_d2.inference.tuning_image import ImageTrials
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 from cellseg_d2.metrics.competition import score_image
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.tuning import SearchSpace, expand, search, space_of, tune
+from cellseg_d2.postprocess.tuning_image import ImageTrials
 
 HEIGHT, WIDTH = 60, 80
 ONLY_SCORES = space_of(["score_thresholds"])

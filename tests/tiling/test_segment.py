@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.lazy import ArraySource
-from cellseg_d2.inference.detections import Detections, SoftCrop
-from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.inference.tiling import segment_tiled, tile_grid
-from cellseg_d2.inference.tiling_seams import MergedDetections
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.tiling.seams import MergedDetections
+from cellseg_d2.tiling.segment import segment_tiled, tile_grid
 
 PLAIN = PostprocessParams(vote=False)
 

@@ -1,6 +1,7 @@
 """From overlapping detections to what is submitted: cells that do not share a pixel.
 
-The steps are separate functions so that :mod:`cellseg_d2.inference.tuning` can repeat the last ones without the first.
+The steps are separate functions so that :mod:`cellseg_d2.postprocess.tuning` can repeat the last ones without the
+first.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from cellseg_d2.inference.detections import Detections, SoftCrop
-from cellseg_d2.inference.mask_nms import MaskPairs, mask_nms, mask_pairs
-from cellseg_d2.inference.postprocess_params import PostprocessParams
+from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import LabelCrops, label_image
+from cellseg_d2.postprocess.nms import MaskPairs, mask_nms, mask_pairs
+from cellseg_d2.postprocess.params import PostprocessParams
 
 __all__ = ["Candidates", "Cells", "PostprocessParams", "find_candidates", "postprocess", "vote_class"]
 

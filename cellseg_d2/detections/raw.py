@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.inference.detections import Detections
 from cellseg_d2.io.atomic import atomic_path, unpacked_size
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.rle import MAX_PIXELS

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.mask_nms import mask_nms, mask_pairs
-from cellseg_d2.inference.postprocess import PostprocessParams, postprocess, vote_class
 from cellseg_d2.masks.components import components
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess.nms import mask_nms, mask_pairs
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess, vote_class
 
 
 def rectangles(*boxes, scores, classes=None):

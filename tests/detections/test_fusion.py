@@ -6,14 +6,14 @@ from time import process_time
 import numpy as np
 import pytest
 
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams, fuse, resample_masks
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.fusion import FusionParams, fuse, resample_masks
-from cellseg_d2.inference.postprocess import postprocess
-from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 from cellseg_d2.metrics.competition import score_image
-from tests.inference.soft_discs import detections_of, scattered_discs
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
+from tests.detections.soft_discs import detections_of, scattered_discs
 
 HEIGHT, WIDTH = 120, 160
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.raw import load_many, load_raw, save_raw
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.raw import load_many, load_raw, save_raw
 from cellseg_d2.masks.crop import MaskCrop
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from cellseg_d2.datasets.leaks import coco_images
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import read_submission
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.raw import load_raw
 from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, kaggle_to_crop
 from cellseg_d2.masks.rle import RLEError
+from cellseg_d2.predictions.submission import read_submission
 
 
 class Predicted(NamedTuple):
@@ -45,7 +45,7 @@ def read_detections(
 
     Args:
         path: a submission (``.csv``, ``.csv.gz``), COCO results (``.json``) or saved detections (``.npz``, see
-            :mod:`cellseg_d2.inference.raw`).
+            :mod:`cellseg_d2.detections.raw`).
         sizes: ``(height, width)`` in pixels by image name; predictions of other images are left away.
         categories: names by which COCO results mean the ids 1, 2 …
         numbered: the COCO JSON that COCO results' ``image_id`` refers to; None if they are names.

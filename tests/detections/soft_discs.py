@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from cellseg_d2.inference.detections import Detections
+from cellseg_d2.detections.detections import Detections
 
 
 def soft_disc(center_x, center_y, radius, box, size=28, sharpness=2.0):

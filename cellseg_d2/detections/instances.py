@@ -6,7 +6,7 @@ import numpy as np
 from detectron2.structures import Instances
 from torch import nn
 
-from cellseg_d2.inference.detections import Detections
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.masks.crop import MaskCrop
 
 
