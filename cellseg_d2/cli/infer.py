@@ -138,8 +138,8 @@ def load_segmenter(args: argparse.Namespace):
     from cellseg_d2.config import load_config
     from cellseg_d2.inference.classical import FEATURES, ClassicalSegmenter
     from cellseg_d2.inference.ensemble import build_segmenter
-    from cellseg_d2.inference.model_folder import CONFIG, find_model
-    from cellseg_d2.inference.weights import find_weights
+    from cellseg_d2.weights.model_folder import CONFIG, find_model
+    from cellseg_d2.weights.weights import find_weights
 
     if not args.config_file and args.model in FEATURES:
         segmenter = ClassicalSegmenter(args.model)

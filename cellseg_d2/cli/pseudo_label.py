@@ -197,7 +197,7 @@ class Source(NamedTuple):
         from cellseg_d2.config import load_config
         from cellseg_d2.images.read import read_image
         from cellseg_d2.inference.ensemble import build_segmenter
-        from cellseg_d2.inference.weights import find_weights
+        from cellseg_d2.weights.weights import find_weights
 
         opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else []), *args.opts]
         cfgs = [load_config(path, opts) for path in args.config_file]

@@ -1,1 +1,1 @@
-"""Evaluation of predictions, as files and during training."""
+"""Evaluation during training, by evaluators that configurations name."""

@@ -20,13 +20,13 @@ from cellseg_d2.data.dataset_mapper import image_to_tensor
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.fusion import FusionParams, resample_masks
 from cellseg_d2.detections.instances import UnpastedMasks, to_detections
-from cellseg_d2.inference.model_folder import CONFIG, find_model
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.tta import View, detect_views, views_from_config
-from cellseg_d2.inference.weights import find_weights, load_trained
 from cellseg_d2.modeling.build import build_network
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.weights.model_folder import CONFIG, find_model
+from cellseg_d2.weights.weights import find_weights, load_trained
 
 # Pixels of the network's input along each side: a coarsest feature map of a single pixel cannot be normalised.
 SMALLEST_INPUT = 64
@@ -87,7 +87,7 @@ class CellSegmenter(Segmenter):
         """A model that comes with the project, or one in a folder, with its own post-processing.
 
         Args:
-            model: see :func:`cellseg_d2.inference.model_folder.find_model`.
+            model: see :func:`cellseg_d2.weights.model_folder.find_model`.
             device: ``"cpu"``, ``"cuda"``, or ``"auto"``, a GPU where there is one.
 
         Raises:

@@ -18,10 +18,10 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.formats import choose_formats
 from cellseg_d2.export.labels import label_dtype
 from cellseg_d2.images.pixel_size import PixelSize
+from cellseg_d2.inference.measure import measure_cells
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import label_image
 from cellseg_d2.masks.polygons import Polygon, outline
-from cellseg_d2.measurements import measure_cells
 from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.visualization.overlays import check_inside, draw_outlines, text_strip, type_color
 
@@ -158,7 +158,10 @@ class Segmentation:
         return [outline(crop) for crop in self.crops]
 
     def measure(self) -> pd.DataFrame:
-        """Place, size, shape and grey values, one row a cell: see :func:`cellseg_d2.measurements.measure_cells`."""
+        """Place, size, shape and grey values, one row a cell.
+
+        See :func:`cellseg_d2.inference.measure.measure_cells`.
+        """
         return self._measured.copy()
 
     @cached_property

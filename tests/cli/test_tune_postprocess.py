@@ -181,7 +181,7 @@ def test_evaluation_saves_what_it_detected(run_folder, repository, tmp_path):
     cfg.TEST.POSTPROCESS.MIN_AREAS = [12]
     from cellseg_d2.detections.instances import UnpastedMasks
     from cellseg_d2.evaluation.build import build_evaluator
-    from cellseg_d2.inference.weights import load_trained
+    from cellseg_d2.weights.weights import load_trained
 
     model = build_model(cfg)
     load_trained(model, run_folder / "model_best.pth")

@@ -12,11 +12,11 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.find import find_inputs
 from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.inference.model_folder import export_model
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import crops_from_labels
 from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.weights.model_folder import export_model
 from tests.discs import disc_image, write_disc_dataset, write_untrained_run
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cellseg_d2.config import load_config
-from cellseg_d2.engine.cross_validation import plan, prepare_output, train_fold
-from cellseg_d2.engine.fold_process import run_training
-from cellseg_d2.engine.fold_summary import Spread, summarize_folds
+from cellseg_d2.cross_validation.cross_validation import plan, prepare_output, train_fold
+from cellseg_d2.cross_validation.fold_process import run_training
+from cellseg_d2.cross_validation.fold_summary import Spread, summarize_folds
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import coco_to_crop, crop_to_kaggle
 from cellseg_d2.predictions.submission import read_submission, write_submission
@@ -228,7 +228,7 @@ def test_an_interrupted_run_leaves_no_process_behind(tmp_path):
     code = f"""
 import signal, sys
 from pathlib import Path
-from cellseg_d2.engine.fold_process import run_training
+from cellseg_d2.cross_validation.fold_process import run_training
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have jobs in the background ignore it
 run_training([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}), "title", on_end=lambda a: print(a.reason))
 """
@@ -254,7 +254,7 @@ def test_a_killed_run_leaves_no_process_behind_and_can_be_repeated(make, program
     code = f"""
 import sys
 from pathlib import Path
-from cellseg_d2.engine.fold_process import run_training
+from cellseg_d2.cross_validation.fold_process import run_training
 run_training([sys.executable, "-c", {child!r}], Path({str(fold.folder)!r}), "title")
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

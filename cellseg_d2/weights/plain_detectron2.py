@@ -19,10 +19,10 @@ from detectron2.modeling import (
 )
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.model_folder import CONFIG, plain_values
-from cellseg_d2.inference.weights import CHECKPOINTS, load_trained
 from cellseg_d2.io.atomic import atomic_path, write_text_atomic
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.weights.model_folder import CONFIG, plain_values
+from cellseg_d2.weights.weights import CHECKPOINTS, load_trained
 
 # The name that Detectron2 gives to the result of a training.
 PLAIN_WEIGHTS = "model_final.pth"

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cellseg_d2.config import load_config
-from cellseg_d2.engine.pretrained import load_pretrained, match_weights
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.weight_files import read_weight_file
+from cellseg_d2.weights.adapt import load_pretrained, match_weights
+from cellseg_d2.weights.weight_files import read_weight_file
 from tests.discs import write_disc_dataset
 
 CLS = "roi_heads.box_predictor.cls_score.weight"

@@ -15,10 +15,10 @@ from safetensors.torch import save
 
 from cellseg_d2.config import changed_settings, postprocess_params
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.weight_files import read_weight_file
 from cellseg_d2.io.atomic import atomic_path, write_text_atomic
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.weights.weight_files import read_weight_file
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models"
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"

@@ -1,7 +1,8 @@
 """Training of the folds of a dataset, one after another, each in a process of its own.
 
 A process of its own gives its memory back when its fold is done, and takes no other fold down when it crashes. What the
-folds predict for the images that they were not trained on is gathered by :mod:`cellseg_d2.engine.fold_summary`.
+folds predict for the images that they were not trained on is gathered by
+:mod:`cellseg_d2.cross_validation.fold_summary`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from cellseg_d2.cross_validation.fold_process import Attempt, run_training
 from cellseg_d2.data.catalog import require_datasets
-from cellseg_d2.engine.fold_process import Attempt, run_training
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import write_json_atomic
 

@@ -20,8 +20,8 @@ from tabulate import tabulate
 from torch import nn
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.weight_files import WeightFile, read_weight_file
 from cellseg_d2.io.text import read_yaml
+from cellseg_d2.weights.weight_files import WeightFile, read_weight_file
 
 # Parameters with one block of rows a class; what follows the classes' own rows is the background's.
 CLASS_ROWS = (

@@ -7,11 +7,11 @@ from detectron2.utils.file_io import PathManager
 
 from cellseg_d2.config import load_config
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference import model_folder
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.inference.model_folder import export_model, find_model, shipped_models
-from cellseg_d2.inference.weight_files import read_weight_file
 from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.weights import model_folder
+from cellseg_d2.weights.model_folder import export_model, find_model, shipped_models
+from cellseg_d2.weights.weight_files import read_weight_file
 from tests.discs import CLASSES, disc_image, write_untrained_run
 
 

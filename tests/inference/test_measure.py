@@ -5,8 +5,8 @@ import pytest
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.pixel_size import PixelSize
+from cellseg_d2.inference.measure import measure_cells
 from cellseg_d2.masks.crop import MaskCrop
-from cellseg_d2.measurements import measure_cells
 
 SIZE = 121
 

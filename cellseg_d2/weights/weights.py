@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.weight_files import read_weight_file
+from cellseg_d2.weights.weight_files import read_weight_file
 
 CHECKPOINTS = ("model_best.pth", "model_final.pth", "model.safetensors")
 

@@ -11,8 +11,8 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 from tqdm import tqdm
 
-from cellseg_d2.engine.cross_validation import CrossValidation, Fold
-from cellseg_d2.engine.fold_process import Attempt
+from cellseg_d2.cross_validation.cross_validation import CrossValidation, Fold
+from cellseg_d2.cross_validation.fold_process import Attempt
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.metrics.competition import CompetitionScore, score_image, summarize
 from cellseg_d2.predictions.submission import read_submission, write_submission
@@ -150,7 +150,7 @@ def summarize_folds(validation: CrossValidation, output_csv: str | Path, exclude
     """Write the finished folds' predictions as one submission, and score them.
 
     Args:
-        validation: of :func:`cellseg_d2.engine.cross_validation.plan`.
+        validation: of :func:`cellseg_d2.cross_validation.cross_validation.plan`.
         output_csv: the submission with every validated image of the finished folds, also of excluded ones.
         exclude: names of images that are not scored.
 
