@@ -19,7 +19,7 @@ from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.steps import Cells
-from cellseg_d2.tiling.segment import tile_grid
+from cellseg_d2.tiling.grid import tile_grid
 
 TILE, OVERLAP = 1024, 128  # as of the models
 _PITCH, _JITTER, _RADII = 36, 6.0, (5.0, 11.0)  # pixels; neighbours never touch

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -18,10 +18,8 @@ from scipy.sparse.csgraph import connected_components
 
 from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.tiling.grid import Tile
 from cellseg_d2.tiling.overlaps import box_pairs, shared_pixels, window_crop
-
-if TYPE_CHECKING:
-    from cellseg_d2.tiling.segment import Tile
 
 # Two tiles mean the same cell from this IoU on, counted where both see.
 _SAME_CELL = 0.5
