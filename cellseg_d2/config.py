@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -15,10 +14,6 @@ from fvcore.common.config import BASE_KEY
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.io.text import read_json, read_yaml
-
-if TYPE_CHECKING:
-    from cellseg_d2.detections.fusion import FusionParams
-    from cellseg_d2.postprocess.steps import PostprocessParams
 
 
 def add_cellseg_config(cfg: CN) -> None:
@@ -272,18 +267,3 @@ def _difference(node: CN, default: CN) -> dict:
         elif key not in default or value != default[key]:
             changes[key] = list(value) if isinstance(value, tuple) else value
     return changes
-
-
-def postprocess_params(cfg: CN) -> PostprocessParams:
-    """``TEST.POSTPROCESS`` as the plain data class that the post-processing takes."""
-    from cellseg_d2.postprocess.steps import PostprocessParams
-
-    return PostprocessParams(**{key.lower(): value for key, value in cfg.TEST.POSTPROCESS.items()})
-
-
-def fusion_params(cfg: CN) -> FusionParams:
-    """``TEST.FUSION`` as the plain data class; whether classes mix follows the post-processing's vote."""
-    from cellseg_d2.detections.fusion import FusionParams
-
-    node = cfg.TEST.FUSION
-    return FusionParams(iou=node.IOU, compared=node.COMPARED, boxes=node.BOXES, absence=node.ABSENCE)

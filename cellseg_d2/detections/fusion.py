@@ -10,8 +10,9 @@ detections with itself gives it back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,6 +64,11 @@ class FusionParams:
             raise CellSegError(f"boxes can be fused as {' or '.join(BOXES)}, not as {self.boxes!r}")
         if self.absence < 0:
             raise CellSegError(f"the penalty for absence is {self.absence}; it must not be negative")
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any]) -> FusionParams:
+        """``TEST.FUSION`` of a configuration; whether classes mix follows the post-processing's vote."""
+        return cls(**{key.lower(): value for key, value in cfg["TEST"]["FUSION"].items()})
 
 
 def fuse(

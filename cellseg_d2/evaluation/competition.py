@@ -14,7 +14,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from cellseg_d2.config import postprocess_params
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME
@@ -118,4 +117,5 @@ def _compact(detections: Detections) -> Detections:
 def competition(cfg: CfgNode, dataset_name: str, output_dir: Path) -> CompetitionEvaluator:
     """The competition's mean over IoU thresholds, with ``TEST.POSTPROCESS``."""
     classes = cfg.MODEL.CLASS_NAMES or None
-    return CompetitionEvaluator(dataset_name, postprocess_params(cfg), output_dir, cfg.TEST.SAVE_DETECTIONS, classes)
+    params = PostprocessParams.from_config(cfg)
+    return CompetitionEvaluator(dataset_name, params, output_dir, cfg.TEST.SAVE_DETECTIONS, classes)

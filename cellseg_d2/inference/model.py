@@ -13,7 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from cellseg_d2.config import fusion_params, load_config, postprocess_params
+from cellseg_d2.config import load_config
 from cellseg_d2.data.augmentations.build import build_test_augmentations
 from cellseg_d2.data.augmentations.resize import ResizeTransform
 from cellseg_d2.data.dataset_mapper import image_to_tensor
@@ -110,14 +110,14 @@ class CellSegmenter(Segmenter):
             model,
             augmentations=build_test_augmentations(cfg),
             channels=len(cfg.MODEL.PIXEL_MEAN),
-            params=postprocess_params(cfg),
+            params=PostprocessParams.from_config(cfg),
             class_names=cfg.MODEL.CLASS_NAMES or [f"class {i + 1}" for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)],
             intensity=cfg.INPUT.INTENSITY,
             intensity_percentiles=cfg.INPUT.INTENSITY_PERCENTILES,
             tile=cfg.TEST.TILE if by_factor else None,
             cell_diameter=cfg.INPUT.CELL_DIAMETER if by_factor else 0.0,
             views=views_from_config(cfg),
-            fusion=fusion_params(cfg),
+            fusion=FusionParams.from_config(cfg),
             configuration=cfg,
         )
 

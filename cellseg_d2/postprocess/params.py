@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -76,6 +76,11 @@ class PostprocessParams:
         for name in ("fill_holes", "largest_component", "vote"):
             if not isinstance(getattr(self, name), bool):
                 raise CellSegError(f"{name} must be true or false, not {getattr(self, name)!r}")
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any]) -> PostprocessParams:
+        """``TEST.POSTPROCESS`` of a configuration."""
+        return cls(**{key.lower(): value for key, value in cfg["TEST"]["POSTPROCESS"].items()})
 
     def for_classes(self, values: Sequence[float], classes: np.ndarray, name: str) -> np.ndarray:
         """``values`` looked up for each of ``classes``; a single value serves all."""

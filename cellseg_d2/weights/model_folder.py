@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathHandler, PathManager
 from safetensors.torch import save
 
-from cellseg_d2.config import changed_settings, postprocess_params
+from cellseg_d2.config import changed_settings
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, write_text_atomic
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
@@ -74,7 +74,7 @@ def export_model(
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
-    (params or postprocess_params(cfg)).to_yaml(folder / POSTPROCESS)
+    (params or PostprocessParams.from_config(cfg)).to_yaml(folder / POSTPROCESS)
     write_text_atomic(folder / CONFIG, yaml.safe_dump(plain_values(settings), sort_keys=False, default_flow_style=None))
     return folder
 
