@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.find import coco_images
 from cellseg_d2.images.read import ImageError, read_image
-from cellseg_d2.io.text import read_json
 
 
 def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Path, str]:
@@ -44,20 +43,6 @@ def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Pa
         if where is not None:
             leaks[path] = f"{where} (the same pixels)"
     return leaks
-
-
-def coco_images(json_file: str | Path) -> dict[int, Path]:
-    """The image files of a COCO JSON by the images' ids, whether they exist or not.
-
-    Raises:
-        CellSegError: it cannot be read, or does not name its images.
-    """
-    content = read_json(json_file)
-    try:
-        root = Path(json_file).parent / str((content.get("info") or {}).get("image_root", "."))
-        return {entry["id"]: root / entry["file_name"] for entry in content["images"]}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CellSegError(f"{json_file} is no COCO JSON with images: {type(error).__name__} {error}") from None
 
 
 def _pixels(path: Path) -> str:

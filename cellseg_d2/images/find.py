@@ -1,13 +1,13 @@
-"""The images that a user names for prediction."""
+"""The images that a user names, or that a COCO JSON names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellseg_d2.datasets.leaks import coco_images
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import find_images
+from cellseg_d2.io.text import read_json
 
 
 def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
@@ -35,3 +35,17 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
             images = find_images(given)
         found |= dict.fromkeys(images)
     return list(found)
+
+
+def coco_images(json_file: str | Path) -> dict[int, Path]:
+    """The image files of a COCO JSON by the images' ids, whether they exist or not.
+
+    Raises:
+        CellSegError: it cannot be read, or does not name its images.
+    """
+    content = read_json(json_file)
+    try:
+        root = Path(json_file).parent / str((content.get("info") or {}).get("image_root", "."))
+        return {entry["id"]: root / entry["file_name"] for entry in content["images"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CellSegError(f"{json_file} is no COCO JSON with images: {type(error).__name__} {error}") from None

@@ -15,12 +15,10 @@ from PIL import Image
 
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.formats import choose_formats
-from cellseg_d2.export.labels import label_dtype
 from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.measure import measure_cells
 from cellseg_d2.masks.crop import MaskCrop
-from cellseg_d2.masks.overlaps import label_image
+from cellseg_d2.masks.overlaps import label_dtype, label_image
 from cellseg_d2.masks.polygons import Polygon, outline
 from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.visualization.overlays import check_inside, draw_outlines, text_strip, type_color
@@ -218,6 +216,8 @@ class Segmentation:
         Raises:
             CellSegError: a format is not known; nothing is written then. Or it needs ``detections``, which are missing.
         """
+        from cellseg_d2.export.formats import choose_formats
+
         paths = []
         for chosen in choose_formats(formats).values():
             paths.append(chosen.path(folder, self.name))

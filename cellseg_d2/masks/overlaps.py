@@ -85,6 +85,11 @@ def label_image(crops: Sequence[MaskCrop], height: int, width: int) -> np.ndarra
     return labels
 
 
+def label_dtype(count: int) -> type[np.unsignedinteger]:
+    """The dtype of a label image of ``count`` cells: uint16 where it fits, else uint32."""
+    return np.uint16 if count <= np.iinfo(np.uint16).max else np.uint32
+
+
 class LabelCrops(Sequence[MaskCrop]):
     """The cells of a label image as crops, each cut out when it is asked for: most uses never look at all of them.
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_d2.datasets.leaks import coco_images
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.find import coco_images
 from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, kaggle_to_crop

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cellseg_d2.datasets.leaks import coco_images, find_leaks
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.datasets.leaks import find_leaks
 
 
 @pytest.fixture
@@ -48,10 +47,3 @@ def test_by_pixels_under_another_name_and_in_another_format(held_out, tmp_path):
 def test_a_damaged_image_is_left_to_others_to_report(held_out, tmp_path):
     (tmp_path / "x.png").write_bytes(b"no image")
     assert find_leaks([tmp_path / "x.png"], [held_out]) == {}
-
-
-def test_images_are_relative_to_the_json(held_out, tmp_path):
-    assert coco_images(held_out)[8] == held_out.parent / "images" / "b.png"
-    (tmp_path / "bad.json").write_text("[1, 2]")
-    with pytest.raises(CellSegError, match="no COCO JSON with images"):
-        coco_images(tmp_path / "bad.json")
