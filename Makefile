@@ -1,5 +1,5 @@
 # make demo   everything from nothing: environment, simulated cells, training, prediction, score, pictures
-# make test   style, types, tests and their coverage (sets the environment up where needed)
+# make test   style, types, imports, tests and their coverage (sets the environment up where needed)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -66,22 +66,20 @@ demo: install  ## Simulated cells, training, prediction, score and pictures, end
 	@echo "side by side    $(DEMO)/pictures/sheet.png (image | truth | prediction)"
 	@echo "trained model   $(DEMO)/run/model_best.pth"
 
-# The files on the floors that know neither PyTorch nor Detectron2.
-PLAIN = $$($(BIN)/python tests/floors.py)
-
-test: lint  ## Check style and types, run the tests, and demand that they cover 95 % of the floors without PyTorch
+test: lint  ## Check style, types and imports, run the tests, and demand that they cover 95 % of the modules without PyTorch
 	rm -f .coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q tests --cov --cov-report=  # one thread a process, two cores
 	@$(MAKE) --no-print-directory coverage
 
 .PHONY: coverage
-coverage:  ## What the last run of the tests left uncovered on the floors without PyTorch
-	@$(BIN)/coverage report --include="$$($(BIN)/python tests/floors.py | paste -sd, -)" --show-missing --skip-covered --fail-under=95
+coverage:  ## What the last run of the tests left uncovered of the modules without PyTorch
+	@$(BIN)/coverage report --show-missing --skip-covered --fail-under=95
 
-lint: install  ## Check style and types
+lint: install  ## Check style, types, and that imports point downward
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PLAIN)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 clean:  ## Remove the environment and the demo's output
 	rm -rf $(VENV) output build *.egg-info

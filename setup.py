@@ -69,6 +69,6 @@ setup(
             "shapely>=2.0",
             "zarr>=3.0",
         ],
-        "lint": ["ruff>=0.6", "mypy>=2.0"],
+        "lint": ["ruff>=0.6", "mypy>=2.0", "import-linter>=2.17"],
     },
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -14,11 +13,7 @@ from fvcore.common.config import BASE_KEY
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
 from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.json_yaml import read_json, read_yaml
-
-if TYPE_CHECKING:
-    from cellseg_d2.inference.fusion import FusionParams
-    from cellseg_d2.inference.postprocess import PostprocessParams
+from cellseg_d2.io.text import read_json, read_yaml
 
 
 def add_cellseg_config(cfg: CN) -> None:
@@ -188,7 +183,7 @@ def add_cellseg_config(cfg: CN) -> None:
     # "FrozenBN" keeps the statistics of the pre-training; "" leaves the network's own norms.
     cfg.MODEL.TIMM.NORM = "FrozenBN"
     # What a training without MODEL.WEIGHTS begins from: a file of the network's weights, "hub" (timm downloads them),
-    # "package" (of the Python package index, see cellseg_d2/modeling/timm_backbone.py), or "" for random weights.
+    # "package" (of the Python package index, see cellseg_d2/weights/timm_weights.py), or "" for random weights.
     cfg.MODEL.TIMM.PRETRAINED = ""
     # Convolutions on a processor are faster where the channels of a pixel lie side by side in memory.
     cfg.MODEL.CHANNELS_LAST = False
@@ -196,8 +191,8 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.MODEL.CLASS_NAMES = []
     # Images without cells teach what a cell is not.
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
-    # "layers": masks as a few label images, see cellseg_d2/structures.py. "bitmask": one full-size mask a cell, as in
-    # stock Detectron2.
+    # "layers": masks as a few label images, see cellseg_d2/data/label_masks.py. "bitmask": one full-size mask a cell,
+    # as in stock Detectron2.
     cfg.INPUT.MASK_FORMAT = "layers"
     # Megabytes of decoded images and masks that each worker process keeps; the whole competition takes about 800.
     cfg.DATALOADER.CACHE_MB = 512
@@ -295,18 +290,3 @@ def _difference(node: CN, default: CN) -> dict:
         elif key not in default or value != default[key]:
             changes[key] = list(value) if isinstance(value, tuple) else value
     return changes
-
-
-def postprocess_params(cfg: CN) -> PostprocessParams:
-    """``TEST.POSTPROCESS`` as the plain data class that the post-processing takes."""
-    from cellseg_d2.inference.postprocess import PostprocessParams
-
-    return PostprocessParams(**{key.lower(): value for key, value in cfg.TEST.POSTPROCESS.items()})
-
-
-def fusion_params(cfg: CN) -> FusionParams:
-    """``TEST.FUSION`` as the plain data class; whether classes mix follows the post-processing's vote."""
-    from cellseg_d2.inference.fusion import FusionParams
-
-    node = cfg.TEST.FUSION
-    return FusionParams(iou=node.IOU, compared=node.COMPARED, boxes=node.BOXES, absence=node.ABSENCE)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.floors import is_of_a_plain_module
+from tests.plain import is_of_a_plain_module
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """Coverage is that of the floors without PyTorch by their own tests on examples that everybody has.
+    """Coverage is that of the modules without PyTorch by their own tests on examples that everybody has.
 
     To watch all others would only take time: Hypothesis' thousands of cases take twice as long when watched.
     """

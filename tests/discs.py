@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cellseg_d2.masks import MaskCrop, crop_to_coco
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 
 CLASSES = ("bright", "dark")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellseg_d2.data.simulate import simulate_image
-from cellseg_d2.masks import crop_to_kaggle
+from cellseg_d2.masks.crop import crop_to_kaggle
+from cellseg_d2.simulation import simulate_image
 from tests.conftest import REPOSITORY
 
 HEIGHT, WIDTH = 260, 352

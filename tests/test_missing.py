@@ -36,7 +36,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_the_lower_floors_do_without_it(repository):
-    code = "from cellseg_d2.metrics import score_image; print(score_image([], []).score)"
+    code = "from cellseg_d2.metrics.competition import score_image; print(score_image([], []).score)"
     assert run(code, repository).stdout.strip() == "1.0"
 
 

@@ -18,4 +18,4 @@ def run_command(script: str) -> None:
 
     from cellseg_d2.cli.common import run
 
-    run(importlib.import_module(f"cellseg_d2.cli.{Path(script).stem}").main)
+    run(importlib.import_module(f"cellseg_d2.cli.{Path(script).stem}").main)  # noqa: TID251

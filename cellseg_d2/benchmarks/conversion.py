@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cellseg_d2.data.coco_json import category_ids, encode_record
-from cellseg_d2.data.findings import FindingLog
-from cellseg_d2.data.sartorius import SartoriusCsv
+from cellseg_d2.datasets.coco_json import category_ids, encode_record
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.sartorius import SartoriusCsv
 
 
 @dataclass(frozen=True)

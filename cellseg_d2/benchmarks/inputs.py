@@ -12,9 +12,9 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from cellseg_d2.data.catalog import PREFIX, register_folder
-from cellseg_d2.data.convert import read_dataset, split_dataset, write_dataset
-from cellseg_d2.data.image_files import ImageFolder
-from cellseg_d2.data.sartorius import SartoriusCsv
+from cellseg_d2.datasets.convert import read_dataset, split_dataset, write_dataset
+from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
 
 

@@ -19,11 +19,11 @@ from detectron2.config import CfgNode
 from cellseg_d2.benchmarks.training import TrainingStep
 from cellseg_d2.config import load_config
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
-from cellseg_d2.data.simulate import simulate_image
-from cellseg_d2.inference.instances import UnpastedMasks, to_detections
-from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.detections.instances import UnpastedMasks, to_detections
+from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.simulation import simulate_image
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import tifffile
 from scipy import ndimage
 
 from cellseg_d2.benchmarks.models import resident_peak
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import Cells
-from cellseg_d2.inference.postprocess_params import PostprocessParams
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.inference.tiling import tile_grid
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import Cells
+from cellseg_d2.tiling.grid import tile_grid
 
 TILE, OVERLAP = 1024, 128  # as of the models
 _PITCH, _JITTER, _RADII = 36, 6.0, (5.0, 11.0)  # pixels; neighbours never touch

@@ -16,11 +16,11 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from cellseg_d2.benchmarks.prediction_ways import OURS, STOCK, ways
-from cellseg_d2.data.simulate.layout import place_cells
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.raw import load_raw
-from cellseg_d2.masks import crop_to_coco, crop_to_kaggle, kaggle_to_crop
+from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle, kaggle_to_crop
+from cellseg_d2.simulation.layout import place_cells
 
 _BLUR = 0.8  # pixels over which a simulated mask's edge is unsure
 _JITTER = 0.7  # pixels by which the sides of a simulated box are off
@@ -101,7 +101,7 @@ def simulated_detections(cells: int, height: int, width: int, seed: int = 0, siz
 
 
 def densest_detections(path: str | Path, cells: int | None = None) -> tuple[str, Detections]:
-    """Name and detections of the image with most of them in a file of :func:`cellseg_d2.inference.raw.save_raw`.
+    """Name and detections of the image with most of them in a file of :func:`cellseg_d2.detections.raw.save_raw`.
 
     Args:
         path: of the file.

@@ -15,9 +15,9 @@ import torch
 from detectron2.layers import paste_masks_in_image
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.label_runs import kaggle_from_labels
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.masks.label_runs import kaggle_from_labels
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
 
 OURS = "this project"
 STOCK = "Detectron2, overlaps left"

@@ -18,8 +18,8 @@ from cellseg_d2.config import add_cellseg_config
 from cellseg_d2.data.augmentations.build import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.placement import affine_matrix, linear_map
 from cellseg_d2.data.augmentations.warp import AffineTransform
-from cellseg_d2.label_layers import LabelLayers
-from cellseg_d2.metrics import CompetitionScore, mask_iou, score_image, summarize
+from cellseg_d2.masks.layers import LabelLayers
+from cellseg_d2.metrics.competition import CompetitionScore, mask_iou, score_image, summarize
 
 # Painted around an image whose own levels are far below. Interpolated with as little as 1 % of it, they are above them.
 MARKER = 25_500.0

@@ -36,7 +36,8 @@ def call(words: Sequence[str]) -> int | None:
         near = get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"{PROGRAM} --help lists them"
         raise CellSegError(f"there is no command {words[0]!r}; {hint}")
-    return importlib.import_module(f"cellseg_d2.cli.{name.replace('-', '_')}").main(list(words[1:]))
+    module = importlib.import_module(f"cellseg_d2.cli.{name.replace('-', '_')}")  # noqa: TID251
+    return module.main(list(words[1:]))
 
 
 def help_text() -> str:

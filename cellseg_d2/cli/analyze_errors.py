@@ -70,11 +70,11 @@ def main(argv: list[str] | None = None) -> None:
 
     from tqdm import tqdm
 
-    from cellseg_d2.data.images import find_images
-    from cellseg_d2.evaluation.error_report import ErrorReport
-    from cellseg_d2.evaluation.errors import DEFINITIONS, find_errors
-    from cellseg_d2.evaluation.truth import choose_images, read_ids, read_predictions, read_truth
-    from cellseg_d2.files import write_json_atomic, write_text_atomic
+    from cellseg_d2.images.read import find_images
+    from cellseg_d2.io.atomic import write_json_atomic, write_text_atomic
+    from cellseg_d2.metrics.error_report import ErrorReport
+    from cellseg_d2.metrics.error_types import DEFINITIONS, find_errors
+    from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
     from cellseg_d2.visualization.curves import plot_score_by_type
     from cellseg_d2.visualization.error_plots import plot_corrections, plot_groups, plot_kinds
 
@@ -113,8 +113,8 @@ def draw_pictures(args, report, truth, masks, paths) -> int:
     """Draw the worst images, their rank in the file's name; returns how many."""
     from tqdm import tqdm
 
-    from cellseg_d2.data.images import read_image
-    from cellseg_d2.masks import coco_to_crop
+    from cellseg_d2.images.read import read_image
+    from cellseg_d2.masks.crop import coco_to_crop
     from cellseg_d2.visualization.error_plots import error_panel
     from cellseg_d2.visualization.overlays import save_image
 

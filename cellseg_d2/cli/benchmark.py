@@ -35,7 +35,7 @@ def benchmark_prediction(args: argparse.Namespace) -> None:
 
     from cellseg_d2.benchmarks import prediction, report
     from cellseg_d2.benchmarks.prediction_ways import OURS
-    from cellseg_d2.files import write_json_atomic
+    from cellseg_d2.io.atomic import write_json_atomic
 
     cv2.setNumThreads(args.threads)
     torch.set_num_threads(args.threads)
@@ -66,7 +66,7 @@ def benchmark_models(args: argparse.Namespace) -> None:
 
     from cellseg_d2.benchmarks.models import measure_model
     from cellseg_d2.benchmarks.report import models_table
-    from cellseg_d2.files import write_json_atomic
+    from cellseg_d2.io.atomic import write_json_atomic
 
     costs = {}
     for path in tqdm(args.config_file, desc="measuring", unit="model", leave=False):
@@ -85,7 +85,7 @@ def benchmark_mosaic(args: argparse.Namespace) -> None:
 
     from cellseg_d2.benchmarks.mosaic import measure_mosaic
     from cellseg_d2.benchmarks.report import mosaic_table
-    from cellseg_d2.files import write_json_atomic
+    from cellseg_d2.io.atomic import write_json_atomic
 
     costs = [measure_mosaic(side, args.seed) for side in tqdm(args.sides, desc="measuring", unit="image", leave=False)]
     print(mosaic_table(costs))
@@ -110,7 +110,7 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
     import torch
 
     from cellseg_d2.benchmarks import inputs, mappers, report, rotation, training
-    from cellseg_d2.files import write_json_atomic
+    from cellseg_d2.io.atomic import write_json_atomic
 
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # stock Detectron2's masks
     cv2.setNumThreads(args.threads)

@@ -108,10 +108,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def open_sources(args: argparse.Namespace) -> dict:
-    from cellseg_d2.data.image_files import ImageFolder
-    from cellseg_d2.data.label_images import LabelImages
-    from cellseg_d2.data.livecell import find_livecell, livecell_source
-    from cellseg_d2.data.sartorius import SartoriusCsv
+    from cellseg_d2.datasets.image_folder import ImageFolder
+    from cellseg_d2.datasets.label_images import LabelImages
+    from cellseg_d2.datasets.livecell import find_livecell, livecell_source
+    from cellseg_d2.datasets.sartorius import SartoriusCsv
 
     drop = tuple(args.drop_images)
     if args.livecell:
@@ -127,8 +127,8 @@ def open_sources(args: argparse.Namespace) -> dict:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from cellseg_d2.data.audit_report import audit_tables
-    from cellseg_d2.data.convert import AUDIT_FILE, older_files, read_dataset, split_dataset, write_dataset
+    from cellseg_d2.datasets.audit_report import audit_tables
+    from cellseg_d2.datasets.convert import AUDIT_FILE, older_files, read_dataset, split_dataset, write_dataset
 
     command = command_line("convert_to_coco", sys.argv[1:] if argv is None else argv)
     dataset = read_dataset(open_sources(args), args.clean, progress=not args.no_progress)

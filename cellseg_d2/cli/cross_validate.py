@@ -71,10 +71,10 @@ def main(argv: list[str] | None = None) -> int:
     import signal
 
     from cellseg_d2.config import load_config
-    from cellseg_d2.engine.cross_validation import plan, prepare_output, train_fold
-    from cellseg_d2.engine.fold_summary import check_excluded, summarize_folds
+    from cellseg_d2.cross_validation.cross_validation import plan, prepare_output, train_fold
+    from cellseg_d2.cross_validation.fold_summary import check_excluded, summarize_folds
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.files import write_json_atomic, write_text_atomic
+    from cellseg_d2.io.atomic import write_json_atomic, write_text_atomic
 
     # As for Ctrl-C: the fold that is being trained must not go on alone.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -67,9 +67,9 @@ def main(argv=None):
     from tqdm import tqdm
 
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.evaluation.truth import choose_images, read_ids, read_predictions, read_truth
-    from cellseg_d2.files import write_json_atomic
-    from cellseg_d2.metrics import score_image, summarize
+    from cellseg_d2.io.atomic import write_json_atomic
+    from cellseg_d2.metrics.competition import score_image, summarize
+    from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
 
     truth = read_truth(args.ground_truth)
     predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
@@ -98,7 +98,7 @@ def report_average_precision(protocol, truth, predictions, names):
     """Print AP and AR; returns them for JSON, None where nothing is defined."""
     from tabulate import tabulate
 
-    from cellseg_d2.coco_metrics import evaluate_coco
+    from cellseg_d2.metrics.average_precision import evaluate_coco
 
     chosen = set(names)
     numbers = [number for number, name in truth.names.items() if name in chosen]

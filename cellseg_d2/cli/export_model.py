@@ -54,10 +54,10 @@ def main(argv: list[str] | None = None) -> None:
     from pathlib import Path
 
     from cellseg_d2.config import load_config
-    from cellseg_d2.inference.model_folder import WEIGHTS, export_model
-    from cellseg_d2.inference.plain_detectron2 import PLAIN_WEIGHTS, export_plain_detectron2
-    from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
-    from cellseg_d2.inference.weights import find_weights
+    from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
+    from cellseg_d2.weights.model_folder import WEIGHTS, export_model
+    from cellseg_d2.weights.plain_detectron2 import PLAIN_WEIGHTS, export_plain_detectron2
+    from cellseg_d2.weights.weights import find_weights
 
     weights = Path(args.weights or find_weights(args.config_file))
     cfg = load_config(args.config_file, args.opts)

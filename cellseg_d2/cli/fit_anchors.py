@@ -66,7 +66,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def configured(args: argparse.Namespace):
     """The anchors to measure; of the network's input factors that images are enlarged by, short sides, longest side."""
-    from cellseg_d2.data.anchors import Anchors
+    from cellseg_d2.modeling.anchors import Anchors
 
     if args.config_file is None:
         # As Detectron2's Base-RCNN-FPN.yaml has them.
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from tabulate import tabulate
 
-    from cellseg_d2.data.anchors import best_iou, fit_anchors, join, read_boxes, shares_below
+    from cellseg_d2.modeling.anchors import best_iou, fit_anchors, join, read_boxes, shares_below
 
     anchors, zooms, short_sides, max_size = configured(args)
     cells = read_boxes(args.json)

@@ -138,8 +138,8 @@ def load_segmenter(args: argparse.Namespace):
     from cellseg_d2.config import load_config
     from cellseg_d2.inference.classical import FEATURES, ClassicalSegmenter
     from cellseg_d2.inference.ensemble import build_segmenter
-    from cellseg_d2.inference.model_folder import CONFIG, find_model
-    from cellseg_d2.inference.weights import find_weights
+    from cellseg_d2.weights.model_folder import CONFIG, find_model
+    from cellseg_d2.weights.weights import find_weights
 
     if not args.config_file and args.model in FEATURES:
         segmenter = ClassicalSegmenter(args.model)
@@ -161,7 +161,7 @@ def segment(args: argparse.Namespace, paths: list[Path]) -> int:
     quieten()
     from detectron2.utils import comm
 
-    from cellseg_d2.data.pixel_size import PixelSize
+    from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.inference.batch import segment_files
 
     segmenter, what = load_segmenter(args)
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     from cellseg_d2.engine.launcher import MACHINES, launch_work
-    from cellseg_d2.inference.inputs import find_inputs
+    from cellseg_d2.images.find import find_inputs
 
     paths = find_inputs(args.input)
     machines = {name: getattr(args, name) for name in MACHINES}

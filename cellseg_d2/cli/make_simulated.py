@@ -73,7 +73,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    from cellseg_d2.data.simulate import write_dataset
+    from cellseg_d2.simulation import write_dataset
 
     width, height = args.size
     summary = write_dataset(

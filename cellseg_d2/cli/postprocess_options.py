@@ -30,7 +30,7 @@ def choose_postprocess(args, params, weights):
     from dataclasses import replace
     from pathlib import Path
 
-    from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
+    from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
 
     beside = Path(weights[0]).with_name(FILE_NAME) if len(weights) == 1 else None
     path = args.postprocess or (beside if beside and beside.is_file() else "config")

@@ -12,8 +12,8 @@ from cellseg_d2.cli.common import command_line, make_parser
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
 
 if TYPE_CHECKING:
-    from cellseg_d2.inference.detections import Detections
-    from cellseg_d2.inference.postprocess_params import PostprocessParams
+    from cellseg_d2.detections.detections import Detections
+    from cellseg_d2.postprocess.params import PostprocessParams
 
 EXAMPLES = """\
   python tools/pseudo_label.py --images kaggle/train_semi_supervised --category-from-name \\
@@ -93,11 +93,11 @@ def main(argv: list[str] | None = None) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from cellseg_d2.data.images import find_images
-    from cellseg_d2.data.leaks import find_leaks
+    from cellseg_d2.datasets.leaks import find_leaks
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.inference.postprocess import postprocess
+    from cellseg_d2.images.read import find_images
     from cellseg_d2.inference.pseudo_labels import PseudoLabels, category_in_name, read_categories
+    from cellseg_d2.postprocess.steps import postprocess
 
     paths = find_images(args.images)
     categories = read_categories(args.like)
@@ -173,10 +173,10 @@ class Source(NamedTuple):
 
     @classmethod
     def of_file(cls, args: argparse.Namespace, paths: list[Path], categories: tuple[str, ...]) -> Source:
-        from cellseg_d2.data.images import image_size
         from cellseg_d2.errors import CellSegError
-        from cellseg_d2.inference.postprocess_params import PostprocessParams
-        from cellseg_d2.inference.prediction_files import no_detections, read_detections
+        from cellseg_d2.images.read import image_size
+        from cellseg_d2.postprocess.params import PostprocessParams
+        from cellseg_d2.predictions.files import no_detections, read_detections
 
         sizes = {path.stem: image_size(path) for path in paths}
         found = read_detections(args.predictions, sizes, categories, args.results_for)
@@ -195,9 +195,9 @@ class Source(NamedTuple):
     @classmethod
     def of_model(cls, args: argparse.Namespace) -> Source:
         from cellseg_d2.config import load_config
-        from cellseg_d2.data.images import read_image
+        from cellseg_d2.images.read import read_image
         from cellseg_d2.inference.ensemble import build_segmenter
-        from cellseg_d2.inference.weights import find_weights
+        from cellseg_d2.weights.weights import find_weights
 
         opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else []), *args.opts]
         cfgs = [load_config(path, opts) for path in args.config_file]

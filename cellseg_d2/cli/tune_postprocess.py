@@ -74,12 +74,12 @@ def main(argv: list[str] | None = None) -> None:
 
     from pathlib import Path
 
+    from cellseg_d2.detections.raw import load_many
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.evaluation.truth import choose_images, read_truth
-    from cellseg_d2.inference.postprocess_params import FILE_NAME, PostprocessParams
-    from cellseg_d2.inference.raw import load_many
-    from cellseg_d2.inference.tuning import space_of, tune
-    from cellseg_d2.inference.tuning_image import groups_of, make_trials
+    from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
+    from cellseg_d2.postprocess.tuning import space_of, tune
+    from cellseg_d2.postprocess.tuning_image import groups_of, make_trials
+    from cellseg_d2.predictions.truth import choose_images, read_truth
 
     if args.trials < 1:
         raise CellSegError(f"--trials must be at least 1, not {args.trials}")

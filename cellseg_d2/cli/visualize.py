@@ -102,11 +102,11 @@ def draw_augmentations(args: argparse.Namespace) -> int:
 def draw_images(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from cellseg_d2.data.images import find_images, read_image
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.evaluation.truth import read_predictions, read_truth
-    from cellseg_d2.masks import coco_to_crop
-    from cellseg_d2.metrics import score_image
+    from cellseg_d2.images.read import find_images, read_image
+    from cellseg_d2.masks.crop import coco_to_crop
+    from cellseg_d2.metrics.competition import score_image
+    from cellseg_d2.predictions.truth import read_predictions, read_truth
     from cellseg_d2.visualization.comparison import comparison_panel, contact_sheet
     from cellseg_d2.visualization.overlays import overlay_picture, save_image
 

@@ -1,1 +1,1 @@
-"""Reading, checking, converting and simulating data sets of cells."""
+"""Detectron2's side of the data: data sets by name, and training samples from them."""

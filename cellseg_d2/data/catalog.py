@@ -9,9 +9,9 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from cellseg_d2.data.coco_checks import check_coco
+from cellseg_d2.datasets.coco_checks import check_coco
 from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.json_yaml import read_json
+from cellseg_d2.io.text import read_json
 
 PREFIX = "instances_"
 

@@ -12,18 +12,18 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetCatalog
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from cellseg_d2.components import components, split_components
 from cellseg_d2.data.augmentations.build import build_test_augmentations, build_train_augmentations
 from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
 from cellseg_d2.data.augmentations.draws import seed, uniform
 from cellseg_d2.data.augmentations.settings import interval
 from cellseg_d2.data.cache import BoundedCache
-from cellseg_d2.data.images import read_image
-from cellseg_d2.data.intensity import to_uint8
+from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.label_layers import LabelLayers
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.structures import LabelMasks
+from cellseg_d2.images.intensity import to_uint8
+from cellseg_d2.images.read import read_image
+from cellseg_d2.masks.components import components, split_components
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.layers import LabelLayers
 
 MASK_FORMATS = ("layers", "bitmask")
 
@@ -85,7 +85,7 @@ class CellDatasetMapper:
             min_cell_area: cells with fewer pixels after the augmentation are dropped.
             min_visible: cells of which less than this share is left are dropped, 0 … 1; changes of scale are
                 accounted for, as far as the whole image is scaled by one factor.
-            intensity, intensity_percentiles: see :func:`cellseg_d2.data.intensity.to_uint8`.
+            intensity, intensity_percentiles: see :func:`cellseg_d2.images.intensity.to_uint8`.
             cache_bytes: so much of decoded images and masks is kept in memory, in each worker process.
             paste_from: dataset dicts from which cells are pasted into others.
             paste_probability: the chance that this happens to a sample.

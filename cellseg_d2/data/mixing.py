@@ -9,10 +9,10 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.utils import comm
 
-from cellseg_d2.coco_metrics import annotations_of
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import write_json_atomic
-from cellseg_d2.json_yaml import read_json
+from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.io.text import read_json
+from cellseg_d2.metrics.average_precision import annotations_of
 
 OTHERS = "*"  # in a category map: all categories that it does not name
 

@@ -15,7 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 
 from cellseg_d2.errors import CellSegError, first_line
-from cellseg_d2.files import atomic_path
+from cellseg_d2.io.atomic import atomic_path
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventWriter
 
 from cellseg_d2.data.stream import STEP, derived_seed
-from cellseg_d2.files import write_json_atomic
-from cellseg_d2.json_yaml import read_record
+from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.io.text import read_record
 from cellseg_d2.visualization.curves import plot_training
 
 BEST_SCORE = "best_score.json"

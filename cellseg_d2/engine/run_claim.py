@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import check_writable, remove_leftovers
+from cellseg_d2.io.atomic import check_writable, remove_leftovers
 
 try:
     import fcntl

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import cellseg_d2
-from cellseg_d2.files import write_json_atomic
+from cellseg_d2.io.atomic import write_json_atomic
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "fvcore", "pandas", "scipy")
 

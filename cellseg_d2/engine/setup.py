@@ -14,7 +14,7 @@ from detectron2.utils.file_io import PathManager
 from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_factors
 from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.inference import model_folder  # noqa: F401  registers cellseg://
+from cellseg_d2.weights import model_folder  # noqa: F401  registers cellseg://
 
 TIMM_BACKBONE = "build_timm_fpn_backbone"
 logger = logging.getLogger(__name__)

@@ -20,18 +20,18 @@ from torch.utils.data import DataLoader
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.mixing import in_classes, mixed
 from cellseg_d2.data.stream import build_stream_loader
+from cellseg_d2.detections.instances import UnpastedMasks
 from cellseg_d2.engine.checkpointer import CellCheckpointer
 from cellseg_d2.engine.hooks import BestCheckpointer, MissedEvaluation, PlotCurves, RecordWriter, SeedSteps
 from cellseg_d2.engine.optimizers import build_optimizer
-from cellseg_d2.engine.pretrained import load_pretrained
 from cellseg_d2.engine.writers import LossCSVWriter, MetricsWriter
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.build import build_evaluator
-from cellseg_d2.inference.instances import UnpastedMasks
 from cellseg_d2.inference.memory import is_out_of_memory
-from cellseg_d2.inference.weights import load_trained
 from cellseg_d2.modeling.build import build_network
-from cellseg_d2.modeling.timm_backbone import load_backbone
+from cellseg_d2.weights.adapt import load_pretrained
+from cellseg_d2.weights.timm_weights import load_backbone
+from cellseg_d2.weights.weights import load_trained
 
 logger = logging.getLogger(__name__)
 

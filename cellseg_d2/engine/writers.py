@@ -10,7 +10,7 @@ from pathlib import Path
 
 from detectron2.utils.events import EventWriter, JSONWriter, get_event_storage
 
-from cellseg_d2.files import write_text_atomic
+from cellseg_d2.io.atomic import write_text_atomic
 
 FIRST = ("iteration", "total_loss")
 LAST = ("lr", "data_time", "time")

@@ -18,9 +18,6 @@ Evaluators that ``TEST.EVALUATORS`` can name. Each entry is called as ``f(cfg, d
 
 def build_evaluator(name: str, cfg: CfgNode, dataset_name: str, output_dir: Path) -> DatasetEvaluator:
     """The evaluator ``name`` for a registered dataset; its files go to ``output_dir``."""
-    # Imported for their registration.
-    from cellseg_d2.evaluation import coco_protocol, competition  # noqa: F401
-
     if name not in EVALUATOR_REGISTRY:
         known = ", ".join(sorted(key for key, _ in EVALUATOR_REGISTRY))
         raise CellSegError(f"TEST.EVALUATORS names {name!r}, which is none of: {known}")

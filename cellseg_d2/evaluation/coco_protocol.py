@@ -10,11 +10,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from cellseg_d2.coco_metrics import evaluate_coco
+from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
-from cellseg_d2.files import write_json_atomic
-from cellseg_d2.inference.instances import to_detections
-from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.masks.crop import crop_to_coco
+from cellseg_d2.metrics.average_precision import evaluate_coco
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class COCOProtocolEvaluator(DatasetEvaluator):
 
     Args:
         dataset_name: registered, with ``json_file`` in its metadata.
-        protocol: ``"coco"`` or ``"livecell"``, see :func:`cellseg_d2.coco_metrics.evaluate_coco`.
+        protocol: ``"coco"`` or ``"livecell"``, see :func:`cellseg_d2.metrics.average_precision.evaluate_coco`.
         output_dir: where ``coco_results.json`` goes; None writes nothing.
 
     Result of ``evaluate``: ``{"bbox": {"AP", "AP50", …}, "segm": {…}}`` in percent, the keys prefixed with

@@ -14,18 +14,17 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from cellseg_d2.config import postprocess_params
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.instances import to_detections
+from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME
+from cellseg_d2.detections.raw import save_raw
 from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
-from cellseg_d2.export.submission import write_submission
-from cellseg_d2.files import write_json_atomic
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.instances import to_detections
-from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.inference.postprocess_params import FILE_NAME as PARAMS_FILE_NAME
-from cellseg_d2.inference.raw import FILE_NAME as RAW_FILE_NAME
-from cellseg_d2.inference.raw import save_raw
-from cellseg_d2.masks import crop_to_coco, crop_to_kaggle
-from cellseg_d2.metrics import ImageScore, score_image, summarize
+from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle
+from cellseg_d2.metrics.competition import ImageScore, score_image, summarize
+from cellseg_d2.postprocess.params import FILE_NAME as PARAMS_FILE_NAME
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.predictions.submission import write_submission
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ class CompetitionEvaluator(DatasetEvaluator):
     """Scores what would be submitted: cells after thresholds and overlap removal.
 
     Each process scores its own images; only the scores and the submission's rows are gathered. Takes the outputs of
-    any Detectron2 R-CNN with masks, pasted or not (see :func:`cellseg_d2.inference.instances.to_detections`).
+    any Detectron2 R-CNN with masks, pasted or not (see :func:`cellseg_d2.detections.instances.to_detections`).
 
     Args:
         dataset_name: registered, with COCO RLE segmentations.
@@ -118,4 +117,5 @@ def _compact(detections: Detections) -> Detections:
 def competition(cfg: CfgNode, dataset_name: str, output_dir: Path) -> CompetitionEvaluator:
     """The competition's mean over IoU thresholds, with ``TEST.POSTPROCESS``."""
     classes = cfg.MODEL.CLASS_NAMES or None
-    return CompetitionEvaluator(dataset_name, postprocess_params(cfg), output_dir, cfg.TEST.SAVE_DETECTIONS, classes)
+    params = PostprocessParams.from_config(cfg)
+    return CompetitionEvaluator(dataset_name, params, output_dir, cfg.TEST.SAVE_DETECTIONS, classes)

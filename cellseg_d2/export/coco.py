@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellseg_d2.data.coco_json import EncodedCell, EncodedImage, write_coco_files
-from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.datasets.coco_json import EncodedCell, EncodedImage, write_coco_files
+from cellseg_d2.masks.crop import crop_to_coco
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def write_coco_cells(path: str | Path, segmentation: Segmentation) -> None:
     """Write the cells as a COCO dataset of one image, whose id is 1; those of its annotations are the labels.
 
-    pycocotools opens it, and so do this project's readers (:func:`cellseg_d2.data.coco_reader.load_coco`). Category ids
-    count the class names from 1 on. ``file_name`` is the segmentation's name with ``.png``.
+    pycocotools opens it, and so do this project's readers (:func:`cellseg_d2.datasets.coco_reader.load_coco`). Category
+    ids count the class names from 1 on. ``file_name`` is the segmentation's name with ``.png``.
 
     Args:
         path: of the JSON.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellseg_d2.detections.raw import save_raw
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.raw import save_raw
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
 
 
 def write_detections(path: str | Path, segmentation: Segmentation) -> None:
-    """Write the detections that a segmentation was made of as :mod:`cellseg_d2.inference.raw` reads them.
+    """Write the detections that a segmentation was made of as :mod:`cellseg_d2.detections.raw` reads them.
 
     Args:
         path: of the ``.npz``.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module  # noqa: TID251
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellseg_d2.files import atomic_path
-from cellseg_d2.outlines import Polygon
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.polygons import Polygon
 from cellseg_d2.visualization.overlays import type_color
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def write_geojson(path: str | Path, segmentation: Segmentation) -> None:
 
     A geometry is a Polygon, or a MultiPolygon for a cell of several pieces, in pixels of the image along their edges.
     ``properties`` are those of QuPath: a detection with name, classification (with its colour) and measurements, which
-    are the numbers of :func:`cellseg_d2.measurements.measure_cells`.
+    are the numbers of :func:`cellseg_d2.inference.measure.measure_cells`.
 
     Args:
         path: of the file.

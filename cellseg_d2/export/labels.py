@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
-from cellseg_d2.files import atomic_path
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import label_image
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import label_dtype, label_image
 
 if TYPE_CHECKING:
-    from cellseg_d2.data.pixel_size import PixelSize
+    from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.inference.segmentation import Segmentation
 
 # A band of rows is painted, compressed and written at a time.
@@ -49,11 +49,6 @@ def write_labels(path: str | Path, segmentation: Segmentation) -> None:
             photometric="minisblack",
             **_calibration(segmentation.pixel_size, imagej=dtype.itemsize == 2),
         )
-
-
-def label_dtype(count: int) -> type[np.unsignedinteger]:
-    """The dtype of a label image of ``count`` cells: uint16 where it fits, else uint32."""
-    return np.uint16 if count <= np.iinfo(np.uint16).max else np.uint32
 
 
 def label_bands(crops: Sequence[MaskCrop], height: int, width: int, rows: int) -> Iterator[np.ndarray]:

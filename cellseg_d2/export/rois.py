@@ -11,8 +11,8 @@ import numpy as np
 from roifile import ROI_TYPE, ImagejRoi, roiwrite
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import atomic_path
-from cellseg_d2.outlines import Polygon
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.polygons import Polygon
 from cellseg_d2.visualization.overlays import type_color
 
 if TYPE_CHECKING:

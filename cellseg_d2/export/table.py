@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellseg_d2.files import atomic_path
+from cellseg_d2.io.atomic import atomic_path
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation

@@ -1,1 +1,1 @@
-"""From an image to cells: detections, post-processing, and the segmenter that ties them together."""
+"""From an image to cells: segmenters, and the segmentation that they give."""

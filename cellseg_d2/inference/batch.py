@@ -15,13 +15,13 @@ from tqdm import tqdm
 from cellseg_d2 import __version__
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.formats import FORMATS, Format, choose_formats
-from cellseg_d2.export.submission import write_submission
-from cellseg_d2.files import check_writable
 from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
-from cellseg_d2.inference.postprocess_params import FILE_NAME as POSTPROCESS
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.label_runs import kaggle_from_labels
+from cellseg_d2.io.atomic import check_writable
+from cellseg_d2.masks.label_runs import kaggle_from_labels
+from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
+from cellseg_d2.predictions.submission import write_submission
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_objects
 from skimage.segmentation import watershed
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.overlaps import crops_from_labels
+from cellseg_d2.masks.overlaps import crops_from_labels
+from cellseg_d2.postprocess.params import PostprocessParams
 
 # What is thresholded, by name: brightness, for fluorescence, or contrast within a few pixels, for phase contrast.
 FEATURES = ("otsu", "otsu-texture")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import Cells
+from cellseg_d2.postprocess.steps import Cells
 
 # How many times larger or smaller cells can be made; beyond it there is little left to see, or too much to compute.
 MAGNIFICATION = (0.1, 10.0)
@@ -48,7 +48,7 @@ def estimate_diameter(found: Detections | Cells, min_score: float = 0.5) -> floa
         CellSegError: there is no confident cell.
 
     Example:
-        >>> from cellseg_d2.masks import MaskCrop
+        >>> from cellseg_d2.masks.crop import MaskCrop
         >>> disc = MaskCrop(5, 5, np.hypot(*np.ogrid[-9.5:10:1, -9.5:10:1]) < 10)
         >>> round(estimate_diameter(Cells(30, 30, [disc], np.array([0.9]), np.array([0]))), 1)
         20.1

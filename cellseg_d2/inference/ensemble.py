@@ -11,12 +11,12 @@ import numpy as np
 from detectron2.config import CfgNode
 from torch import nn
 
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.fusion import FusionParams
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.inference.postprocess import PostprocessParams
 from cellseg_d2.inference.segmenter import Segmenter
+from cellseg_d2.postprocess.steps import PostprocessParams
 
 
 class Ensemble(Segmenter):

@@ -13,20 +13,20 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from cellseg_d2.config import fusion_params, load_config, postprocess_params
+from cellseg_d2.config import load_config
 from cellseg_d2.data.augmentations.build import build_test_augmentations
 from cellseg_d2.data.augmentations.resize import ResizeTransform
 from cellseg_d2.data.dataset_mapper import image_to_tensor
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.fusion import FusionParams, resample_masks
-from cellseg_d2.inference.instances import UnpastedMasks, to_detections
-from cellseg_d2.inference.model_folder import CONFIG, find_model
-from cellseg_d2.inference.postprocess_params import FILE_NAME as POSTPROCESS
-from cellseg_d2.inference.postprocess_params import PostprocessParams
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams, resample_masks
+from cellseg_d2.detections.instances import UnpastedMasks, to_detections
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.tta import View, detect_views, views_from_config
-from cellseg_d2.inference.weights import find_weights, load_trained
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.weights.model_folder import CONFIG, find_model
+from cellseg_d2.weights.weights import find_weights, load_trained
 
 # Pixels of the network's input along each side: a coarsest feature map of a single pixel cannot be normalised.
 SMALLEST_INPUT = 64
@@ -87,7 +87,7 @@ class CellSegmenter(Segmenter):
         """A model that comes with the project, or one in a folder, with its own post-processing.
 
         Args:
-            model: see :func:`cellseg_d2.inference.model_folder.find_model`.
+            model: see :func:`cellseg_d2.weights.model_folder.find_model`.
             device: ``"cpu"``, ``"cuda"``, or ``"auto"``, a GPU where there is one.
 
         Raises:
@@ -110,14 +110,14 @@ class CellSegmenter(Segmenter):
             model,
             augmentations=build_test_augmentations(cfg),
             channels=len(cfg.MODEL.PIXEL_MEAN),
-            params=postprocess_params(cfg),
+            params=PostprocessParams.from_config(cfg),
             class_names=cfg.MODEL.CLASS_NAMES or [f"class {i + 1}" for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)],
             intensity=cfg.INPUT.INTENSITY,
             intensity_percentiles=cfg.INPUT.INTENSITY_PERCENTILES,
             tile=cfg.TEST.TILE if by_factor else None,
             cell_diameter=cfg.INPUT.CELL_DIAMETER if by_factor else 0.0,
             views=views_from_config(cfg),
-            fusion=fusion_params(cfg),
+            fusion=FusionParams.from_config(cfg),
             configuration=cfg,
         )
 

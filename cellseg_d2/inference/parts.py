@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import atomic_path, remove_leftovers, write_json_atomic
-from cellseg_d2.json_yaml import read_record
+from cellseg_d2.io.atomic import atomic_path, remove_leftovers, write_json_atomic
+from cellseg_d2.io.text import read_record
 
 FOLDER = ".unfinished"
 SETTINGS = "settings.json"

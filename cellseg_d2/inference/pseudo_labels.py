@@ -11,13 +11,13 @@ import numpy as np
 from tabulate import tabulate
 
 from cellseg_d2 import __version__
-from cellseg_d2.data.coco_json import EncodedImage, category_ids, encode_record, relative_root, write_coco_files
-from cellseg_d2.data.convert import AUDIT_FILE
-from cellseg_d2.data.records import CellAnnotation, ImageRecord, main_type
+from cellseg_d2.datasets.coco_json import EncodedImage, category_ids, encode_record, relative_root, write_coco_files
+from cellseg_d2.datasets.convert import AUDIT_FILE
+from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import write_json_atomic
-from cellseg_d2.inference.postprocess import Cells
-from cellseg_d2.json_yaml import read_json
+from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.io.text import read_json
+from cellseg_d2.postprocess.steps import Cells
 
 
 class PseudoLabels:

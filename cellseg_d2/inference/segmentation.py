@@ -13,16 +13,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cellseg_d2.data.pixel_size import PixelSize
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.formats import choose_formats
-from cellseg_d2.export.labels import label_dtype
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import Cells
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.measurements import measure_cells
-from cellseg_d2.outlines import Polygon, outline
-from cellseg_d2.overlaps import label_image
+from cellseg_d2.images.pixel_size import PixelSize
+from cellseg_d2.inference.measure import measure_cells
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import label_dtype, label_image
+from cellseg_d2.masks.polygons import Polygon, outline
+from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.visualization.overlays import check_inside, draw_outlines, text_strip, type_color
 
 # Notebooks keep their pictures in the file, so these are no wider, in pixels.
@@ -154,11 +152,14 @@ class Segmentation:
 
     @cached_property
     def outlines(self) -> list[list[Polygon]]:
-        """The polygons of each cell, along the edges of its pixels: see :mod:`cellseg_d2.outlines`."""
+        """The polygons of each cell, along the edges of its pixels: see :mod:`cellseg_d2.masks.polygons`."""
         return [outline(crop) for crop in self.crops]
 
     def measure(self) -> pd.DataFrame:
-        """Place, size, shape and grey values, one row a cell: see :func:`cellseg_d2.measurements.measure_cells`."""
+        """Place, size, shape and grey values, one row a cell.
+
+        See :func:`cellseg_d2.inference.measure.measure_cells`.
+        """
         return self._measured.copy()
 
     @cached_property
@@ -215,6 +216,8 @@ class Segmentation:
         Raises:
             CellSegError: a format is not known; nothing is written then. Or it needs ``detections``, which are missing.
         """
+        from cellseg_d2.export.formats import choose_formats
+
         paths = []
         for chosen in choose_formats(formats).values():
             paths.append(chosen.path(folder, self.name))

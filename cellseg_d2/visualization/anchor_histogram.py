@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cellseg_d2.files import atomic_path
+from cellseg_d2.io.atomic import atomic_path
 
 COLORS = ("#8C8C8C", "#0072B2", "#D55E00", "#009E73")  # Okabe & Ito (2008)
 BINS = np.linspace(0, 1, 51)
@@ -22,7 +22,7 @@ def save_iou_histogram(
 
     Args:
         path: of the PNG.
-        ious: by the name of a set of anchors, float ``(N,)`` as of :func:`cellseg_d2.data.anchors.best_iou`.
+        ious: by the name of a set of anchors, float ``(N,)`` as of :func:`cellseg_d2.modeling.anchors.best_iou`.
         types: ``(N,)`` of str.
         threshold: marked; the legends give the shares of cells below it.
     """

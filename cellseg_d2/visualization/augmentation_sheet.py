@@ -11,10 +11,10 @@ from detectron2.structures import Instances
 from detectron2.utils.env import seed_all_rng
 
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.data.stream import derived_seed
-from cellseg_d2.label_layers import LabelLayers
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.structures import LabelMasks
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.visualization.comparison import contact_sheet
 from cellseg_d2.visualization.overlays import draw_outlines, text_strip
 

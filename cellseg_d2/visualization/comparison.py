@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop, crop_to_coco
-from cellseg_d2.metrics import mask_iou, match_at
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from cellseg_d2.metrics.competition import mask_iou, match_at
 from cellseg_d2.visualization.overlays import RGB, STRIP_BACKGROUND, check_inside, draw_outlines, text_strip
 
 # Hits differ from errors in lightness and fill as well as in hue, so the picture reads without any sense of colour.

@@ -138,7 +138,8 @@ def plot_training(
         output_png: the picture, replaced as a whole.
         title: above the picture.
         cell_types: the keys, beside ``mean``, that are drawn as scores; by default all that
-            :meth:`cellseg_d2.metrics.CompetitionScore.metrics` does not name itself (``score@0.50``, ``tp50`` …).
+            :meth:`cellseg_d2.metrics.competition.CompetitionScore.metrics` does not name itself (``score@0.50``,
+            ``tp50`` …).
         score_prefix: of the scores' keys.
 
     Raises:

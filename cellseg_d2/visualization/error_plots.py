@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.error_report import CellGroup, ErrorReport
-from cellseg_d2.evaluation.errors import PREDICTED_KINDS, TRUE_KINDS, ImageErrors
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.metrics.error_report import CellGroup, ErrorReport
+from cellseg_d2.metrics.error_types import PREDICTED_KINDS, TRUE_KINDS, ImageErrors
 from cellseg_d2.visualization.comparison import FALSE_POSITIVE, MATCHED, MISSED, contact_sheet
 from cellseg_d2.visualization.figures import (
     LINE_COLORS,
@@ -59,7 +59,7 @@ def error_panel(
     Args:
         image: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
         truth, prediction: the T and P masks that ``errors`` is about, in the same order.
-        errors: of :func:`cellseg_d2.evaluation.errors.find_errors`.
+        errors: of :func:`cellseg_d2.metrics.error_types.find_errors`.
         title: for the strip on top.
         upscale, thickness: as in :func:`cellseg_d2.visualization.overlays.draw_outlines`.
 

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import atomic_path
+from cellseg_d2.io.atomic import atomic_path
 
 TOTAL_COLOR, MUTED, GRID = "#1b1f27", "#6b7280", "#e3e6ea"
 # Okabe & Ito (2008), for a white ground.

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.files import atomic_path
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.crop import MaskCrop
 
 RGB = tuple[int, int, int]
 

@@ -12,7 +12,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
 
 from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
-from cellseg_d2.masks import coco_to_crop
+from cellseg_d2.masks.crop import coco_to_crop
 from tests.discs import CLASSES, write_disc_dataset
 
 SIZE = 96

@@ -15,7 +15,7 @@ from cellseg_d2.cli.export_model import main
 from cellseg_d2.config import load_config
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.inference.plain_detectron2 import check_plain, export_plain_detectron2, plain_settings
+from cellseg_d2.weights.plain_detectron2 import check_plain, export_plain_detectron2, plain_settings
 from tests.discs import CLASSES, disc_image
 
 HEIGHT, WIDTH = 150, 210

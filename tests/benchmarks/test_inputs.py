@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cellseg_d2.benchmarks.inputs import annotated_entries, convert_csv, densest, register_json, some, with_stand_ins
-from cellseg_d2.data.images import read_image
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.read import read_image
 from tests.discs import write_disc_dataset
 
 

@@ -11,9 +11,9 @@ from cellseg_d2.benchmarks import prediction, prediction_ways
 from cellseg_d2.benchmarks.prediction import densest_detections, measure_ways, peak_bytes, simulated_detections
 from cellseg_d2.benchmarks.prediction_ways import LOOPS, OURS, STOCK, STOCK_DISJOINT, by_label_image, ways
 from cellseg_d2.cli import benchmark
+from cellseg_d2.detections.raw import save_raw
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.raw import save_raw
-from cellseg_d2.rle import parse_kaggle_rle
+from cellseg_d2.masks.rle import parse_kaggle_rle
 
 
 @pytest.fixture(scope="module")

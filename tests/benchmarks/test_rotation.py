@@ -12,7 +12,7 @@ from cellseg_d2.benchmarks.rotation import (
     sample_with_marker,
 )
 from cellseg_d2.data.augmentations.crops import RotateZoomCrop
-from cellseg_d2.masks import MaskCrop, crop_to_coco
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 
 
 def disc(x, y, radius, height, width):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cellseg_d2.cli import analyze_errors
-from cellseg_d2.export.submission import write_submission
-from cellseg_d2.masks import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
+from cellseg_d2.predictions.submission import write_submission
 
 HEIGHT, WIDTH = 60, 80
 

@@ -13,10 +13,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.cli import convert_to_coco
-from cellseg_d2.data.coco_reader import load_coco
+from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop, crop_to_kaggle
-from cellseg_d2.rle import parse_kaggle_rle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.rle import parse_kaggle_rle
 
 HEIGHT, WIDTH = 24, 36
 COLUMNS = ["id", "annotation", "width", "height", "cell_type", "plate_time", "sample_date", "sample_id"]

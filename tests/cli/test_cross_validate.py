@@ -10,7 +10,7 @@ import pytest
 
 from cellseg_d2.cli import cross_validate as tool
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import read_submission
+from cellseg_d2.predictions.submission import read_submission
 from tests.discs import write_disc_dataset
 
 

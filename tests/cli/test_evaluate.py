@@ -10,8 +10,8 @@ import pytest
 
 from cellseg_d2.cli import evaluate as tool
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import write_submission
-from cellseg_d2.masks import MaskCrop, crop_to_coco, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
+from cellseg_d2.predictions.submission import write_submission
 
 HEIGHT, WIDTH = 40, 50
 SQUARE = MaskCrop(0, 0, np.ones((10, 10), bool))

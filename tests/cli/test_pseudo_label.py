@@ -12,14 +12,14 @@ from detectron2.modeling import build_model
 from cellseg_d2.cli import pseudo_label
 from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
-from cellseg_d2.data.coco_reader import load_coco
+from cellseg_d2.datasets.coco_reader import load_coco
+from cellseg_d2.detections.raw import save_raw
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import write_submission
-from cellseg_d2.inference.prediction_files import read_detections
-from cellseg_d2.inference.raw import save_raw
-from cellseg_d2.masks import crop_to_coco
+from cellseg_d2.masks.crop import crop_to_coco
+from cellseg_d2.predictions.files import read_detections
+from cellseg_d2.predictions.submission import write_submission
+from tests.detections.soft_discs import detections_of
 from tests.discs import CLASSES, disc_image, write_disc_dataset
-from tests.inference.soft_discs import detections_of
 
 SIZE = 96
 

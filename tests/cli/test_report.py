@@ -6,8 +6,8 @@ import pytest
 
 from cellseg_d2.cli import report
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import write_submission
-from cellseg_d2.masks import coco_to_crop
+from cellseg_d2.masks.crop import coco_to_crop
+from cellseg_d2.predictions.submission import write_submission
 from tests.discs import write_disc_dataset
 
 

@@ -15,12 +15,12 @@ from detectron2.modeling import build_model
 from cellseg_d2.cli import infer, tune_postprocess
 from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.raw import load_raw, save_raw
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.postprocess import PostprocessParams
-from cellseg_d2.inference.raw import load_raw, save_raw
-from cellseg_d2.masks import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
+from cellseg_d2.postprocess.steps import PostprocessParams
 from tests.discs import CLASSES, disc_image, write_disc_dataset, write_untrained_run
 
 HEIGHT, WIDTH = 60, 80
@@ -179,9 +179,9 @@ def test_evaluation_saves_what_it_detected(run_folder, repository, tmp_path):
     entries = DatasetCatalog.get("saved_val")
     cfg = load_config(run_folder / "config.yaml", ["MODEL.DEVICE", "cpu", "TEST.SAVE_DETECTIONS", "True"])
     cfg.TEST.POSTPROCESS.MIN_AREAS = [12]
+    from cellseg_d2.detections.instances import UnpastedMasks
     from cellseg_d2.evaluation.build import build_evaluator
-    from cellseg_d2.inference.instances import UnpastedMasks
-    from cellseg_d2.inference.weights import load_trained
+    from cellseg_d2.weights.weights import load_trained
 
     model = build_model(cfg)
     load_trained(model, run_folder / "model_best.pth")
@@ -202,8 +202,8 @@ def test_evaluation_saves_what_it_detected(run_folder, repository, tmp_path):
     used = PostprocessParams.from_yaml(tmp_path / "out/postprocess.yaml")
     assert used == PostprocessParams(score_thresholds=(0.1,), min_areas=(12,))
 
-    from cellseg_d2.evaluation.truth import read_truth
-    from cellseg_d2.inference.tuning_image import make_trials
+    from cellseg_d2.postprocess.tuning_image import make_trials
+    from cellseg_d2.predictions.truth import read_truth
 
     trials = make_trials(raw.images, read_truth(tmp_path / "saved/instances_val.json"), raw.images)
     assert np.mean([image.score(used) for image in trials.values()]) == pytest.approx(reported, abs=0.01)

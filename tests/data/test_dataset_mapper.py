@@ -12,8 +12,8 @@ from cellseg_d2.data.augmentations.crops import RotateZoomCrop
 from cellseg_d2.data.augmentations.resize import ResizeShortestEdge
 from cellseg_d2.data.catalog import register_folder
 from cellseg_d2.data.dataset_mapper import MASK_FORMATS, CellDatasetMapper
+from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.structures import LabelMasks
 from tests.discs import write_disc_dataset
 
 

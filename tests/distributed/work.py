@@ -51,7 +51,7 @@ def train_and_predict(config_file: Path, folder: Path, images: Path) -> list:
 
 def _trained(cfg, weights: Path):
     from cellseg_d2.engine.trainer import CellTrainer
-    from cellseg_d2.inference.weights import load_trained
+    from cellseg_d2.weights.weights import load_trained
 
     model = CellTrainer.build_model(cfg)
     load_trained(model, weights)

@@ -5,10 +5,10 @@ import pytest
 from detectron2.config import CfgNode
 
 from cellseg_d2.config import load_config
-from cellseg_d2.data.images import read_image
+from cellseg_d2.detections.detections import paste_mask
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
-from cellseg_d2.inference.detections import paste_mask
+from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.model import CellSegmenter
 from tests.discs import write_disc_dataset
 

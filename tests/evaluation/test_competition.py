@@ -9,11 +9,11 @@ from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 
 from cellseg_d2.data.catalog import register_folder
+from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
-from cellseg_d2.inference.postprocess import PostprocessParams
-from cellseg_d2.inference.raw import load_raw
-from cellseg_d2.masks import coco_to_crop
+from cellseg_d2.masks.crop import coco_to_crop
+from cellseg_d2.postprocess.steps import PostprocessParams
 from tests.discs import write_disc_dataset
 
 

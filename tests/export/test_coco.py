@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from cellseg_d2.data.coco_reader import load_coco
+from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.export.coco import write_coco_cells
 from tests.inference.segmentations import CLASS_NAMES, HEIGHT, WIDTH, difficult_crops, segmentation_of
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from shapely.geometry import shape
 
 from cellseg_d2.export.geojson import write_geojson
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.overlays import type_color
 from tests.inference.segmentations import CLASS_NAMES, HEIGHT, WIDTH, difficult_crops, segmentation_of
 

@@ -8,13 +8,14 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellseg_d2.data.label_images import read_label_image
-from cellseg_d2.data.pixel_size import PixelSize, read_pixel_size
+from cellseg_d2.datasets.label_images import read_label_image
 from cellseg_d2.export import labels
-from cellseg_d2.export.labels import label_bands, label_dtype, write_labels
-from cellseg_d2.inference.postprocess import Cells
+from cellseg_d2.export.labels import label_bands, write_labels
+from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
 from cellseg_d2.inference.segmentation import Segmentation
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import label_dtype
+from cellseg_d2.postprocess.steps import Cells
 from tests.inference.segmentations import HEIGHT, WIDTH, difficult_crops, segmentation_of
 
 

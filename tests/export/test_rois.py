@@ -10,9 +10,9 @@ from roifile import ROI_TYPE, ImagejRoi, roiread
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.rois import write_rois
-from cellseg_d2.inference.postprocess import Cells
 from cellseg_d2.inference.segmentation import Segmentation
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.visualization.overlays import type_color
 from tests.inference.segmentations import CLASS_NAMES, HEIGHT, WIDTH, difficult_crops, segmentation_of
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from cellseg_d2.coco_metrics import evaluate_coco
-from cellseg_d2.data.coco_reader import CocoFile
-from cellseg_d2.data.findings import FindingLog
+from cellseg_d2.datasets.coco_reader import CocoFile
+from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.truth import read_predictions, read_truth
-from cellseg_d2.masks import MaskCrop, coco_to_crop, crop_to_coco
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
+from cellseg_d2.metrics.average_precision import evaluate_coco
+from cellseg_d2.predictions.truth import read_predictions, read_truth
 from tests.fuzz.cases import fuzz
 
 HEIGHT, WIDTH = 9, 12

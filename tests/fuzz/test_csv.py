@@ -7,11 +7,11 @@ from contextlib import suppress
 import numpy as np
 from hypothesis import strategies as st
 
-from cellseg_d2.data.csv_table import read_csv_table
-from cellseg_d2.data.findings import FindingLog
-from cellseg_d2.data.sartorius import SartoriusCsv
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.truth import read_predictions, read_truth
+from cellseg_d2.io.csv import read_csv_table
+from cellseg_d2.predictions.truth import read_predictions, read_truth
 from tests.fuzz.cases import fuzz
 
 COLUMNS = ["id", "annotation", "width", "height", "cell_type"]

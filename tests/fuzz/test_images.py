@@ -9,12 +9,12 @@ import tifffile
 from hypothesis import strategies as st
 from PIL import Image
 
-from cellseg_d2.data.images import ImageError, image_size, read_image
-from cellseg_d2.data.label_images import read_label_image
-from cellseg_d2.data.pixel_size import read_pixel_size
-from cellseg_d2.data.sources import open_source
+from cellseg_d2.datasets.label_images import read_label_image
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.overlaps import crops_from_labels
+from cellseg_d2.images.lazy import open_source
+from cellseg_d2.images.pixel_size import read_pixel_size
+from cellseg_d2.images.read import ImageError, image_size, read_image
+from cellseg_d2.masks.overlaps import crops_from_labels
 from tests.fuzz.cases import fuzz
 
 HEIGHT, WIDTH = 17, 23

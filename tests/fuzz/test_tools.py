@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cellseg_d2.cli.common import run
-from cellseg_d2.inference.raw import save_raw
+from cellseg_d2.detections.raw import save_raw
 from tests.discs import disc_image, write_disc_dataset, write_untrained_run
 from tests.fuzz.cases import time_limit
 from tests.fuzz.test_images import FILES

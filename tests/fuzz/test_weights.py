@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.weight_files import read_weight_file
+from cellseg_d2.weights.weight_files import read_weight_file
 from tests.fuzz.cases import fuzz
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4, dtype=">f8"), "c": np.float32(3)}

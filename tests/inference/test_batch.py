@@ -12,13 +12,13 @@ import torch
 from detectron2.modeling import build_model
 
 from cellseg_d2.config import load_config
-from cellseg_d2.data.images import read_image
+from cellseg_d2.detections.raw import load_many
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import read_submission, validate_submission
+from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.inference.raw import load_many
-from cellseg_d2.inference.weights import find_weights, load_trained
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.predictions.submission import read_submission, validate_submission
+from cellseg_d2.weights.weights import find_weights, load_trained
 from tests.discs import disc_image, write_untrained_run
 
 

@@ -19,12 +19,12 @@ from PIL import Image
 
 from cellseg_d2.cli import common, infer
 from cellseg_d2.config import load_config
+from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference import batch
 from cellseg_d2.inference.batch import segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
 from cellseg_d2.inference.ensemble import Ensemble
-from cellseg_d2.inference.fusion import FusionParams
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmentation import Segmentation
 from tests.discs import disc_image, write_untrained_run

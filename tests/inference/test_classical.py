@@ -5,8 +5,8 @@ import pytest
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.classical import ClassicalSegmenter
-from cellseg_d2.masks import crop_to_coco
-from cellseg_d2.metrics import score_image
+from cellseg_d2.masks.crop import crop_to_coco
+from cellseg_d2.metrics.competition import score_image
 from tests.discs import disc_image
 
 

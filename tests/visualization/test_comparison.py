@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.comparison import (
     FALSE_POSITIVE,
     MATCHED,

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.error_report import ErrorReport
-from cellseg_d2.evaluation.errors import find_errors
-from cellseg_d2.masks import MaskCrop, crop_to_coco
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from cellseg_d2.metrics.error_report import ErrorReport
+from cellseg_d2.metrics.error_types import find_errors
 from cellseg_d2.visualization.error_plots import (
     PREDICTED_COLORS,
     TRUE_COLORS,

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks import MaskCrop, kaggle_to_crop
+from cellseg_d2.masks.crop import MaskCrop, kaggle_to_crop
 from cellseg_d2.visualization.overlays import (
     PALETTE,
     STRIP_BACKGROUND,

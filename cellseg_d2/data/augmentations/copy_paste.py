@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from cellseg_d2.masks import MaskCrop
-from cellseg_d2.overlaps import label_image
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import label_image
 
 FEATHER = 2  # pixels around the mask over which a pasted cell fades out
 MARGIN = 8  # pixels around the mask in which the level of the surroundings is measured

@@ -11,14 +11,14 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from cellseg_d2.data.images import find_images, image_size
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.evaluation.error_report import ErrorReport
-from cellseg_d2.evaluation.errors import ImageErrors, find_errors
-from cellseg_d2.evaluation.truth import Truth, choose_images, read_predictions, read_truth
-from cellseg_d2.export.submission import read_submission
-from cellseg_d2.masks import crop_to_coco, kaggle_to_crop
-from cellseg_d2.rle import RLEError, parse_kaggle_rle
+from cellseg_d2.images.read import find_images, image_size
+from cellseg_d2.masks.crop import crop_to_coco, kaggle_to_crop
+from cellseg_d2.masks.rle import RLEError, parse_kaggle_rle
+from cellseg_d2.metrics.error_report import ErrorReport
+from cellseg_d2.metrics.error_types import ImageErrors, find_errors
+from cellseg_d2.predictions.submission import read_submission
+from cellseg_d2.predictions.truth import Truth, choose_images, read_predictions, read_truth
 
 SUBMISSIONS = ("submission.csv", "submission.csv.gz")
 
@@ -97,7 +97,7 @@ def gather_cells(
         predictions: a folder with ``submission.csv``, a submission (also ``.gz``), or COCO results.
         truth: ``train.csv`` or a COCO JSON.
         images: files, folders or globs. By default those that a COCO truth of ``tools/convert_to_coco.py`` names.
-        score_threshold, overlaps: see :func:`cellseg_d2.evaluation.truth.read_predictions`.
+        score_threshold, overlaps: see :func:`cellseg_d2.predictions.truth.read_predictions`.
         only_predicted: leave out the true images that have no predictions; else these count as predicted empty.
 
     Raises:

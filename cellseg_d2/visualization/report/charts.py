@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cellseg_d2.metrics import THRESHOLDS
+from cellseg_d2.metrics.competition import THRESHOLDS
 from cellseg_d2.visualization.curves import LOG_RANGE, NO_CELL_TYPE, smooth
 from cellseg_d2.visualization.report.cells import ReportCells, ReportImage
 

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 import cellseg_d2
-from cellseg_d2.evaluation.error_report import ErrorReport
-from cellseg_d2.evaluation.errors import DEFINITIONS, PREDICTED_KINDS, TRUE_KINDS
-from cellseg_d2.files import write_text_atomic
+from cellseg_d2.io.atomic import write_text_atomic
+from cellseg_d2.metrics.error_report import ErrorReport
+from cellseg_d2.metrics.error_types import DEFINITIONS, PREDICTED_KINDS, TRUE_KINDS
 from cellseg_d2.visualization.comparison import FALSE_POSITIVE, MATCHED, MISSED
 from cellseg_d2.visualization.error_plots import PREDICTED_PAPER, TRUE_PAPER
 from cellseg_d2.visualization.figures import LINE_COLORS, TYPE_LINE_COLORS

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from cellseg_d2.data.images import read_image
-from cellseg_d2.masks import MaskCrop, coco_to_crop
+from cellseg_d2.images.read import read_image
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
 from cellseg_d2.visualization.overlays import check_inside, to_display
 from cellseg_d2.visualization.report.cells import ReportImage
 

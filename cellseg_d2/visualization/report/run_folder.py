@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.json_yaml import read_json, read_yaml
+from cellseg_d2.io.text import read_json, read_yaml
 from cellseg_d2.visualization.curves import read_loss_csv, read_scores
 
 RECORDS = ("run.json", "eval.json")  # of a training, or of an evaluation without one

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from cellseg_d2.overlaps import crops_from_labels
+from cellseg_d2.masks.overlaps import crops_from_labels
 from cellseg_d2.visualization.overlays import draw_outlines
 
 DARK, BRIGHT = 60, 200

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cellseg_d2.data.augmentations.copy_paste import FEATHER, paste_cells, visible_parts
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 from tests.discs import disc_image
 
 

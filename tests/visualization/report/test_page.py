@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.submission import write_submission
-from cellseg_d2.masks import MaskCrop, crop_to_coco, crop_to_kaggle
-from cellseg_d2.metrics import score_images
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
+from cellseg_d2.metrics.competition import score_images
+from cellseg_d2.predictions.submission import write_submission
 from cellseg_d2.visualization.report.cells import gather_cells
 from cellseg_d2.visualization.report.config_diff import differences
 from cellseg_d2.visualization.report.page import render_report, write_report

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cellseg_d2.masks import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.report.pictures import image_data_uri, outline_path
 
 SHAPE = (24, 30)

@@ -1,0 +1,225 @@
+"""Training of the folds of a dataset, one after another, each in a process of its own.
+
+A process of its own gives its memory back when its fold is done, and takes no other fold down when it crashes. What the
+folds predict for the images that they were not trained on is gathered by
+:mod:`cellseg_d2.cross_validation.fold_summary`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from cellseg_d2.cross_validation.fold_process import Attempt, run_training
+from cellseg_d2.data.catalog import require_datasets
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.atomic import write_json_atomic
+
+SETTINGS = "cross_validation.json"
+# Keys that differ between the folds anyway, or that do not change what is learned.
+FREE_KEYS = {"OUTPUT_DIR", "DATASETS.TRAIN", "DATASETS.TEST", "SEED", "MODEL.DEVICE", "SOLVER.AMP.ENABLED"}
+FREE_KEYS |= {"DATALOADER.NUM_WORKERS", "DATALOADER.CACHE_MB", "VIS_PERIOD"}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a dataset and the folder of its run.
+
+    Attributes:
+        index: from 0.
+        train, val: names of the registered datasets.
+        folder: the run's OUTPUT_DIR.
+        images: names of the images of ``val``, file names without suffix.
+    """
+
+    index: int
+    train: str
+    val: str
+    folder: Path
+    images: frozenset[str] = field(repr=False)
+
+    @property
+    def submission(self) -> Path:
+        """What the trained fold predicts for ``val``."""
+        return self.folder / "inference" / self.val / "submission.csv"
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The processes that have trained the fold so far, in order."""
+        try:
+            record = json.loads((self.folder / "fold.json").read_text(encoding="utf-8"))
+            return [Attempt(**attempt) for attempt in record["attempts"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CellSegError(
+                f"{self.folder / 'fold.json'} cannot be read ({type(error).__name__}: {error}); "
+                f"delete {self.folder} to train this fold again"
+            ) from None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the fold was trained to its end and its predictions are there."""
+        attempts = self.attempts
+        return bool(attempts) and attempts[-1].exit_code == 0 and self.submission.is_file()
+
+    def record(self, attempt: Attempt) -> None:
+        """Add an attempt to ``fold.json``."""
+        attempts = [*self.attempts, attempt]
+        write_json_atomic(
+            self.folder / "fold.json", {"fold": self.index, "attempts": [asdict(a) for a in attempts]}, indent=1
+        )
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The folds of a dataset, made by :func:`plan`.
+
+    Attributes:
+        dataset: name of the converted folder.
+        output: folder of the folds' folders.
+        folds: all of them, in order.
+        settings: what must be the same for all folds: the flat configuration and the datasets' SHA-256.
+    """
+
+    dataset: str
+    output: Path
+    folds: list[Fold]
+    settings: dict = field(repr=False)
+
+    @property
+    def images(self) -> frozenset[str]:
+        """Names of all images that the folds validate."""
+        return frozenset().union(*(fold.images for fold in self.folds))
+
+
+def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
+    """Find the folds ``<dataset>_fold<k>_{train,val}`` that ``tools/convert_to_coco.py --folds`` made, and check them.
+
+    Args:
+        cfg: of :func:`cellseg_d2.config.load_config`; fold k is trained in ``OUTPUT_DIR/fold<k>``.
+        dataset: name of the converted folder.
+        count: number of folds.
+
+    Raises:
+        CellSegError: a fold is missing, two folds do not fit together, or the predictions would not be kept.
+    """
+    if count < 2:
+        raise CellSegError(f"cross-validation needs at least 2 folds, not {count}")
+    if "competition" not in cfg.TEST.EVALUATORS:
+        raise CellSegError(
+            f"TEST.EVALUATORS is {list(cfg.TEST.EVALUATORS)}, but out-of-fold predictions come from the evaluator "
+            "'competition': add it"
+        )
+    output = Path(cfg.OUTPUT_DIR)
+    names = [(f"{dataset}_fold{k}_train", f"{dataset}_fold{k}_val") for k in range(count)]
+    require_datasets([name for pair in names for name in pair])
+    folds, hashes = [], {}
+    trained: set[str] = set()
+    validated: dict[str, int] = {}
+    for k, (train, val) in enumerate(names):
+        images, hashes[val] = _images_of(val)
+        others, hashes[train] = _images_of(train)
+        if both := sorted(images & others):
+            raise CellSegError(f"image {both[0]} is in {train} and in {val}: the score would say nothing")
+        if twice := sorted(images & validated.keys()):
+            raise CellSegError(
+                f"image {twice[0]} is validated in the folds {validated[twice[0]]} and {k} of {dataset}: they are not "
+                f"of one split; convert again with --folds {count} into an empty folder"
+            )
+        trained |= others
+        validated |= dict.fromkeys(images, k)
+        folds.append(Fold(k, train, val, output / f"fold{k}", images))
+    if missing := sorted(trained - validated.keys()):
+        raise CellSegError(
+            f"images of {dataset} that none of the {count} folds validates: {len(missing)}, such as {missing[0]}; "
+            "was it converted with another number of --folds?"
+        )
+    settings = {"folds": count, "config": _flat(cfg), "datasets": hashes}
+    return CrossValidation(dataset, output, folds, settings)
+
+
+def _images_of(dataset: str) -> tuple[frozenset[str], str]:
+    """Names of the images (file names without suffix) and the SHA-256 of a registered dataset's JSON."""
+    path = Path(MetadataCatalog.get(dataset).json_file)
+    content = path.read_bytes()
+    try:
+        names = frozenset(Path(image["file_name"]).stem for image in json.loads(content)["images"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CellSegError(f"{path} is no COCO JSON ({type(error).__name__}: {error}); convert it again") from None
+    return names, sha256(content).hexdigest()
+
+
+def _flat(node: CfgNode, prefix: str = "") -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key, value in sorted(node.items()):
+        name = prefix + key
+        if isinstance(value, CfgNode):
+            values |= _flat(value, f"{name}.")
+        elif name not in FREE_KEYS:
+            values[name] = json.loads(json.dumps(value, default=str))  # tuples as they come back from the file
+    return values
+
+
+def prepare_output(validation: CrossValidation, chosen: Iterable[Fold], resume: bool) -> None:
+    """Check that the output folder is free, or that what is in it was made with the same settings; note them there.
+
+    Raises:
+        CellSegError: a chosen fold has a run already and ``resume`` is False, or the settings differ.
+    """
+    path = validation.output / SETTINGS
+    if any(fold.folder.exists() for fold in validation.folds):
+        try:
+            _check_same(json.loads(path.read_text(encoding="utf-8")), validation.settings, validation.output)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise CellSegError(
+                f"{validation.output} holds folds, but no {SETTINGS} that says how they were trained; "
+                "choose another OUTPUT_DIR"
+            ) from None
+    taken = [fold for fold in chosen if fold.folder.exists()]
+    if taken and not resume:
+        raise CellSegError(
+            f"{taken[0].folder} holds a run already; add --resume to go on with it, or choose another OUTPUT_DIR"
+        )
+    write_json_atomic(path, validation.settings, indent=1)
+
+
+def _check_same(before: dict, now: dict, output: Path) -> None:
+    config = before["config"].keys() | now["config"].keys()
+    changed = sorted(key for key in config if before["config"].get(key) != now["config"].get(key))
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise CellSegError(
+            f"{output} holds folds with {changed[0]} {before['config'].get(changed[0])!r}, now it is "
+            f"{now['config'].get(changed[0])!r}{more}; choose another OUTPUT_DIR"
+        )
+    if before["folds"] != now["folds"] or before["datasets"] != now["datasets"]:
+        raise CellSegError(
+            f"{output} holds folds of another dataset, or of the same one converted anew; choose another OUTPUT_DIR"
+        )
+
+
+def train_fold(
+    fold: Fold, config_file: str | Path, opts: Sequence[str], program: Sequence[str | Path], *, num_gpus: int = 1
+) -> Attempt:
+    """Train one fold in a new process and wait for it; goes on from the last checkpoint where there is one.
+
+    Args:
+        fold: which.
+        config_file, opts: as for ``tools/train_net.py``; datasets and OUTPUT_DIR are set here.
+        program: the words that start what ``tools/train_net.py`` is, without its arguments.
+        num_gpus: passed on.
+
+    Returns:
+        What came of it, which ``fold.json`` then records too.
+    """
+    command = [*map(str, program), "--config-file", str(config_file), "--num-gpus", str(num_gpus)]
+    command += ["--resume", *opts, "OUTPUT_DIR", str(fold.folder)]
+    command += ["DATASETS.TRAIN", f"('{fold.train}',)", "DATASETS.TEST", f"('{fold.val}',)"]
+    return run_training(command, fold.folder, f"fold {fold.index}", on_end=fold.record)

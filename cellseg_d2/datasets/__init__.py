@@ -1,0 +1,1 @@
+"""Annotated data sets: their readers, checks, splits and conversion; needs neither torch nor Detectron2."""

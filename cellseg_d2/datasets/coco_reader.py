@@ -1,0 +1,176 @@
+"""Reading COCO JSON as plain records: polygons, compressed or plain RLE; ``annotations`` as a list or a dict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from cellseg_d2.datasets.coco_checks import check_coco
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.text import read_json
+from cellseg_d2.masks.coco import to_rle
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.masks.rle import RLEError
+
+
+def load_coco(path: str | Path) -> list[ImageRecord]:
+    """Read a COCO JSON without its images, strictly.
+
+    Regions marked ``iscrowd`` are no single cells and are left out.
+
+    Returns:
+        One record per image in the file's order; ``number`` is the image's id, a cell's ``row`` its annotation's.
+
+    Raises:
+        CellSegError: the file is no COCO JSON, or an annotation is malformed; the message names it.
+    """
+    log = FindingLog()
+    records = list(CocoFile(path).records(log))
+    log.raise_open_errors(path)
+    return records
+
+
+class CocoFile:
+    """A COCO JSON to be read image by image.
+
+    Attributes:
+        path: of the JSON.
+        categories: their names, in the order of their ids.
+        has_groups: whether images know what others they look alike.
+        info: what the file has under ``info``.
+        rows: number of annotations.
+
+    Args:
+        path: of the JSON.
+        images: the folder of the images, in which they are looked up by name; None reads without them.
+        describe: gives ``(cell_type, group)`` of an image from its entry under ``images``; either may be None.
+        categories: to use instead of the file's: a single one is given to all cells, of several each cell gets the
+            type of its image. Types that are not among them are appended.
+        drop: names of images to leave out.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        images: ImageFolder | None = None,
+        describe: Callable[[Mapping], tuple[str | None, str | None]] | None = None,
+        categories: tuple[str, ...] | None = None,
+        drop: tuple[str, ...] = (),
+    ):
+        self.path = Path(path)
+        self.images = images
+        self._describe = describe or (lambda entry: (entry.get("cell_type"), entry.get("group")))
+        content = read_json(self.path)
+        entries, annotations, own_categories = check_coco(content, self.path)
+        info = content.get("info")
+        self.info = info if isinstance(info, Mapping) else {}
+        names = {category["id"]: category["name"] for category in own_categories}
+        self._entries = {entry["id"]: entry for entry in entries}
+        self._names = _image_names(self._entries)
+        self._annotations: dict[int, list[dict]] = {number: [] for number in self._entries}
+        for annotation in annotations:
+            self._annotations.setdefault(annotation["image_id"], []).append(annotation)
+        self.rows = len(annotations)
+        self._own_names = names if categories is None else None
+        if categories is None:
+            categories = tuple(dict.fromkeys(names[number] for number in sorted(names)))
+        elif len(categories) > 1:
+            types = {self._describe(entry)[0] or "cell" for entry in self._entries.values()}
+            categories = (*categories, *sorted(types - set(categories)))
+        self.categories = categories
+        self.has_groups = any(self._describe(entry)[1] is not None for entry in self._entries.values())
+        self.drop = set(drop)
+
+    @property
+    def ids(self) -> list[str]:
+        """Names of the images, as of their records."""
+        return list(self._names.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def records(self, log: FindingLog) -> Iterator[ImageRecord]:
+        """Read image by image; see :meth:`cellseg_d2.datasets.sartorius.SartoriusCsv.records`."""
+        for number in self._annotations.keys() - self._entries.keys():
+            reason = f"its image_id {number!r} is not listed under images"
+            for annotation in self._annotations[number]:
+                log.note("unknown image", None, annotation.get("id"), reason, repair="annotation dropped")
+        if self.images is not None:
+            self.images.expect([_stem(entry) for entry in self._entries.values()])
+        for number, entry in self._entries.items():
+            name = self._names[number]
+            if name in self.drop:
+                log.note("left out", name, None, "asked to be dropped", action="image dropped")
+                continue
+            record = self._read_image(number, name, entry, log)
+            if record is not None:
+                yield record
+
+    def _read_image(self, number: int, name: str, entry: Mapping, log: FindingLog) -> ImageRecord | None:
+        height, width, file_name = entry["height"], entry["width"], entry["file_name"]
+        if min(height, width) <= 0:
+            log.note("malformed size", name, None, f"{width} × {height} pixels", repair="image dropped")
+            return None
+        if self.images is not None:
+            found = self.images.look_up(_stem(entry), {(height, width)}, log)
+            if found is None:
+                return None
+            file_name = found[0]
+        cell_type, group = self._describe(entry)
+        cells = []
+        for annotation in self._annotations[number]:
+            crop = self._read_mask(name, annotation, height, width, log)
+            category = self._category(annotation, cell_type, name, log)
+            if crop is not None and category is not None:
+                cells.append(CellAnnotation(crop, category, annotation.get("id")))
+        cell_type = cell_type or main_type(cell.cell_type for cell in cells)
+        return ImageRecord(name, file_name, height, width, cell_type, group, cells, number)
+
+    def _category(self, annotation: Mapping, image_type: str | None, name: str, log: FindingLog) -> str | None:
+        if self._own_names is None:
+            return self.categories[0] if len(self.categories) == 1 else image_type or "cell"
+        category = self._own_names.get(annotation.get("category_id"))
+        if category is None:
+            reason = f"category_id {annotation.get('category_id')!r} is not listed under categories"
+            log.note("unknown cell type", name, annotation.get("id"), reason, repair="annotation dropped")
+        return category
+
+    def _read_mask(self, name: str, annotation: Mapping, height: int, width: int, log: FindingLog) -> MaskCrop | None:
+        row = annotation.get("id")
+        if annotation.get("iscrowd"):
+            log.note("crowd", name, row, "it is marked iscrowd", action="annotation left out")
+            return None
+        try:
+            rle, outside = to_rle(annotation.get("segmentation"), height, width)
+            crop = coco_to_crop(rle)
+        except RLEError as error:
+            log.note("malformed mask", name, row, str(error), repair="annotation dropped")
+            return None
+        if crop.area == 0:
+            log.note("empty mask", name, row, "no pixel of the image is inside it", repair="annotation dropped")
+            return None
+        if outside:
+            reason = f"the polygon leaves the {width} × {height} pixels by {outside:.1f} px"
+            log.note("outside the image", name, row, reason, repair="cut off at the image")
+        return crop
+
+
+def _stem(entry: Mapping) -> str:
+    return PurePosixPath(entry["file_name"]).stem
+
+
+def _image_names(entries: Mapping[int, Mapping]) -> dict[int, str]:
+    """A unique name for each image: what it was called before, or its file's stem, or its file's path."""
+    for name in (
+        lambda entry: str(entry.get("source_id") or _stem(entry)),
+        lambda entry: str(PurePosixPath(entry["file_name"]).with_suffix("")),
+    ):
+        names = {number: name(entry) for number, entry in entries.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    twice = Counter(names.values()).most_common(1)[0][0]
+    raise CellSegError(f"several images have the file name {twice!r}")

@@ -1,0 +1,93 @@
+"""The folder of the annotated images: which file an id means, whether it can be read and has the right size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.read import IMAGE_SUFFIXES, ImageError, read_image
+
+
+class ImageFolder:
+    """Images by the stem of their names.
+
+    Attributes:
+        root: the folder.
+        files: paths relative to it by stem.
+
+    Args:
+        root: the folder.
+        allow_missing: keep images without a file, with the size that their annotations give.
+        recursive: whether images may lie in sub-folders.
+
+    Raises:
+        CellSegError: the folder does not exist, or two files share a stem.
+    """
+
+    def __init__(self, root: str | Path, allow_missing: bool = False, recursive: bool = False):
+        self.root = Path(root)
+        self.allow_missing = allow_missing
+        if not self.root.is_dir():
+            raise CellSegError(f"the folder of images {root} {'is a file' if self.root.exists() else 'does not exist'}")
+        self.files: dict[str, str] = {}
+        for path in sorted(self.root.rglob("*") if recursive else self.root.iterdir()):
+            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+                continue
+            name = path.relative_to(self.root).as_posix()
+            other = self.files.setdefault(path.stem, name)
+            if other != name:
+                raise CellSegError(f"{root} has two images called {path.stem}: {other} and {name}; remove one")
+
+    def expect(self, ids: Collection[str]) -> None:
+        """Refuse a folder that has none of the images, which must be the wrong one.
+
+        Raises:
+            CellSegError: no image with one of the ``ids`` is there and missing ones are not allowed.
+        """
+        if not self.allow_missing and ids and not any(image in self.files for image in ids):
+            raise CellSegError(
+                f"{self.root} holds none of the {len(ids)} annotated images, such as {next(iter(ids))}; "
+                f"name the right folder, or use --allow-missing-images to convert the masks alone"
+            )
+
+    def unexpected(self, ids: Iterable[str]) -> list[str]:
+        """Relative paths of the images that are not among ``ids``."""
+        known = set(ids)
+        return [name for stem, name in self.files.items() if stem not in known]
+
+    def look_up(
+        self, image: str, sizes: set[tuple[int, int]], log: FindingLog
+    ) -> tuple[str, tuple[int, int] | None] | None:
+        """File name and size ``(height, width)`` of an image.
+
+        Args:
+            image: its id.
+            sizes: those that its annotations give; empty when they give none.
+            log: takes what is wrong.
+
+        Returns:
+            The path relative to the folder and the size by the file, None instead of the size when the file is missing
+            and that is allowed. None for an image that cannot be converted, which has been logged.
+        """
+        name = self.files.get(image)
+        if name is None:
+            reason = f"no image called {image} in {self.root}"
+            if self.allow_missing:
+                log.note("missing image", image, None, reason, action="kept without a file")
+                return f"{image}.png", None
+            log.note("missing image", image, None, reason, repair="image dropped")
+            return None
+        try:
+            # Its pixels too, not only its header: a truncated file would else stop a training hours later.
+            size = read_image(self.root / name).shape
+        except ImageError as error:
+            log.note("unreadable image", image, None, str(error), repair="image dropped")
+            return None
+        if sizes and size not in sizes:
+            given = " or ".join(f"{width} × {height}" for height, width in sorted(sizes))
+            reason = f"{name} has {size[1]} × {size[0]} pixels, its annotations are for {given}"
+            log.note("wrong size", image, None, reason, repair="image dropped")
+            return None
+        return name, size

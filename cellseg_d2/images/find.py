@@ -1,0 +1,51 @@
+"""The images that a user names, or that a COCO JSON names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.read import find_images
+from cellseg_d2.io.text import read_json
+
+
+def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
+    """The images that ``paths`` name.
+
+    Args:
+        paths: see :func:`cellseg_d2.images.read.find_images`; besides, the COCO JSON of a data set, which names its
+            images, and Zarr folders, each of which is one image.
+
+    Returns:
+        Paths without repetition, in the order of ``paths``.
+
+    Raises:
+        CellSegError: one names no image, or an image that a JSON names is not there.
+    """
+    found: dict[Path, None] = {}
+    for given in map(Path, paths):
+        if given.suffix.lower() == ".json" and given.is_file():
+            images = sorted(coco_images(given).values())
+            if missing := [path for path in images if not path.is_file()]:
+                raise CellSegError(f"{given} names {len(missing)} images that are not there, such as {missing[0]}")
+        elif given.is_dir() and given.suffix.lower() == ".zarr":
+            images = [given]
+        else:
+            images = find_images(given)
+        found |= dict.fromkeys(images)
+    return list(found)
+
+
+def coco_images(json_file: str | Path) -> dict[int, Path]:
+    """The image files of a COCO JSON by the images' ids, whether they exist or not.
+
+    Raises:
+        CellSegError: it cannot be read, or does not name its images.
+    """
+    content = read_json(json_file)
+    try:
+        root = Path(json_file).parent / str((content.get("info") or {}).get("image_root", "."))
+        return {entry["id"]: root / entry["file_name"] for entry in content["images"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CellSegError(f"{json_file} is no COCO JSON with images: {type(error).__name__} {error}") from None

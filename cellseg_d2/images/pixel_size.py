@@ -1,0 +1,127 @@
+"""How large a pixel is, from the metadata of a TIFF: OME-XML, ImageJ's description, or the plain resolution tags."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import tifffile
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.read import TIFF_SUFFIXES, ImageError
+
+# Micrometres in a unit, by the names that programs give it. ImageJ escapes µ, and there are two characters for it.
+_MICROMETRES = {
+    **dict.fromkeys(("µm", "μm", "\\u00b5m", "um", "micron", "microns", "micrometer", "micrometre"), 1.0),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
+    **dict.fromkeys(("m", "meter", "metre"), 1e6),
+    **dict.fromkeys(("inch", "in", "inches"), 25.4e3),
+}
+# Resolutions for screens and printers end at 1200 dpi, which is 21 µm.
+_COARSEST_FROM_TAGS = 20.0
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """The size of a pixel in the specimen.
+
+    Attributes:
+        x_um, y_um: width and height in micrometres.
+
+    Raises:
+        CellSegError: one is not a positive number.
+    """
+
+    x_um: float
+    y_um: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(side) and side > 0 for side in (self.x_um, self.y_um)):
+            raise CellSegError(f"a pixel of {self.x_um} × {self.y_um} µm is none: give positive numbers of micrometres")
+
+    @property
+    def is_square(self) -> bool:
+        """Whether the sides are equal to one part in a thousand, as far as resolution tags are to be believed."""
+        return math.isclose(self.x_um, self.y_um, rel_tol=1e-3)
+
+    @property
+    def area_um2(self) -> float:
+        """Square micrometres."""
+        return self.x_um * self.y_um
+
+
+def read_pixel_size(path: str | Path) -> PixelSize | None:
+    """The pixel size that a TIFF tells, or None where it tells none.
+
+    Asked in this order: OME-XML (``PhysicalSizeX`` with its unit, µm by default), ImageJ's unit with the resolution
+    tags, the resolution tags with ``ResolutionUnit``. Programs for photographs fill in 72, 96 or 300 dpi without having
+    measured anything: a resolution per inch or centimetre that makes pixels larger than 20 µm is taken for that and
+    ignored, unless it is from OME-XML. So are units that are no length, such as "pixel", and sizes of 0.
+
+    Args:
+        path: of an image. Other formats than TIFF tell nothing.
+
+    Raises:
+        ImageError: the file is missing or no readable TIFF.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return _from_ome(tiff.ome_metadata) or _from_tags(tiff)
+    except CellSegError:
+        raise
+    except Exception as error:  # damaged files raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path} cannot be read, it seems damaged or truncated ({reason})") from None
+
+
+def _from_ome(xml: str | None) -> PixelSize | None:
+    if not xml:
+        return None
+    try:
+        pixels = next((node for node in ElementTree.fromstring(xml).iter() if node.tag.endswith("}Pixels")), None)
+    except ElementTree.ParseError:  # the resolution tags may still tell
+        return None
+    if pixels is None:
+        return None
+    sides = []
+    for axis in "XY":
+        scale = _micrometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        try:
+            sides.append(float(pixels.get(f"PhysicalSize{axis}", "nan")) * (scale or math.nan))
+        except ValueError:
+            return None
+    return _plausible(*sides)
+
+
+def _from_tags(tiff: tifffile.TiffFile) -> PixelSize | None:
+    tags = tiff.pages.first.tags
+    unit = {2: "inch", 3: "cm"}.get(tags.valueof("ResolutionUnit", default=2))
+    if tiff.is_imagej:
+        unit = (tiff.imagej_metadata or {}).get("unit") or unit
+    scale = _micrometres(unit)
+    sides = []
+    for axis in "XY":
+        numerator, denominator = tags.valueof(f"{axis}Resolution", default=(0, 1))  # pixels per unit
+        if not scale or not numerator or not denominator:
+            return None
+        sides.append(scale * denominator / numerator)
+    if scale in (_MICROMETRES["inch"], _MICROMETRES["cm"]) and max(sides) > _COARSEST_FROM_TAGS:
+        return None
+    return _plausible(*sides)
+
+
+def _micrometres(unit: object) -> float | None:
+    return _MICROMETRES.get(str(unit).strip().lower())
+
+
+def _plausible(x_um: float, y_um: float) -> PixelSize | None:
+    return PixelSize(x_um, y_um) if all(math.isfinite(side) and side > 0 for side in (x_um, y_um)) else None

@@ -1,0 +1,1 @@
+"""Masks of cells and their encodings; needs neither torch nor Detectron2."""

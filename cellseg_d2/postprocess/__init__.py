@@ -1,0 +1,1 @@
+"""From detections to cells: the steps, their parameters, and the tuning of these."""

@@ -1,0 +1,147 @@
+"""How detections become cells, as one plain data class that can be kept in a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.atomic import write_text_atomic
+from cellseg_d2.io.text import read_yaml
+from cellseg_d2.masks.overlaps import POLICIES
+
+FILE_NAME = "postprocess.yaml"
+RANKINGS = ("box", "box*mask")
+
+
+@dataclass(frozen=True)
+class PostprocessParams:
+    """How detections become cells; :func:`cellseg_d2.postprocess.steps.postprocess` tells the order of the steps.
+
+    What is given as a tuple is one value for all classes or one for each.
+
+    Attributes:
+        score_thresholds: a detection needs at least this score, see ``ranking``.
+        mask_thresholds: a pixel needs at least this probability, above 0 and at most 1.
+        min_areas: a cell needs at least this many pixels, counted after overlaps are resolved.
+        ranking: what the score is: ``"box"``, that of the box, or ``"box*mask"``, multiplied by the mean probability
+            inside the mask, which ranks unsure masks lower.
+        nms_iou: a detection is dropped if its mask's IoU with that of a better one is above this; 1 drops none.
+        nms_containment: the same for the intersection over the area of the smaller mask, which also finds a part of a
+            cell detected beside the whole of it; 1 drops none.
+        overlap_policy: who keeps a pixel that several cells claim: ``"score"`` (the higher score), ``"smaller"`` or
+            ``"larger"`` (the smaller or larger mask).
+        fill_holes: whether background enclosed by a mask becomes part of it.
+        largest_component: whether only the largest 8-connected piece of a mask is kept.
+        vote: whether an image holds one type of cell only, so that all its detections take the type with the largest
+            sum of box scores. The thresholds of that type then apply to all of them.
+
+    Raises:
+        CellSegError: a value is of a wrong type or out of its range; the message names it.
+    """
+
+    score_thresholds: Sequence[float] = (0.5,)
+    mask_thresholds: Sequence[float] = (0.5,)
+    min_areas: Sequence[int] = (0,)
+    ranking: str = "box"
+    nms_iou: float = 1.0
+    nms_containment: float = 1.0
+    overlap_policy: str = "score"
+    fill_holes: bool = False
+    largest_component: bool = False
+    vote: bool = True
+
+    def __post_init__(self) -> None:
+        def settle(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        # As tuples of Python's own numbers they can be hashed, compared and written.
+        settle("score_thresholds", _numbers("score_thresholds", self.score_thresholds, float, "at least 0"))
+        settle("mask_thresholds", _numbers("mask_thresholds", self.mask_thresholds, float, "above 0, at most 1"))
+        settle("min_areas", _numbers("min_areas", self.min_areas, int, "at least 0"))
+        for name in ("nms_iou", "nms_containment"):
+            value = getattr(self, name)
+            if not _fits(value, float, "above 0, at most 1"):
+                raise CellSegError(f"{name} must be a number above 0, at most 1 (1 drops none), not {value!r}")
+            settle(name, float(value))
+        for name, choices in (("ranking", RANKINGS), ("overlap_policy", POLICIES)):
+            if getattr(self, name) not in choices:
+                raise CellSegError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        for name in ("fill_holes", "largest_component", "vote"):
+            if not isinstance(getattr(self, name), bool):
+                raise CellSegError(f"{name} must be true or false, not {getattr(self, name)!r}")
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any]) -> PostprocessParams:
+        """``TEST.POSTPROCESS`` of a configuration."""
+        return cls(**{key.lower(): value for key, value in cfg["TEST"]["POSTPROCESS"].items()})
+
+    def for_classes(self, values: Sequence[float], classes: np.ndarray, name: str) -> np.ndarray:
+        """``values`` looked up for each of ``classes``; a single value serves all."""
+        if len(values) == 1:
+            return np.full(len(classes), values[0])
+        if len(classes) and classes.max() >= len(values):
+            raise CellSegError(
+                f"{name} has {len(values)} values but the model knows a class number {classes.max() + 1}: "
+                f"give one value, or one for each class"
+            )
+        return np.asarray(values)[classes]
+
+    def check_classes(self, class_names: Sequence[str]) -> None:
+        """Refuse lists that have neither one value nor one for each of the classes."""
+        for name in ("score_thresholds", "mask_thresholds", "min_areas"):
+            if (count := len(getattr(self, name))) not in (1, len(class_names)):
+                raise CellSegError(
+                    f"{name} has {count} values, but the model has {len(class_names)} classes "
+                    f"({', '.join(class_names)}): give one value, or one for each class"
+                )
+
+    def to_yaml(self, path: str | Path, comment: str = "") -> None:
+        """Write all values to a YAML file, whole or not at all, below ``comment``."""
+        content = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        head = "".join(f"# {line}\n" for line in comment.splitlines())
+        write_text_atomic(path, head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> PostprocessParams:
+        """Read a YAML file; what it does not name keeps its default.
+
+        Raises:
+            CellSegError: the file cannot be read, names an unknown key, or a value is wrong.
+        """
+        content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise CellSegError(f"{path} holds no post-processing: lines such as 'score_thresholds: [0.5]' are expected")
+        known = [field.name for field in fields(cls)]
+        unknown = [str(key) for key in content if key not in known]
+        if unknown:
+            raise CellSegError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        try:
+            return cls(**content)
+        except CellSegError as error:
+            raise CellSegError(f"{path}: {error}") from None
+
+
+def _fits(value: Any, kind: type, bounds: str) -> bool:
+    is_number = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    # Larger whole numbers than 64 bits can hold are nobody's area, and no float either.
+    if not is_number or not -(2**63) < value < 2**63:
+        return False
+    return value >= 0 if bounds == "at least 0" else 0 < value <= 1
+
+
+def _numbers(name: str, values: object, kind: type, bounds: str) -> tuple:
+    if (
+        not isinstance(values, list | tuple | np.ndarray)
+        or len(values) == 0
+        or not all(_fits(value, kind, bounds) for value in values)
+    ):
+        whole = "whole numbers" if kind is int else "numbers"
+        raise CellSegError(f"{name} must be a list of {whole} {bounds}, one or one for each class, not {values!r}")
+    return tuple(kind(value) for value in values)

@@ -1,0 +1,209 @@
+"""From overlapping detections to what is submitted: cells that do not share a pixel.
+
+The steps are separate functions so that :mod:`cellseg_d2.postprocess.tuning` can repeat the last ones without the
+first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from cellseg_d2.detections.detections import Detections, SoftCrop
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import LabelCrops, label_image
+from cellseg_d2.postprocess.nms import MaskPairs, mask_nms, mask_pairs
+from cellseg_d2.postprocess.params import PostprocessParams
+
+__all__ = ["Candidates", "Cells", "PostprocessParams", "find_candidates", "postprocess", "vote_class"]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of one image: disjoint masks, best score first.
+
+    Attributes:
+        height, width: of the image in pixels.
+        crops: ``N`` tight binary masks that share no pixel.
+        scores: float32 ``(N,)``, those that ``PostprocessParams.ranking`` names.
+        classes: int64 ``(N,)``, index of the class.
+    """
+
+    height: int
+    width: int
+    crops: Sequence[MaskCrop]
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def label_image(self) -> np.ndarray:
+        """All cells in one image, int32 ``(H, W)``, not to be changed: 0 is background, ``i + 1`` is ``crops[i]``."""
+        if isinstance(self.crops, LabelCrops):
+            return self.crops.labels
+        return label_image(self.crops, self.height, self.width)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates(Cells):
+    """Detections as binary masks, best score first, which may overlap; some may be empty, and crops need not be tight.
+
+    In the label image the better ones show.
+    """
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """Pixels of each mask, int64 ``(N,)``."""
+        return np.array([crop.area for crop in self.crops], dtype=np.int64)
+
+    @cached_property
+    def pairs(self) -> MaskPairs:
+        """The masks that overlap."""
+        return mask_pairs(self.crops, self.height, self.width)
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """Who got which pixel.
+
+    Attributes:
+        labels: int32 ``(H, W)``, 0 for background, ``r + 1`` for the candidate ``order[r]``.
+        order: int64 ``(K,)``, indices of candidates, those first that keep contested pixels.
+        areas: int64 ``(K,)``, pixels left of each.
+        large: bool ``(K,)``, whether these are enough; those that are too small still stand in ``labels``.
+    """
+
+    labels: np.ndarray
+    order: np.ndarray
+    areas: np.ndarray
+    large: np.ndarray
+
+
+def postprocess(detections: Detections, params: PostprocessParams) -> Cells:
+    """Turn the detections of an image into disjoint cells.
+
+    The order of the steps:
+
+    1. vote: all detections take the image's type;
+    2. ranking: the score is that of the box, or times the mean probability inside the mask;
+    3. score threshold, by class;
+    4. masks: probabilities at least the mask threshold, by class, on the pixels of the image;
+    5. largest component, then filling of holes;
+    6. minimum area a first time: what is already too small takes no pixel from others;
+    7. mask NMS by IoU and by containment, across classes;
+    8. contested pixels go to one cell each, by the overlap policy;
+    9. largest component of the cells that this has cut;
+    10. minimum area of what is left, at least one pixel.
+
+    Every step costs in proportion to the detections and their pixels, but for one label image in step 8.
+    """
+    candidates = find_candidates(detections, params)
+    settled = settle(candidates, choose(candidates, params), params)
+    ranks = np.flatnonzero(settled.large)
+    ranks = ranks[np.argsort(settled.order[ranks])]  # best score first again
+    chosen = settled.order[ranks]
+    number = np.zeros(len(settled.order) + 1, dtype=np.int32)
+    number[ranks + 1] = np.arange(1, len(ranks) + 1)
+    crops = LabelCrops(number[settled.labels], [candidates.crops[i].slices for i in chosen])
+    return Cells(detections.height, detections.width, crops, candidates.scores[chosen], candidates.classes[chosen])
+
+
+def vote_class(detections: Detections) -> int | None:
+    """The class with the largest sum of scores; the lowest index wins a tie; None without detections."""
+    if len(detections) == 0:
+        return None
+    return int(np.bincount(detections.classes, weights=detections.scores).argmax())
+
+
+def find_candidates(
+    detections: Detections, params: PostprocessParams, pasted: Sequence[SoftCrop] | None = None
+) -> Candidates:
+    """Steps 1 to 5 of :func:`postprocess`.
+
+    Args:
+        detections: raw, of one image.
+        params: of which the last steps' values do not matter.
+        pasted: ``detections.soft_crops()`` if they are at hand, so that they need not be made again.
+    """
+    if params.vote and len(detections):
+        detections = replace(detections, classes=np.full(len(detections), vote_class(detections)))
+    thresholds = params.for_classes(params.mask_thresholds, detections.classes, "the mask threshold")
+    if params.ranking == "box*mask":
+        detections = replace(detections, scores=detections.scores * detections.mask_scores(thresholds))
+    needed = params.for_classes(params.score_thresholds, detections.classes, "the score threshold")
+    order = np.argsort(-detections.scores, kind="stable")
+    order = order[detections.scores[order] >= needed[order]]
+    detections = detections.select(order)
+    if isinstance(detections.masks, np.ndarray):
+        soft = detections.soft_crops() if pasted is None else (pasted[i] for i in order)
+        crops = [
+            MaskCrop(own.top, own.left, own.probability >= threshold)
+            for own, threshold in zip(soft, thresholds[order].tolist(), strict=True)
+        ]
+    else:
+        crops = detections.crops()
+    if params.largest_component:
+        crops = [MaskCrop(crop.top, crop.left, _largest_component(crop.mask)).tight() for crop in crops]
+    if params.fill_holes:
+        crops = [MaskCrop(crop.top, crop.left, _filled(crop.mask)) for crop in crops]
+    return Candidates(detections.height, detections.width, crops, detections.scores, detections.classes)
+
+
+def choose(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
+    """Steps 6 and 7 of :func:`postprocess`, and step 3 where ``candidates`` were found with a lower threshold.
+
+    Returns:
+        Indices of the candidates that stay, int64 ``(K,)``, ascending.
+    """
+    needed = params.for_classes(params.score_thresholds, candidates.classes, "the score threshold")
+    keep = (candidates.scores >= needed) & (candidates.areas >= _min_areas(candidates, params))
+    if min(params.nms_iou, params.nms_containment) < 1 and keep.any():
+        keep = mask_nms(candidates.pairs, keep, params.nms_iou, params.nms_containment)
+    return np.flatnonzero(keep)
+
+
+def settle(candidates: Candidates, chosen: np.ndarray, params: PostprocessParams) -> Settled:
+    """Steps 8 to 10 of :func:`postprocess` for the candidates with the indices ``chosen``, ascending."""
+    order = chosen
+    if params.overlap_policy != "score":  # of equally large ones the better comes first, as it does among the chosen
+        sign = 1 if params.overlap_policy == "smaller" else -1
+        order = chosen[np.argsort(sign * candidates.areas[chosen], kind="stable")]
+    labels = label_image([candidates.crops[i] for i in order], candidates.height, candidates.width)
+    areas = np.bincount(labels.ravel(), minlength=len(order) + 1)[1:]
+    if params.largest_component:
+        for rank in np.flatnonzero((areas > 0) & (areas < candidates.areas[order])):
+            part = labels[candidates.crops[order[rank]].slices]
+            mask = part == rank + 1
+            largest = _largest_component(mask)
+            part[mask & ~largest] = 0
+            areas[rank] = np.count_nonzero(largest)
+    return Settled(labels, order, areas, areas >= _min_areas(candidates, params)[order])
+
+
+def _min_areas(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
+    return np.maximum(params.for_classes(params.min_areas, candidates.classes, "the minimum area"), 1)
+
+
+def _largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest 8-connected piece of a mask; the first of equally large ones."""
+    if mask.size == 0:
+        return mask
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    if count <= 2:  # the background, and at most one piece
+        return mask
+    return labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """A mask with the background that it encloses (4-connected)."""
+    if mask.all():
+        return mask
+    # One pixel of background all around joins what lies outside of the cell into one piece.
+    outside = cv2.copyMakeBorder(1 - mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    labels = cv2.connectedComponents(outside, connectivity=4)[1]
+    return labels[1:-1, 1:-1] != labels[0, 0]

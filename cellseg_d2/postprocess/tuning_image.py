@@ -1,0 +1,125 @@
+"""One image on which many settings of the post-processing are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cellseg_d2.detections.detections import Detections, SoftCrop
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import Candidates, Settled, choose, find_candidates, settle, vote_class
+from cellseg_d2.predictions.truth import Truth
+
+# Sets of candidates kept, some 0.3 MB each: searches on other folds come back to the same settings of the masks.
+_KEPT = 8
+
+
+class ImageTrials:
+    """The competition score of one image as a function of :class:`PostprocessParams`.
+
+    It gives what ``score_image`` gives for the cells of ``postprocess``, but what does not change from trial to trial
+    is remembered: the masks and their overlaps as long as only thresholds on scores, areas or overlaps change, and the
+    score itself for every setting that means the same for this image.
+
+    Args:
+        detections: raw, before any threshold.
+        truth: the true cells, inside the image; they may overlap.
+    """
+
+    def __init__(self, detections: Detections, truth: Sequence[MaskCrop]):
+        self._detections = detections
+        self._winner = vote_class(detections)
+        self._classes = np.unique(detections.classes).tolist()
+        self._scores: dict[tuple, float] = {}
+        self._candidates: dict[tuple, Candidates] = {}
+        self._pasted: list[SoftCrop] | None = None
+        self._true_areas = np.array([crop.area for crop in truth], dtype=np.int64)
+        # Every pixel of every true cell: its flat position in the image, int64 (P,), and the cell's index, (P,).
+        pixels = [np.zeros(0, dtype=np.int64)]
+        for crop in truth:
+            y, x = np.nonzero(crop.mask)
+            pixels.append((y + crop.top) * detections.width + x + crop.left)
+        self._true_pixels = np.concatenate(pixels)
+        self._true_cells = np.repeat(np.arange(len(truth)), self._true_areas)
+
+    def classes(self, vote: bool) -> list[int]:
+        """The classes whose values matter for this image."""
+        return self._classes if not vote or self._winner is None else [self._winner]
+
+    def score(self, params: PostprocessParams) -> float:
+        """The image's score, 0…1."""
+        classes = self.classes(params.vote)
+
+        def own(values: Sequence[float]) -> tuple:
+            return tuple(values[i] if len(values) > 1 else values[0] for i in classes)
+
+        masks = (own(params.mask_thresholds), params.ranking, params.fill_holes, params.largest_component, params.vote)
+        rest = (
+            own(params.score_thresholds),
+            own(params.min_areas),
+            params.nms_iou,
+            params.nms_containment,
+            params.overlap_policy,
+        )
+        if (masks, rest) not in self._scores:
+            candidates = self._candidates_of(masks, params)
+            self._scores[masks, rest] = self._compare(settle(candidates, choose(candidates, params), params))
+        return self._scores[masks, rest]
+
+    def _candidates_of(self, key: tuple, params: PostprocessParams) -> Candidates:
+        found = self._candidates.pop(key, None)
+        if found is None:
+            if self._pasted is None:
+                self._pasted = list(self._detections.soft_crops())
+            found = find_candidates(self._detections, replace(params, score_thresholds=(0.0,)), self._pasted)
+        self._candidates[key] = found  # as the latest used
+        if len(self._candidates) > _KEPT:
+            del self._candidates[next(iter(self._candidates))]
+        return found
+
+    def _compare(self, settled: Settled) -> float:
+        true, predicted = len(self._true_areas), len(settled.order)
+        best = np.zeros(predicted)  # highest IoU of each predicted cell
+        labels = settled.labels.ravel()[self._true_pixels]
+        hit = labels > 0
+        pairs = (labels[hit] - 1) * np.int64(true) + self._true_cells[hit]
+        shared = np.bincount(pairs, minlength=predicted * true)
+        pairs = np.flatnonzero(shared)
+        if len(pairs):
+            rows, columns = np.divmod(pairs, true)
+            iou = shared[pairs] / (settled.areas[rows] + self._true_areas[columns] - shared[pairs])
+            np.maximum.at(best, rows, iou)
+        # Predicted cells share no pixel, so a true cell has IoU above 0.5 with one of them at most: every predicted
+        # cell above the threshold can be matched.
+        best = best[settled.large]
+        tp = tuple(int(np.count_nonzero(best > threshold)) for threshold in THRESHOLDS)
+        return ImageScore(tp, len(best), true).score
+
+
+def make_trials(images: Mapping[str, Detections], truth: Truth, names: Iterable[str]) -> dict[str, ImageTrials]:
+    """Detections and truth of the images ``names`` brought together.
+
+    Raises:
+        CellSegError: the size of an image is not the same in both.
+    """
+    trials = {}
+    for name in names:
+        detections, true = images[name], truth.images[name]
+        if (detections.height, detections.width) != (true.height, true.width):
+            raise CellSegError(
+                f"image {name} has {detections.width} × {detections.height} pixels in the detections, but "
+                f"{true.width} × {true.height} in the ground truth; are they of the same images?"
+            )
+        trials[name] = ImageTrials(detections, [coco_to_crop(rle) for rle in true.masks])
+    return trials
+
+
+def groups_of(truth: Truth) -> dict[str, str]:
+    """The groups of images, such as plate and well, that a COCO JSON of ``tools/convert_to_coco.py`` names."""
+    entries = truth.coco["images"] if truth.coco is not None else []
+    return {truth.names[entry["id"]]: entry["group"] for entry in entries if entry.get("group") is not None}

@@ -1,0 +1,287 @@
+"""Reading what is compared, in any of its forms, as masks by image.
+
+Ground truth is the competition's ``train.csv`` or a COCO JSON, predictions are a submission or COCO results. Images are
+matched by name: the column ``id``, or the stem of COCO's ``file_name``. Masks become COCO RLE.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cellseg_d2.datasets.coco_checks import check_coco, check_numbers
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.sartorius import SartoriusCsv
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.csv import read_csv_table
+from cellseg_d2.io.text import read_json
+from cellseg_d2.masks.coco import to_rle
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco, runs_to_crop
+from cellseg_d2.masks.overlaps import resolve_overlaps
+from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle
+from cellseg_d2.predictions.submission import read_submission, validate_submission
+
+
+@dataclass(eq=False)
+class TrueImage:
+    """The annotated cells of one image.
+
+    Attributes:
+        height, width: in pixels.
+        masks: compressed COCO RLEs.
+        cell_type: of most of its cells; None when there is none, or when the file names no types.
+    """
+
+    height: int
+    width: int
+    masks: list[dict] = field(default_factory=list)
+    cell_type: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A ground truth.
+
+    Attributes:
+        images: by name.
+        coco: the COCO JSON that was read, with its masks as compressed RLEs; None for a CSV.
+        names: of the images by their number in the COCO JSON.
+        warnings: sentences about what was left out.
+    """
+
+    images: dict[str, TrueImage]
+    coco: dict | None = None
+    names: dict[int, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def cell_types(self) -> dict[str, str]:
+        """Cell type by name, of the images that have one."""
+        return {name: image.cell_type for name, image in self.images.items() if image.cell_type is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predicted cells of the images of a :class:`Truth`.
+
+    Attributes:
+        masks: compressed COCO RLEs by image name, as they are scored; an image without a key was not predicted.
+        results: COCO results, below the threshold too, with the truth's numbers of images and masks as compressed RLEs;
+            None for a submission.
+        warnings: sentences about what is not as it should be.
+    """
+
+    masks: dict[str, list[dict]]
+    results: list[dict] | None
+    warnings: list[str]
+
+
+def read_truth(path: str | Path) -> Truth:
+    """Read ``train.csv`` (also ``.gz``) or a COCO JSON, told apart by the file's name.
+
+    Raises:
+        CellSegError: the file cannot be read, or a mask in it is malformed.
+    """
+    return _truth_from_coco(path) if _is_json(path) else _truth_from_csv(path)
+
+
+def read_predictions(
+    path: str | Path, truth: Truth, score_threshold: float = 0.5, overlaps: str | None = None
+) -> Predictions:
+    """Read a submission (also ``.gz``) or COCO results, told apart by the file's name.
+
+    Args:
+        path: of the file.
+        truth: whose images are predicted. Predictions for other images are left out, with a warning.
+        score_threshold: detections of COCO results need at least this score.
+        overlaps: ``"resolve"`` gives every contested pixel to the cell with the higher score, in a submission to the
+            earlier one; ``"keep"`` scores the masks as they stand. None resolves COCO results and keeps submissions.
+
+    Raises:
+        CellSegError: the file cannot be read, a mask in it is malformed, or not one of its images is in the truth.
+    """
+    if _is_json(path):
+        return _predictions_from_results(path, truth, score_threshold, overlaps or "resolve")
+    return _predictions_from_submission(path, truth, overlaps or "keep")
+
+
+def choose_images(
+    truth: Truth,
+    predicted: Collection[str],
+    ids: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
+    only_predicted: bool = False,
+) -> list[str]:
+    """Names of the images to score, in the truth's order.
+
+    Args:
+        truth: all images.
+        predicted: names of the images that have predictions.
+        ids: only these; None for all.
+        exclude: not these.
+        only_predicted: only images in ``predicted``; else the others count as predicted without cells.
+
+    Raises:
+        CellSegError: ``ids`` or ``exclude`` names an image that the truth lacks, or no image is left.
+    """
+    exclude, ids = set(exclude), None if ids is None else set(ids)
+    unknown = sorted((exclude | (ids or set())) - truth.images.keys())
+    if unknown:
+        raise CellSegError(
+            f"images to choose or exclude that the ground truth lacks: {len(unknown)}, such as {unknown[0]}"
+        )
+    chosen = [
+        name
+        for name in truth.images
+        if name not in exclude and (ids is None or name in ids) and (not only_predicted or name in predicted)
+    ]
+    if not chosen:
+        raise CellSegError("no image is left to score after choosing and excluding images")
+    return chosen
+
+
+def read_ids(path: str | Path) -> list[str]:
+    """Image names from a text file, one a line, or from the first column of a CSV whose header begins with ``id``."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CellSegError(f"{path} cannot be read as a list of image ids: {error}") from None
+    names = [line.split(",")[0].strip() for line in lines]
+    return [name for name in dict.fromkeys(names) if name not in ("", "id")]
+
+
+def _is_json(path: str | Path) -> bool:
+    name = Path(path).name.lower()
+    if not name.endswith((".json", ".csv", ".csv.gz")):
+        raise CellSegError(f"{path} is neither .csv, .csv.gz nor .json")
+    return name.endswith(".json")
+
+
+def _progress(items: Iterable, path: str | Path, total: int | None = None) -> Iterable:
+    return tqdm(items, desc=f"reading {Path(path).name}", total=total, leave=False, disable=None)
+
+
+def _truth_from_csv(path: str | Path) -> Truth:
+    # Whatever types the file names are its types; none at all is no reason not to score it.
+    types = tuple(read_csv_table(path, ("id", "cell_type"))["cell_type"].unique())
+    csv, log = SartoriusCsv(path, cell_types=types), FindingLog()
+    images = {}
+    for record in _progress(csv.records(log), path, len(csv)):
+        masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
+        images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type or None)
+    # To score, an image may be without cells; a row with an empty annotation says so.
+    log[:] = [finding for finding in log if finding.kind != "empty mask"]
+    log.raise_open_errors(path)
+    return Truth(images)
+
+
+def _truth_from_coco(path: str | Path) -> Truth:
+    coco = read_json(path)
+    entries, annotations, categories = check_coco(coco, path)
+    names = {image["id"]: Path(image["file_name"]).stem for image in entries}
+    images = {names[image["id"]]: TrueImage(image["height"], image["width"]) for image in entries}
+    type_names = {category["id"]: category["name"] for category in categories}
+    if len(images) < len(entries):
+        name = Counter(names.values()).most_common(1)[0][0]
+        raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
+    for name, image in images.items():
+        if min(image.height, image.width) <= 0:
+            raise CellSegError(f"{path}: image {name} is of {image.width} × {image.height} pixels")
+    types: dict[str, Counter] = {name: Counter() for name in images}
+    crowds = 0
+    for number, annotation in enumerate(_progress(annotations, path)):
+        where = f"{path}, annotation {annotation.get('id', number)}"
+        for key, known, what in (("image_id", names, "image"), ("category_id", type_names, "category")):
+            if annotation.get(key) not in known:
+                raise CellSegError(f"{where}: there is no {what} {annotation.get(key)!r}")
+        name = names[annotation["image_id"]]
+        rle = _checked_rle(annotation.get("segmentation"), images[name], f"{where} of image {name}")
+        annotation["segmentation"] = rle
+        if annotation.get("iscrowd"):
+            crowds += 1
+            continue
+        images[name].masks.append(rle)
+        types[name][type_names[annotation["category_id"]]] += 1
+    for name, counts in types.items():
+        images[name].cell_type = counts.most_common(1)[0][0] if counts else None
+    warnings = [f"regions of the ground truth marked iscrowd are left out: {crowds}"] if crowds else []
+    coco = {**coco, "images": entries, "annotations": annotations, "categories": categories}
+    return Truth(images, coco, names, warnings)
+
+
+def _checked_rle(segmentation: object, image: TrueImage, where: str) -> dict:
+    """Compressed RLE of an annotation or a detection; damaged counts would make pycocotools read beyond them."""
+    try:
+        return to_rle(segmentation, image.height, image.width)[0]
+    except RLEError as error:
+        raise CellSegError(f"{where}: the mask is malformed: {error}") from None
+
+
+def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
+    cells = read_submission(path)
+    known, warnings = _known_images(path, cells, truth)
+    sizes = {name: (truth.images[name].height, truth.images[name].width) for name in known}
+    masks = {}
+    for name in _progress(known, path):
+        height, width = sizes[name]
+        crops = []
+        for number, text in enumerate(cells[name], start=1):
+            try:
+                crops.append(runs_to_crop(clean_runs(parse_kaggle_rle(text), height, width), width))
+            except RLEError as error:
+                raise CellSegError(f"{path}, image {name}, cell {number}: 'predicted' is malformed: {error}") from None
+        masks[name] = _scored(crops, truth.images[name], overlaps)
+    problems = validate_submission({name: cells[name] for name in known}, sizes)
+    if problems and overlaps == "keep":
+        more = f" (problems in all: {len(problems)})" if len(problems) > 1 else ""
+        warnings.append(f"not a valid submission, scored as it stands: {problems[0]}{more}")
+    return Predictions(masks, None, warnings)
+
+
+def _predictions_from_results(path: str | Path, truth: Truth, score_threshold: float, overlaps: str) -> Predictions:
+    results = read_json(path)
+    if not isinstance(results, list):
+        raise CellSegError(f"{path} is no COCO results: those are a list of detections")
+    numbers = {name: number for number, name in truth.names.items()}
+    by_image: dict[str, list[dict]] = {}
+    for index, result in enumerate(results):
+        if not isinstance(result, Mapping) or not {"image_id", "segmentation", "score"} <= result.keys():
+            raise CellSegError(f"{path}, detection {index}: it needs image_id, category_id, segmentation and score")
+        image = result["image_id"]
+        if not isinstance(image, int | str) or not isinstance(result.get("category_id", 1), int):
+            raise CellSegError(f"{path}, detection {index}: its image_id or its category_id is of a wrong kind")
+        check_numbers(result, f"{path}, detection {index}")
+        name = truth.names.get(image, str(image)) if isinstance(image, int) else image
+        by_image.setdefault(name, []).append({**result, "image_id": numbers.get(name, image)})
+    known, warnings = _known_images(path, by_image, truth)
+    masks = {}
+    for name in _progress(known, path):
+        for result in by_image[name]:  # also those that are not scored here, but may be by COCO's measure
+            rle = _checked_rle(result["segmentation"], truth.images[name], f"{path}, image {name}")
+            result["segmentation"] = rle
+        chosen = [result for result in by_image[name] if result["score"] >= score_threshold]
+        crops = [coco_to_crop(result["segmentation"]) for result in chosen]
+        masks[name] = _scored(crops, truth.images[name], overlaps, [result["score"] for result in chosen])
+    return Predictions(masks, [result for name in known for result in by_image[name]], warnings)
+
+
+def _known_images(path: str | Path, predicted: Mapping, truth: Truth) -> tuple[list[str], list[str]]:
+    known = [name for name in predicted if name in truth.images]
+    others = len(predicted) - len(known)
+    if others and not known:
+        examples = f"{next(iter(predicted))!r} and {next(iter(truth.images), 'nothing')!r}"
+        raise CellSegError(f"{path}: not one of its images is in the ground truth (for example {examples})")
+    return known, [f"predicted images that the ground truth lacks are left out: {others}"] if others else []
+
+
+def _scored(
+    crops: Sequence[MaskCrop], image: TrueImage, overlaps: str, scores: Sequence[float] | None = None
+) -> list[dict]:
+    """RLEs of the crops that have pixels, after overlaps are resolved."""
+    if overlaps == "resolve":
+        crops = resolve_overlaps(crops, image.height, image.width, scores=scores)
+    return [crop_to_coco(crop, image.height, image.width) for crop in crops if crop.area]

@@ -1,0 +1,277 @@
+"""A simulated data set as a folder in exactly the competition's layout."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks.crop import crop_to_kaggle
+from cellseg_d2.simulation.optics import Appearance
+from cellseg_d2.simulation.scene import SMALLEST_SIDE, simulate_image
+from cellseg_d2.simulation.shapes import CELL_TYPES
+
+COLUMNS = (
+    "id",
+    "annotation",
+    "width",
+    "height",
+    "cell_type",
+    "plate_time",
+    "sample_date",
+    "sample_id",
+    "elapsed_timedelta",
+)
+README_TITLE = "Simulated phase-contrast images of cells"
+_SPLITS = ("train", "test")
+# Plate, vessel and phase channel as they are written in the competition's sample_id.
+_PLATES = {
+    "shsy5y": ("shsy5y[diff]", (714, 1020), "Ph_3"),
+    "astro": ("astros[cereb]", (361, 362), "Ph_4"),
+    "cort": ("cort[density]", (175, 258), "Ph_1"),
+}
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """What is needed to simulate one image of a data set, in whichever process.
+
+    Attributes:
+        split: ``"train"`` or ``"test"``.
+        name: the image's id, 12 hexadecimal digits.
+        cell_type: one of the simulator's cell types.
+        seed: of the image's own random numbers.
+        well_seed: of what all images of the well have in common.
+        height, width: in pixels.
+        density: number of cells relative to what is usual.
+        sample: values of the columns plate_time, sample_date, sample_id and elapsed_timedelta.
+    """
+
+    split: str
+    name: str
+    cell_type: str
+    seed: np.random.SeedSequence
+    well_seed: np.random.SeedSequence
+    height: int
+    width: int
+    density: float
+    sample: tuple[str, str, str, str]
+
+
+def write_dataset(
+    folder: str | Path,
+    *,
+    images_per_type: int | Mapping[str, int] = 20,
+    test_per_type: int | Mapping[str, int] = 4,
+    seed: int = 0,
+    height: int = 520,
+    width: int = 704,
+    density: float = 1.0,
+    images_per_well: int = 3,
+    workers: int = 1,
+    overwrite: bool = False,
+    command: str = "",
+    progress: bool = True,
+) -> dict[str, dict[str, int]]:
+    """Simulate a data set in the competition's layout.
+
+    It has ``train.csv``, ``train/``, ``test/``, ``sample_submission.csv``, a ``README.txt``, and in ``test.csv`` the
+    truth of the test images, which the competition keeps to itself. Train and test images come from
+    different wells. The folder appears whole or not at all, and its contents do not depend on ``workers``.
+
+    Args:
+        folder: to write; must not exist, or be empty, or be an older simulated data set if ``overwrite``.
+        images_per_type, test_per_type: number of images, for all types or by cell type (types left out get none).
+        seed: of everything.
+        height, width: of the images in pixels.
+        density: number of cells relative to what is usual.
+        images_per_well: images of a type that share a plate and a well, and with it their looks.
+        workers: number of processes.
+        overwrite: replace an older simulated data set.
+        command: noted in ``README.txt``.
+        progress: show a bar.
+
+    Returns:
+        ``{"train": {"images": …, "cells": …}, "test": …}``.
+
+    Raises:
+        CellSegError: an argument makes no sense, or the folder holds something else.
+    """
+    folder = Path(folder)
+    counts = {"train": _counts(images_per_type, "train"), "test": _counts(test_per_type, "test")}
+    _check(counts, seed, height, width, density, images_per_well, workers)
+    _check_free(folder, overwrite)
+    jobs = plan_images(counts, seed, height, width, density, images_per_well)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        for split in _SPLITS:
+            (building / split).mkdir(parents=True)
+        summary = _write_images(building, jobs, workers, progress)
+        _write_submission(building, [job.name for job in jobs if job.split == "test"])
+        size = f"{width} x {height} pixels, density {density:g}, {images_per_well} images per well, seed {seed}"
+        (building / "README.txt").write_text(_readme(counts, summary, size, command), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return summary
+
+
+def plan_images(
+    counts: Mapping[str, Mapping[str, int]], seed: int, height: int, width: int, density: float, images_per_well: int
+) -> list[ImageJob]:
+    """The jobs of a data set, sorted by split and id; see :func:`write_dataset` for the arguments."""
+    jobs: list[ImageJob] = []
+    for type_index, cell_type in enumerate(CELL_TYPES):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, type_index]))
+        # Train and test wells come from one shuffled list, so that they differ.
+        places = [(f"{'ABCDEFGH'[k // 12]}{k % 12 + 1}", vessel) for vessel in _PLATES[cell_type][1] for k in range(96)]
+        wells = iter(rng.permutation(len(places)))
+        for split_index, split in enumerate(_SPLITS):
+            total = counts[split].get(cell_type, 0)
+            for first in range(0, total, images_per_well):
+                well, vessel = places[next(wells, first % len(places))]
+                well_seed = np.random.SeedSequence([seed, type_index, split_index, first, 1])
+                for index in range(first, min(first + images_per_well, total)):
+                    image_seed = np.random.SeedSequence([seed, type_index, split_index, index, 2])
+                    name = image_seed.generate_state(2, np.uint64)[0].tobytes().hex()[:12]
+                    site = (index - first) % 4 + 1
+                    sample = _sample(cell_type, rng, well, vessel, site)
+                    jobs.append(ImageJob(split, name, cell_type, image_seed, well_seed, height, width, density, sample))
+    return sorted(jobs, key=lambda job: (_SPLITS.index(job.split), job.name))
+
+
+def _sample(cell_type: str, rng: np.random.Generator, well: str, vessel: int, site: int) -> tuple[str, str, str, str]:
+    plate, _, channel = _PLATES[cell_type]
+    minutes = 30 * int(rng.integers(0, 48))
+    hours, minutes = divmod(minutes, 60)
+    date = f"20{19 + vessel % 2}-{vessel % 12 + 1:02d}-{vessel % 27 + 1:02d}"
+    sample_id = f"{plate}_{well}-{site}_Vessel-{vessel}_{channel}"
+    return f"{hours:02d}h{minutes:02d}m00s", date, sample_id, f"0 days {hours:02d}:{minutes:02d}:00"
+
+
+def _run_job(job: ImageJob) -> tuple[bytes, list[str]]:
+    """The PNG file's bytes and the annotations of one image."""
+    look = Appearance.draw(np.random.default_rng(job.well_seed))
+    rng = np.random.default_rng(job.seed)
+    image, masks = simulate_image(job.cell_type, rng, job.height, job.width, job.density, look)
+    written, data = cv2.imencode(".png", image)
+    if not written:
+        raise RuntimeError(f"OpenCV could not encode the image {job.name} as PNG")
+    return data.tobytes(), [crop_to_kaggle(mask, job.width) for mask in masks]
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _write_images(folder: Path, jobs: list[ImageJob], workers: int, progress: bool) -> dict[str, dict[str, int]]:
+    summary = {split: {"images": 0, "cells": 0} for split in _SPLITS}
+    workers = min(workers, len(jobs))
+    # "spawn": forked processes inherit the locks of libraries that run threads, and may hang.
+    pool = multiprocessing.get_context("spawn").Pool(workers, _one_thread) if workers > 1 else None
+    files = {split: (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") for split in _SPLITS}
+    try:
+        writers = {split: csv.writer(file, lineterminator="\n") for split, file in files.items()}
+        for writer in writers.values():
+            writer.writerow(COLUMNS)
+        results = pool.imap(_run_job, jobs) if pool else map(_run_job, jobs)
+        bar = tqdm(
+            zip(jobs, results, strict=True), total=len(jobs), desc="simulating", unit="image", disable=not progress
+        )
+        for job, (data, annotations) in bar:
+            (folder / job.split / f"{job.name}.png").write_bytes(data)
+            rows = ((job.name, text, job.width, job.height, job.cell_type, *job.sample) for text in annotations)
+            writers[job.split].writerows(rows)
+            summary[job.split]["images"] += 1
+            summary[job.split]["cells"] += len(annotations)
+    finally:
+        for file in files.values():
+            file.close()
+        if pool:
+            pool.terminate()
+            pool.join()
+    return summary
+
+
+def _write_submission(folder: Path, names: list[str]) -> None:
+    rows = "".join(f"{name},\n" for name in names)
+    (folder / "sample_submission.csv").write_text(f"id,predicted\n{rows}", encoding="utf-8")
+
+
+def _counts(value: int | Mapping[str, int], split: str) -> dict[str, int]:
+    counts = dict.fromkeys(CELL_TYPES, value) if not isinstance(value, Mapping) else dict(value)
+    for cell_type, count in counts.items():
+        if cell_type not in CELL_TYPES:
+            raise CellSegError(f"the cell type {cell_type!r} cannot be simulated; choose from {', '.join(CELL_TYPES)}")
+        if count < 0:
+            raise CellSegError(f"{count} {split} images of {cell_type} were asked for; take 0 or more")
+    return counts
+
+
+def _check(
+    counts: Mapping[str, Mapping[str, int]],
+    seed: int,
+    height: int,
+    width: int,
+    density: float,
+    images_per_well: int,
+    workers: int,
+) -> None:
+    if not sum(sum(c.values()) for c in counts.values()):
+        raise CellSegError("no image was asked for; take at least one of one cell type")
+    if seed < 0:
+        raise CellSegError(f"the seed {seed} is negative; take 0 or more")
+    if min(height, width) < SMALLEST_SIDE:
+        raise CellSegError(f"images of {width} × {height} pixels are too small; take at least {SMALLEST_SIDE} each way")
+    if not 0 <= density < np.inf:
+        raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
+    if images_per_well < 1 or workers < 1:
+        raise CellSegError("the numbers of images per well and of workers must be at least 1")
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CellSegError(f"{folder} is a file; name a folder that does not exist yet")
+    if not any(folder.iterdir()):
+        return
+    readme = folder / "README.txt"
+    simulated = readme.is_file() and re.match(README_TITLE, readme.read_text(encoding="utf-8", errors="replace"))
+    if not simulated:
+        raise CellSegError(f"{folder} holds files that are no simulated data set; name another folder")
+    if not overwrite:
+        raise CellSegError(
+            f"{folder} already holds a simulated data set; overwrite it (--overwrite) or name another folder"
+        )
+
+
+def _readme(counts: dict, summary: dict, size: str, command: str) -> str:
+    lines = [
+        README_TITLE,
+        "=" * len(README_TITLE),
+        "Everything in this folder was made by a program (cellseg_d2.simulation). No cell is real; plates, wells",
+        "and dates are made up. The layout is that of the Kaggle competition Sartorius - Cell Instance Segmentation;",
+        "test.csv, which the competition keeps to itself, holds the truth of the test images.",
+        "",
+        f"images: {size}",
+    ]
+    for split in _SPLITS:
+        by_type = ", ".join(f"{count} {cell_type}" for cell_type, count in counts[split].items())
+        lines.append(f"{split}: {summary[split]['images']} images ({by_type}), {summary[split]['cells']} cells")
+    if command:
+        lines.append(f"command: {command}")
+    return "\n".join(lines) + "\n"

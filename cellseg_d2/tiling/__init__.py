@@ -1,0 +1,1 @@
+"""Images too large for a network at once: tiles, and what happens at their seams."""

@@ -1,0 +1,145 @@
+"""Models for those with Detectron2 and without this package: in its own keys and files, with the same detections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import (
+    ANCHOR_GENERATOR_REGISTRY,
+    BACKBONE_REGISTRY,
+    META_ARCH_REGISTRY,
+    PROPOSAL_GENERATOR_REGISTRY,
+    ROI_BOX_HEAD_REGISTRY,
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    RPN_HEAD_REGISTRY,
+)
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.atomic import atomic_path, write_text_atomic
+from cellseg_d2.modeling.build import build_network
+from cellseg_d2.weights.model_folder import CONFIG, plain_values
+from cellseg_d2.weights.weights import CHECKPOINTS, load_trained
+
+# The name that Detectron2 gives to the result of a training.
+PLAIN_WEIGHTS = "model_final.pth"
+# What prediction reads outside of MODEL.
+_INPUT, _TEST = ("FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST"), ("DETECTIONS_PER_IMAGE",)
+_PARTS = {
+    "META_ARCHITECTURE": META_ARCH_REGISTRY,
+    "BACKBONE.NAME": BACKBONE_REGISTRY,
+    "PROPOSAL_GENERATOR.NAME": PROPOSAL_GENERATOR_REGISTRY,
+    "ANCHOR_GENERATOR.NAME": ANCHOR_GENERATOR_REGISTRY,
+    "RPN.HEAD_NAME": RPN_HEAD_REGISTRY,
+    "ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
+    "ROI_BOX_HEAD.NAME": ROI_BOX_HEAD_REGISTRY,
+    "ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY,
+}
+_HEADER = """\
+# For plain Detectron2. {classes}
+#   cfg = detectron2.config.get_cfg()
+#   cfg.merge_from_file("{config}")
+#   cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = "{weights}", "cpu"
+{use}
+# What it gives is what the network detects: thresholds, the removal of overlaps, test-time augmentation and tiles are
+# cellseg_d2's, and are not in here.
+"""
+_PREDICTOR = """\
+#   detectron2.engine.DefaultPredictor(cfg)(cv2.imread("an 8-bit image"))["instances"]"""
+_MODEL = """\
+# DefaultPredictor gives three channels, but this network takes one: load the weights into build_model(cfg) with
+# DetectionCheckpointer, resize as the keys of INPUT say, and call it with a tensor of 1 x H x W grey levels."""
+
+
+def export_plain_detectron2(cfg: CfgNode, weights: str | Path, folder: str | Path) -> Path:
+    """Write ``config.yaml`` of Detectron2's keys only and ``model_final.pth``; returns the folder.
+
+    Plain Detectron2 detects the same with them in 8-bit images as this package does before any post-processing.
+
+    Args:
+        cfg: of the run.
+        weights: its checkpoint; all parameters are kept with 32 bits.
+        folder: made where needed; files of the same names are replaced.
+
+    Raises:
+        CellSegError: the network, or what an image goes through before it, is none of Detectron2's; the weights do not
+            fit; or the folder holds other weights.
+    """
+    check_plain(cfg)
+    folder = Path(folder)
+    for name in CHECKPOINTS:
+        if name != PLAIN_WEIGHTS and (folder / name).exists():
+            raise CellSegError(f"{folder} already holds a model with {name}; choose another folder")
+    model = build_network(cfg)
+    load_trained(model, weights)
+    with atomic_path(folder / PLAIN_WEIGHTS) as temporary:
+        torch.save({"model": model.state_dict()}, temporary)
+    header = _HEADER.format(
+        classes=f"Classes, in order: {', '.join(cfg.MODEL.CLASS_NAMES)}." if cfg.MODEL.CLASS_NAMES else "",
+        config=CONFIG,
+        weights=PLAIN_WEIGHTS,
+        use=_PREDICTOR if len(cfg.MODEL.PIXEL_MEAN) == 3 else _MODEL,
+    )
+    settings = yaml.safe_dump(plain_settings(cfg), sort_keys=False, default_flow_style=None)
+    write_text_atomic(folder / CONFIG, header + settings)
+    return folder
+
+
+def check_plain(cfg: CfgNode) -> None:
+    """Refuse a configuration that plain Detectron2 cannot follow.
+
+    Raises:
+        CellSegError: names the first key that it cannot follow, and the way out.
+    """
+    for key, registry in _PARTS.items():
+        name = cfg.MODEL
+        for step in key.split("."):
+            name = name[step]
+        if name and not (name in registry and registry.get(name).__module__.startswith("detectron2.")):
+            raise CellSegError(
+                f"MODEL.{key} is {name}, which plain Detectron2 lacks; only networks of its own parts can be exported "
+                "for it, such as those of configs/sartorius"
+            )
+    if cfg.INPUT.INTENSITY != "auto":
+        raise CellSegError(
+            f"INPUT.INTENSITY is {cfg.INPUT.INTENSITY}, but plain Detectron2 cannot stretch images: add "
+            "INPUT.INTENSITY auto, and give it 8-bit images that are stretched already"
+        )
+    zoom = cfg.INPUT.ZOOM_TEST
+    if zoom not in (0, 1):
+        raise CellSegError(
+            f"INPUT.ZOOM_TEST is {zoom:g}, but plain Detectron2 resizes images to one size and not by a factor: if all "
+            f"of yours have one size, add INPUT.ZOOM_TEST 0 INPUT.MIN_SIZE_TEST N INPUT.MAX_SIZE_TEST M, with N "
+            f"{zoom:g} times their shorter and M {zoom:g} times their longer side in pixels"
+        )
+
+
+def plain_settings(cfg: CfgNode) -> dict:
+    """What differs from Detectron2's own defaults, of its own keys that prediction reads, as plain nested values."""
+    stock = get_cfg()
+    model = _changed(cfg.MODEL, stock.MODEL)
+    for name in ("WEIGHTS", "DEVICE"):
+        model.pop(name, None)
+    size = {"MIN_SIZE_TEST": 0} if cfg.INPUT.ZOOM_TEST == 1 else {}  # 0 leaves the size as it is
+    return plain_values(
+        {
+            "VERSION": cfg.VERSION,
+            "MODEL": model,
+            "INPUT": {**{key: cfg.INPUT[key] for key in _INPUT}, **size},
+            "TEST": {key: cfg.TEST[key] for key in _TEST},
+        }
+    )
+
+
+def _changed(node: CfgNode, default: CfgNode) -> dict:
+    changes = {}
+    for key, value in default.items():
+        if isinstance(value, CfgNode):
+            if own := _changed(node[key], value):
+                changes[key] = own
+        elif plain_values(node[key]) != plain_values(value):  # tuples become lists on the way
+            changes[key] = node[key]
+    return changes

@@ -1,0 +1,109 @@
+"""Masks pasted into boxes, against Detectron2's own pasting."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.layers import paste_masks_in_image
+from detectron2.structures import Boxes, Instances
+
+from cellseg_d2.detections.detections import Detections, paste_mask, paste_probability
+from cellseg_d2.detections.instances import to_detections
+from cellseg_d2.masks.crop import MaskCrop
+
+
+@pytest.mark.parametrize("size", [7, 14, 28, 56])
+def test_pasting_equals_detectron2(size):
+    generator = np.random.default_rng(size)
+    height, width, count = 90, 130, 60
+    corners = generator.uniform(-8, 1, (count, 2)) + generator.uniform(0, 1, (count, 2)) * (width, height)
+    sides = generator.uniform(0.5, 60, (count, 2))
+    boxes = np.concatenate([corners, corners + sides], axis=1).clip(0, [width, height, width, height])
+    boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])].astype(np.float32)
+    masks = generator.uniform(0, 1, (len(boxes), size, size)).astype(np.float32)
+    stock = paste_masks_in_image(torch.from_numpy(masks), Boxes(torch.from_numpy(boxes)), (height, width)).numpy()
+    ours = np.stack([paste_mask(m, b, height, width).to_full(height, width) for m, b in zip(masks, boxes, strict=True)])
+    assert stock.sum() > 1000
+    # Both compute in float32, in another order: only pixels within rounding of the threshold may differ.
+    assert np.count_nonzero(ours != stock) <= 1e-4 * np.count_nonzero(stock)
+
+
+def test_a_full_mask_fills_its_box():
+    crop = paste_mask(np.ones((28, 28), np.float32), (10, 20, 30, 50), 100, 100)
+    assert crop.box == (10, 20, 30, 50)
+    assert crop.mask.all()
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 9), (-20, 0, -5, 9), (120, 5, 130, 9), (5, 9, 9, 5)])
+def test_boxes_without_pixels_give_empty_crops(box):
+    assert paste_mask(np.ones((28, 28), np.float32), box, 100, 100).area == 0
+
+
+def test_pasted_and_unpasted_instances_agree():
+    generator = np.random.default_rng(0)
+    boxes = torch.tensor([[3.0, 4.0, 21.5, 30.25], [10.0, 10.0, 40.0, 22.0]])
+    probabilities = torch.from_numpy(generator.uniform(0, 1, (2, 1, 28, 28)).astype(np.float32))
+    fields = {"pred_boxes": Boxes(boxes), "scores": torch.tensor([0.9, 0.3]), "pred_classes": torch.tensor([2, 0])}
+    unpasted = to_detections(Instances((40, 50), pred_masks=probabilities, **fields))
+    pasted = paste_masks_in_image(probabilities[:, 0], Boxes(boxes), (40, 50))
+    stock = to_detections(Instances((40, 50), pred_masks=pasted, **fields))
+    assert unpasted.classes.tolist() == stock.classes.tolist() == [2, 0]
+    for ours, theirs in zip(unpasted.crops(), stock.crops(), strict=True):
+        assert np.array_equal(ours.to_full(40, 50), theirs.to_full(40, 50))
+
+
+def test_select_by_mask_and_by_index():
+    crops = [MaskCrop(i, i, np.ones((1, i + 1), bool)) for i in range(3)]
+    detections = Detections(9, 9, np.zeros((3, 4), np.float32), np.array([0.1, 0.2, 0.3]), np.arange(3), crops)
+    assert [c.area for c in detections.select(np.array([True, False, True])).crops()] == [1, 3]
+    assert [c.area for c in detections.select(np.array([2, 0])).crops()] == [3, 1]
+    assert len(detections.select(np.zeros(3, bool))) == 0
+
+
+def test_many_masks_are_pasted_as_one_by_one():
+    """More than are worked out at a time, and boxes without pixels among them."""
+    generator = np.random.default_rng(9)
+    boxes = generator.uniform(-20, 70, (300, 4)).astype(np.float32)
+    masks = generator.uniform(0, 1, (300, 14, 14)).astype(np.float32)
+    detections = Detections(40, 50, boxes, np.ones(300), np.zeros(300, int), masks)
+    pasted = list(detections.soft_crops())
+    assert len(pasted) == 300
+    assert 20 < sum(soft.probability.size > 0 for soft in pasted) < 200
+    for soft, mask, box in zip(pasted, masks, boxes, strict=True):
+        one = paste_probability(mask, box, 40, 50)
+        assert (soft.top, soft.left) == (one.top, one.left)
+        assert np.array_equal(soft.probability, one.probability)
+
+
+def test_soft_crops_are_what_the_binary_ones_are_cut_from():
+    generator = np.random.default_rng(4)
+    boxes = np.array([[3.0, 4.0, 21.5, 30.25], [10.0, 10.0, 40.0, 22.0]], np.float32)
+    masks = generator.uniform(0, 1, (2, 28, 28)).astype(np.float32)
+    detections = Detections(40, 50, boxes, np.array([0.9, 0.3]), np.array([0, 0]), masks)
+    for thresholds in (0.5, np.array([0.3, 0.7])):
+        expected = [
+            paste_mask(m, b, 40, 50, t) for m, b, t in zip(masks, boxes, [*np.broadcast_to(thresholds, 2)], strict=True)
+        ]
+        for soft, crop, same in zip(detections.soft_crops(), detections.crops(thresholds), expected, strict=True):
+            assert crop.box == same.box
+            assert np.array_equal(crop.mask, same.mask)
+            h, w = crop.mask.shape
+            inside = soft.probability[crop.top - soft.top :, crop.left - soft.left :][:h, :w]
+            assert soft.probability.max() <= 1
+            assert inside[crop.mask].min() >= np.min(thresholds)
+
+
+def test_soft_crops_of_binary_masks_are_zeros_and_ones():
+    crops = [MaskCrop(2, 3, np.array([[True, False], [True, True]]))]
+    detections = Detections(9, 9, np.zeros((1, 4), np.float32), np.ones(1), np.zeros(1, int), crops)
+    (soft,) = detections.soft_crops()
+    assert (soft.top, soft.left, soft.probability.tolist()) == (2, 3, [[1, 0], [1, 1]])
+    assert detections.mask_scores().tolist() == [1]
+
+
+def test_mask_scores_are_means_inside_the_mask():
+    masks = np.zeros((3, 4, 4), np.float32)
+    masks[0, :2] = 0.75
+    masks[1, 0, 0], masks[1, 1, 1], masks[1, 2, 2] = 0.5, 1.0, 0.25
+    detections = Detections(9, 9, np.zeros((3, 4), np.float32), np.ones(3), np.zeros(3, int), masks)
+    assert detections.mask_scores().tolist() == [0.75, 0.75, 0]
+    assert detections.mask_scores(np.array([0.8, 0.2, 0.5])).tolist() == pytest.approx([0, 1.75 / 3, 0])

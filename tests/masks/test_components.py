@@ -1,0 +1,33 @@
+"""Connected components."""
+
+import numpy as np
+
+from cellseg_d2.masks.components import components, split_components
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.layers import LabelLayers
+
+
+def test_diagonal_neighbours_are_one_component():
+    assert len(components(MaskCrop.from_full(np.eye(4, dtype=bool)))) == 1
+
+
+def test_components_keep_their_places():
+    mask = np.zeros((6, 9), bool)
+    mask[1:3, 1:3] = mask[4:, 6:] = True
+    parts = components(MaskCrop.from_full(mask))
+    assert [part.box for part in parts] == [(1, 1, 3, 3), (6, 4, 9, 6)]
+    assert np.array_equal(sum(part.to_full(6, 9).astype(int) for part in parts), mask)
+
+
+def test_an_empty_mask_has_none():
+    assert components(MaskCrop(0, 0, np.zeros((0, 0), bool))) == []
+    assert components(MaskCrop(2, 3, np.zeros((2, 2), bool))) == []
+
+
+def test_splitting_remembers_the_origin():
+    two = np.zeros((5, 8), bool)
+    two[0, 0] = two[4, 7] = True
+    crops = [MaskCrop.from_full(two), MaskCrop(0, 0, np.zeros((0, 0), bool)), MaskCrop(1, 1, np.ones((2, 2), bool))]
+    split, origin = split_components(LabelLayers.from_crops(crops, 5, 8))
+    assert origin.tolist() == [0, 0, 2]
+    assert split.areas.tolist() == [1, 1, 4]

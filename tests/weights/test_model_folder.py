@@ -1,0 +1,81 @@
+"""A model that is handed on is the model that was trained, and is found by name or folder."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils.file_io import PathManager
+
+from cellseg_d2.config import load_config
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.model import CellSegmenter
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.weights import model_folder
+from cellseg_d2.weights.model_folder import export_model, find_model, shipped_models
+from cellseg_d2.weights.weight_files import read_weight_file
+from tests.discs import CLASSES, disc_image, write_untrained_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, repository):
+    return write_untrained_run(tmp_path_factory.mktemp("run"), repository / "configs/quickstart/instant_test.yaml")
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    cfg = load_config(run / "config.yaml")
+    return export_model(cfg, run / "model_best.pth", tmp_path_factory.mktemp("models") / "mine")
+
+
+def test_it_detects_what_the_run_s_checkpoint_detects(run, tmp_path):
+    folder = export_model(load_config(run / "config.yaml"), run / "model_best.pth", tmp_path / "full", half=False)
+    image, _ = disc_image(np.random.default_rng(1), 96, 4, 0)
+    before = CellSegmenter.from_config(load_config(run / "config.yaml"), run / "model_best.pth").detect(image)
+    after = CellSegmenter.from_config(load_config(folder / "config.yaml"), folder / "model.safetensors").detect(image)
+    assert len(before) > 0
+    for name in ("boxes", "scores", "classes", "masks"):
+        assert np.array_equal(getattr(after, name), getattr(before, name))
+
+
+def test_the_configuration_keeps_the_model_and_leaves_the_run(run, exported):
+    text = (exported / "config.yaml").read_text()
+    assert str(run) not in text
+    assert "DATASETS" not in text
+    assert "SOLVER" not in text
+    one, other = load_config(run / "config.yaml"), load_config(exported / "config.yaml")
+    assert list(CLASSES) == other.MODEL.CLASS_NAMES
+    for node in ("MODEL", "INPUT", "TEST"):
+        assert one[node] == other[node]
+    assert PostprocessParams.from_yaml(exported / "postprocess.yaml").score_thresholds == (0.1,)
+
+
+def test_half_precision_takes_half_the_space(run, exported):
+    before = read_weight_file(run / "model_best.pth").weights
+    after = read_weight_file(exported / "model.safetensors").weights
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        torch.testing.assert_close(after[name].float(), value, rtol=1e-3, atol=1e-7)
+    size = sum(2 * value.numel() for value in before.values())
+    assert size < (exported / "model.safetensors").stat().st_size < 1.2 * size
+
+
+def test_all_files_can_be_read_by_whom_the_folder_is_handed_to(exported):
+    assert len({path.stat().st_mode for path in exported.iterdir()}) == 1
+
+
+def test_models_are_found_by_name_and_as_weights(exported, monkeypatch):
+    monkeypatch.setattr(model_folder, "SHIPPED", exported.parent)
+    assert shipped_models() == ["mine"]
+    assert find_model("mine") == exported
+    assert find_model(exported) == exported
+    assert PathManager.get_local_path("cellseg://mine/model.safetensors") == str(exported / "model.safetensors")
+    with pytest.raises(CellSegError, match=r"no model 'other'.*mine"):
+        find_model("other")
+    with pytest.raises(CellSegError, match="no model 'other'"):
+        PathManager.get_local_path("cellseg://other/model.safetensors")
+
+
+def test_a_damaged_file_is_told(exported, tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes((exported / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(CellSegError, match="seems damaged"):
+        read_weight_file(path)
