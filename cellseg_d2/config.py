@@ -159,6 +159,9 @@ def add_cellseg_config(cfg: CN) -> None:
     # tools/tune_postprocess.py searches for better values of the above.
     cfg.TEST.SAVE_DETECTIONS = False
 
+    # What predictions are computed in: "float32", "bfloat16", or "auto", which is bfloat16 on processors that have
+    # instructions for it.
+    cfg.TEST.PRECISION = "auto"
     # Side in pixels of the windows in which images that are larger are looked at, where INPUT.ZOOM_TEST is set.
     cfg.TEST.TILE = 1024
 

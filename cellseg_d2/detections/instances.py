@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import torch
 from detectron2.structures import Instances
 from torch import nn
 
@@ -19,15 +19,19 @@ class UnpastedMasks(nn.Module):
     Args:
         model: a model with ``GeneralizedRCNN``'s ``inference(batched_inputs, do_postprocess=False)``; a
             ``DistributedDataParallel`` around it is taken off.
+        dtype: of PyTorch's autocast, None for none.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None):
         super().__init__()
         self.model = getattr(model, "module", model)
+        self.dtype = dtype
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         """Args and result as of Detectron2's models in evaluation; ``height`` and ``width`` of an input are obeyed."""
-        outputs = self.model.inference(batched_inputs, do_postprocess=False)
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, dtype=self.dtype, enabled=self.dtype is not None):
+            outputs = self.model.inference(batched_inputs, do_postprocess=False)
         return [
             {"instances": _rescaled(instances, inputs.get("height"), inputs.get("width"))}
             for inputs, instances in zip(batched_inputs, outputs, strict=True)
@@ -54,13 +58,14 @@ def to_detections(instances: Instances) -> Detections:
             Detectron2's pasted masks, bool ``(N, H, W)``.
     """
     height, width = instances.image_size
-    masks = instances.pred_masks.cpu().numpy()
-    masks = masks[:, 0].astype(np.float32) if masks.ndim == 4 else [MaskCrop.from_full(mask) for mask in masks]
+    masks = instances.pred_masks
+    # NumPy has no bfloat16, which is what mixed precision may leave.
+    masks = masks[:, 0].float().cpu().numpy() if masks.dim() == 4 else [*map(MaskCrop.from_full, masks.cpu().numpy())]
     return Detections(
         height,
         width,
-        instances.pred_boxes.tensor.cpu().numpy().astype(np.float32),
-        instances.scores.cpu().numpy().astype(np.float32),
-        instances.pred_classes.cpu().numpy().astype(np.int64),
+        instances.pred_boxes.tensor.float().cpu().numpy(),
+        instances.scores.float().cpu().numpy(),
+        instances.pred_classes.long().cpu().numpy(),
         masks,
     )

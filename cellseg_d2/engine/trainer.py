@@ -29,6 +29,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.build import build_evaluator
 from cellseg_d2.inference.memory import is_out_of_memory
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.modeling.precision import prediction_dtype
 from cellseg_d2.weights.adapt import load_pretrained
 from cellseg_d2.weights.timm_weights import load_backbone
 from cellseg_d2.weights.weights import load_trained
@@ -162,7 +163,9 @@ class CellTrainer(DefaultTrainer):
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict:
         """As ``DefaultTrainer.test``, without ever pasting all masks into full-size images."""
-        return super().test(cfg, UnpastedMasks(model), evaluators)
+        return super().test(
+            cfg, UnpastedMasks(model, prediction_dtype(cfg.TEST.PRECISION, cfg.MODEL.DEVICE)), evaluators
+        )
 
     def build_writers(self) -> list[EventWriter]:
         """What prints, and TensorBoard's; the files that tools read have writers and hooks of their own."""

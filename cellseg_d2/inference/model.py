@@ -23,6 +23,8 @@ from cellseg_d2.detections.instances import UnpastedMasks, to_detections
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.tta import View, detect_views, views_from_config
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.modeling.folding import fold_frozen_norms
+from cellseg_d2.modeling.precision import prediction_dtype
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights.model_folder import CONFIG, find_model
@@ -45,6 +47,7 @@ class CellSegmenter(Segmenter):
         views: orientations and scales for test-time augmentation, see :func:`cellseg_d2.inference.tta.make_views`; by
             default the image as it is.
         fusion: how detections of several views are merged.
+        dtype: of PyTorch's autocast; None computes in the network's own precision.
         configuration: of the network, where there is one; only for :meth:`settings`.
 
     Example:
@@ -67,9 +70,10 @@ class CellSegmenter(Segmenter):
         cell_diameter: float = 0.0,
         views: Sequence[View] = (View(),),
         fusion: FusionParams | None = None,
+        dtype: torch.dtype | None = None,
         configuration: CfgNode | None = None,
     ):
-        self._model = UnpastedMasks(model).eval()
+        self._model = UnpastedMasks(model, dtype).eval()
         self._augmentations = T.AugmentationList(augmentations)
         self._channels = channels
         self.params = params
@@ -105,6 +109,7 @@ class CellSegmenter(Segmenter):
         """The model of a configuration with the weights of a checkpoint (``.pth`` or ``.safetensors``)."""
         model = build_network(cfg)
         load_trained(model, weights)
+        fold_frozen_norms(model.eval())
         by_factor = cfg.INPUT.ZOOM_TEST > 0
         return cls(
             model,
@@ -118,6 +123,7 @@ class CellSegmenter(Segmenter):
             cell_diameter=cfg.INPUT.CELL_DIAMETER if by_factor else 0.0,
             views=views_from_config(cfg),
             fusion=FusionParams.from_config(cfg),
+            dtype=prediction_dtype(cfg.TEST.PRECISION, cfg.MODEL.DEVICE),
             configuration=cfg,
         )
 
@@ -129,6 +135,7 @@ class CellSegmenter(Segmenter):
         """See :meth:`Segmenter.settings`; weights are known by their hash, wherever they came from."""
         own = {
             "weights": _digest(self._model),
+            "precision": str(self._model.dtype or "float32").removeprefix("torch."),
             "channels": self._channels,
             "views": [asdict(view) for view in self.views],
             "fusion": asdict(self.fusion),

@@ -1,0 +1,35 @@
+"""The number format that a network computes its predictions in."""
+
+from __future__ import annotations
+
+import torch
+
+from cellseg_d2.errors import CellSegError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+# Features of processors that multiply bfloat16 faster than float32.
+FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+
+
+def prediction_dtype(precision: str, device: torch.device | str) -> torch.dtype | None:
+    """What PyTorch's autocast is to use in prediction; None for float32 throughout.
+
+    Args:
+        precision: ``TEST.PRECISION``. ``"auto"`` is bfloat16 on processors that have instructions for it, where it was
+            measured to be faster and to give the same scores; float32 elsewhere.
+        device: of the network.
+
+    Raises:
+        CellSegError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise CellSegError(f"TEST.PRECISION is {precision!r}; it can be {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        return torch.bfloat16 if torch.device(device).type == "cpu" and has_fast_bfloat16() else None
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16, as far as PyTorch tells."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # of PyTorch from 2.12 on
+    return any(capabilities.get(name, False) for name in FAST_BFLOAT16)
