@@ -216,7 +216,10 @@ def add_cellseg_config(cfg: CN) -> None:
     # Side of the grids of its masks. 56 is enough for all but large cells with thin branches.
     cfg.MODEL.DENSE.MASK_SIZE = 56
     # How much a detection of the dense branch counts beside one of the boxes, where the two are merged (TEST.FUSION).
+    # At 0 the boxes' alone are the result, and the branch only helps the backbone to learn.
     cfg.MODEL.DENSE.FUSION_WEIGHT = 1.0
+    # Whether the decoder's features are added to those from which the boxes' masks are predicted.
+    cfg.MODEL.DENSE.TO_MASK_HEAD = False
 
     # Names of the model's classes, in order. Training fills them in from the dataset and checks them where given.
     cfg.MODEL.CLASS_NAMES = []

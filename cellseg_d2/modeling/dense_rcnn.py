@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, build_backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
@@ -32,8 +35,8 @@ def dense_stride(cfg: CfgNode) -> int:
 class DenseSegmenter(ReflectionPaddedRCNN):
     """A segmenter without boxes: a backbone, a decoder, and cells from the field that it predicts, as Cellpose's.
 
-    In training, inputs have the targets of :func:`cellseg_d2.masks.dense_targets.dense_targets` as tensors under ``"dense"``.
-    Predictions are Detectron2's ``Instances``, as of an R-CNN: boxes, scores, classes and masks on the boxes' grids.
+    In training, inputs have the targets of :func:`cellseg_d2.masks.dense_targets.dense_targets` as tensors under
+    ``"dense"``. Predictions are Detectron2's ``Instances``, as of an R-CNN: boxes, scores, classes and masks on the boxes' grids.
     """
 
     @configurable
@@ -66,10 +69,11 @@ class DenseSegmenter(ReflectionPaddedRCNN):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
-        maps = self.dense_head(images.tensor, features)
+        decoded = self.dense_head.decode(images.tensor, features)
+        targets = [inputs[TARGETS] for inputs in batched_inputs]
         return {
-            **self.box_losses(batched_inputs, images, features),
-            **self.dense_head.losses(maps, [inputs[TARGETS] for inputs in batched_inputs]),
+            **self.box_losses(batched_inputs, images, features, decoded),
+            **self.dense_head.losses(self.dense_head.predict(decoded), targets),
         }
 
     def inference(
@@ -81,35 +85,35 @@ class DenseSegmenter(ReflectionPaddedRCNN):
         """As of ``GeneralizedRCNN``."""
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
-        maps = self.dense_head(images.tensor, features)
-        boxes = self.box_detections(images, features)
-        results = [
-            self.merged(own, *size, boxes and boxes[i])
-            for i, (own, size) in enumerate(zip(maps, images.image_sizes, strict=True))
-        ]
+        decoded = self.dense_head.decode(images.tensor, features)
+        results = self.detect(images, features, decoded)
         return GeneralizedRCNN._postprocess(results, batched_inputs, images.image_sizes) if do_postprocess else results
 
+    def detect(self, images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> list[Instances]:
+        """The detections in each image, in its pixels as the network sees it."""
+        found = self.dense_detections(self.dense_head.predict(decoded), images.image_sizes)
+        return [to_instances(own, self.device) for own in found]
+
     def box_losses(
-        self, batched_inputs: list[dict], images: ImageList, features: Mapping[str, torch.Tensor]
+        self, batched_inputs: list[dict], images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Losses of what else learns from the features: nothing."""
+        """Losses of what learns beside the dense branch: nothing."""
         return {}
 
-    def box_detections(self, images: ImageList, features: Mapping[str, torch.Tensor]) -> list[Instances] | None:
-        """What else is detected in the images: nothing."""
-        return None
+    def dense_detections(self, maps: torch.Tensor, sizes: list[tuple[int, int]]) -> list[Detections]:
+        """The cells that the maps of a batch show, see :func:`cellseg_d2.detections.dense.maps_to_detections`.
 
-    def merged(self, maps: torch.Tensor, height: int, width: int, boxes: Instances | None) -> Instances:
-        """The detections in one image, of ``height`` × ``width`` pixels, with ``maps`` of its padded form."""
-        return to_instances(self.dense_detections(maps, height, width), maps.device)
-
-    def dense_detections(self, maps: torch.Tensor, height: int, width: int) -> Detections:
-        """The cells that the maps of one image show, see :func:`cellseg_d2.detections.dense.maps_to_detections`."""
-        stride = self.dense_head.stride
-        maps = maps[:, : -(-height // stride), : -(-width // stride)].float()
-        kinds = maps[CLASSES].softmax(dim=0) if len(maps[CLASSES]) else torch.ones_like(maps[FOREGROUND])
-        arrays = (part.cpu().numpy() for part in (maps[FOREGROUND][0].sigmoid(), maps[FLOW], kinds))
-        return maps_to_detections(DenseMaps(stride, *arrays), height, width, self.dense_params)
+        Args:
+            maps: of the padded images.
+            sizes: height and width of each image without its padding.
+        """
+        stride, found = self.dense_head.stride, []
+        for padded, (height, width) in zip(maps, sizes, strict=True):
+            own = padded[:, : -(-height // stride), : -(-width // stride)].float()
+            kinds = own[CLASSES].softmax(dim=0) if len(own[CLASSES]) else torch.ones_like(own[FOREGROUND])
+            arrays = (part.cpu().numpy() for part in (own[FOREGROUND][0].sigmoid(), own[FLOW], kinds))
+            found.append(maps_to_detections(DenseMaps(stride, *arrays), height, width, self.dense_params))
+        return found
 
 
 @META_ARCH_REGISTRY.register()
@@ -117,46 +121,91 @@ class DenseRCNN(DenseSegmenter):
     """A Mask R-CNN and a dense branch that share a backbone and learn together.
 
     Each is a view of the image; their detections are merged as those of several views or models are
-    (:func:`cellseg_d2.detections.fusion.fuse`).
+    (:func:`cellseg_d2.detections.fusion.fuse`). The mask head may also see what the dense branch knows.
     """
 
     @configurable
-    def __init__(self, *, fusion: FusionParams, dense_weight: float, **parts):
+    def __init__(self, *, fusion: FusionParams, dense_weight: float, mask_context: MaskContext | None, **parts):
         """
         Args:
             fusion: how the detections are merged.
-            dense_weight: how much those of the dense branch count, where those of the boxes count 1.
+            dense_weight: how much those of the dense branch count, where those of the boxes count 1; at 0 they are not
+                made, and the branch only helps to learn.
+            mask_context: what adds the branch's features to those that masks are predicted from.
             **parts: of :class:`DenseSegmenter` and ``GeneralizedRCNN``.
         """
         super().__init__(**parts)
         self.fusion = fusion
         self.dense_weight = dense_weight
+        self.mask_context = mask_context
+        if mask_context is not None:
+            self.roi_heads.mask_in_features = [mask_context.name(level) for level in mask_context.levels]
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         parts = ReflectionPaddedRCNN.from_config(cfg)
-        node = cfg.TEST.FUSION
-        fusion = FusionParams(node.IOU, node.COMPARED, node.BOXES, node.ABSENCE, cfg.TEST.POSTPROCESS.VOTE)
-        weight = cfg.MODEL.DENSE.FUSION_WEIGHT
-        return {**parts, **_dense_parts(cfg, parts["backbone"]), "fusion": fusion, "dense_weight": weight}
+        dense, backbone = cfg.MODEL.DENSE, parts["backbone"]
+        context = MaskContext(cfg.MODEL.ROI_HEADS.IN_FEATURES, backbone.output_shape(), dense.CHANNELS)
+        return {
+            **parts,
+            **_dense_parts(cfg, backbone),
+            "fusion": replace(FusionParams.from_config(cfg), across_classes=cfg.TEST.POSTPROCESS.VOTE),
+            "dense_weight": dense.FUSION_WEIGHT,
+            "mask_context": context if dense.TO_MASK_HEAD else None,
+        }
 
     def box_losses(
-        self, batched_inputs: list[dict], images: ImageList, features: Mapping[str, torch.Tensor]
+        self, batched_inputs: list[dict], images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Those of proposals and heads."""
         truth = [inputs["instances"].to(self.device) for inputs in batched_inputs]
         proposals, losses = self.proposal_generator(images, features, truth)
-        return {**self.roi_heads(images, features, proposals, truth)[1], **losses}
+        return {**self.roi_heads(images, self._with_context(features, decoded), proposals, truth)[1], **losses}
 
-    def box_detections(self, images: ImageList, features: Mapping[str, torch.Tensor]) -> list[Instances] | None:
-        """The boxes with their masks."""
+    def detect(self, images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> list[Instances]:
+        """The detections of both in each image."""
         proposals, _ = self.proposal_generator(images, features, None)
-        return self.roi_heads(images, features, proposals, None)[0]
+        boxes, _ = self.roi_heads(images, self._with_context(features, decoded), proposals, None)
+        if self.dense_weight == 0:
+            return boxes
+        dense = self.dense_detections(self.dense_head.predict(decoded), images.image_sizes)
+        views = ([to_detections(own), other] for own, other in zip(boxes, dense, strict=True))
+        return [to_instances(fuse(both, self.fusion, [1.0, self.dense_weight]), self.device) for both in views]
 
-    def merged(self, maps: torch.Tensor, height: int, width: int, boxes: Instances | None) -> Instances:
-        """The detections of both in one image."""
-        views = [to_detections(boxes), self.dense_detections(maps, height, width)]
-        return to_instances(fuse(views, self.fusion, [1.0, self.dense_weight]), maps.device)
+    def _with_context(self, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {**features, **(self.mask_context(features, decoded) if self.mask_context is not None else {})}
+
+
+class MaskContext(nn.Module):
+    """Adds a decoder's features to those of the levels that masks are predicted from, under other names.
+
+    It begins by adding nothing: a trained mask head gives what it gave before, until both have learnt on.
+    """
+
+    def __init__(self, levels: list[str], input_shape: Mapping[str, ShapeSpec], channels: int):
+        """
+        Args:
+            levels: names of outputs of the backbone.
+            input_shape: of these outputs.
+            channels: of the decoder's features.
+        """
+        super().__init__()
+        self.levels = list(levels)
+        self.projections = nn.ModuleList(nn.Conv2d(channels, input_shape[level].channels, 1) for level in levels)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    @staticmethod
+    def name(level: str) -> str:
+        """Of the level with what is added."""
+        return f"{level}_dense"
+
+    def forward(self, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The levels with the decoder's features, ``(B, channels, h, w)``, averaged over the blocks of each level."""
+        return {
+            self.name(level): features[level] + projection(F.adaptive_avg_pool2d(decoded, features[level].shape[-2:]))
+            for level, projection in zip(self.levels, self.projections, strict=True)
+        }
 
 
 def to_instances(detections: Detections, device: torch.device) -> Instances:

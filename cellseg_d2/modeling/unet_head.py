@@ -113,7 +113,7 @@ class UNetHead(nn.Module):
             },
         }
 
-    def features(self, images: torch.Tensor, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def decode(self, images: torch.Tensor, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The decoder's last features, ``(B, channels, H / finest, W / finest)``.
 
         Args:
@@ -130,11 +130,13 @@ class UNetHead(nn.Module):
             x = x + self.stem(F.pixel_unshuffle(_padded(images, x.shape, self.finest), self.finest))
         return self.last(x)
 
-    def forward(self, images: torch.Tensor, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Predictions ``(B, 4 + K, H / stride, W / stride)``: logits of the foreground and of the boundary, the flow in
-        x and y, and logits of the ``K`` classes where there are several. For the arguments see :meth:`features`.
+    def predict(self, decoded: torch.Tensor) -> torch.Tensor:
+        """Predictions ``(B, 4 + K, H / stride, W / stride)`` from the features of :meth:`decode`.
+
+        Logits of the foreground and of the boundary, the flow in x and y, and logits of the ``K`` classes where there
+        are several.
         """
-        return F.pixel_shuffle(self.predictor(self.features(images, features)), self.finest // self.stride)
+        return F.pixel_shuffle(self.predictor(decoded), self.finest // self.stride)
 
     def losses(self, maps: torch.Tensor, targets: list[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """The losses of predictions.
@@ -143,9 +145,9 @@ class UNetHead(nn.Module):
         classes over the pixels of cells.
 
         Args:
-            maps: of :meth:`forward`.
-            targets: for each image the tensors of :class:`cellseg_d2.masks.dense_targets.DenseTargets`; they may be smaller
-                than the maps, whose padding is not learnt from.
+            maps: of :meth:`predict`.
+            targets: for each image the tensors of :class:`cellseg_d2.masks.dense_targets.DenseTargets`; they may be
+                smaller than the maps, whose padding is not learnt from.
         """
         wanted = {name: _batch([own[name] for own in targets], maps, fill) for name, fill in _FILLS.items()}
         maps = maps.float()

@@ -116,6 +116,35 @@ def test_both_are_trained_by_the_same_step_as_each_alone(repository, entries):
     assert all(torch.equal(losses[name], value) for name, value in expected.items())
 
 
+def test_features_for_the_mask_head_begin_as_nothing_and_are_learnt(repository, entries):
+    opts = ("MODEL.DENSE.FUSION_WEIGHT", "0.0", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+    alone = configuration(repository, "DenseRCNN", *opts)
+    helped = configuration(repository, "DenseRCNN", *opts, "MODEL.DENSE.TO_MASK_HEAD", "True")
+    torch.manual_seed(0)
+    first, second = build_network(alone).eval(), build_network(helped).eval()
+    second.load_state_dict(first.state_dict(), strict=False)
+    image = [{"image": torch.randint(60, 200, (1, 64, 96), dtype=torch.uint8)}]
+    with torch.no_grad():
+        a, b = (network.inference(image, do_postprocess=False)[0] for network in (first, second))
+    assert len(a) > 0
+    assert torch.equal(a.pred_masks, b.pred_masks)
+    network, _ = trained(helped, batch(helped, entries), 3)
+    assert all(projection.weight.abs().max() > 0 for projection in network.mask_context.projections[:1])
+
+
+def test_boxes_alone_are_the_result_where_the_branch_counts_nothing(repository):
+    cfg = configuration(repository, "DenseRCNN", "MODEL.DENSE.FUSION_WEIGHT", "0.0")
+    torch.manual_seed(0)
+    network = build_network(cfg).eval()
+    boxes = build_network(configuration(repository, "ReflectionPaddedRCNN")).eval()
+    boxes.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("dense_head.")})
+    image = [{"image": torch.randint(60, 200, (1, 64, 96), dtype=torch.uint8)}]
+    with torch.no_grad():
+        a, b = (one.inference(image, do_postprocess=False)[0] for one in (network, boxes))
+    assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
+    assert torch.equal(a.pred_masks, b.pred_masks)
+
+
 def test_other_networks_get_no_maps(repository, entries):
     stock = batch(configuration(repository, "ReflectionPaddedRCNN"), entries)
     assert all("dense" not in sample for sample in stock)
