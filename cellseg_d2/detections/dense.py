@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from scipy import ndimage
 
 from cellseg_d2.detections.detections import Detections
+from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.flow_instances import follow_flows
 from cellseg_d2.masks.flows import flow_field
 
@@ -48,6 +51,19 @@ class DenseParams:
     max_flow_error: float = 0.5
     mask_size: int = 56
     limit: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise CellSegError(f"MODEL.DENSE.THRESHOLD is {self.threshold}; it must be above 0 and below 1")
+        if self.mask_size < 1:
+            raise CellSegError(f"MODEL.DENSE.MASK_SIZE is {self.mask_size}; it must be at least 1")
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any]) -> DenseParams:
+        """``MODEL.DENSE`` of a configuration, with its limit of detections."""
+        dense = cfg["MODEL"]["DENSE"]
+        own = {name: dense[name.upper()] for name in ("threshold", "min_pixels", "max_flow_error", "mask_size")}
+        return cls(**own, limit=cfg["TEST"]["DETECTIONS_PER_IMAGE"])
 
 
 def maps_to_detections(maps: DenseMaps, height: int, width: int, params: DenseParams | None = None) -> Detections:

@@ -36,7 +36,8 @@ class DenseSegmenter(ReflectionPaddedRCNN):
     """A segmenter without boxes: a backbone, a decoder, and cells from the field that it predicts, as Cellpose's.
 
     In training, inputs have the targets of :func:`cellseg_d2.masks.dense_targets.dense_targets` as tensors under
-    ``"dense"``. Predictions are Detectron2's ``Instances``, as of an R-CNN: boxes, scores, classes and masks on the boxes' grids.
+    ``"dense"``. Predictions are Detectron2's ``Instances``, as of an R-CNN: boxes, scores, classes and masks on the
+    boxes' grids.
     """
 
     @configurable
@@ -220,12 +221,7 @@ def to_instances(detections: Detections, device: torch.device) -> Instances:
 
 
 def _dense_parts(cfg: CfgNode, backbone: nn.Module) -> dict:
-    dense = cfg.MODEL.DENSE
-    params = DenseParams(
-        threshold=dense.THRESHOLD,
-        min_pixels=dense.MIN_PIXELS,
-        max_flow_error=dense.MAX_FLOW_ERROR,
-        mask_size=dense.MASK_SIZE,
-        limit=cfg.TEST.DETECTIONS_PER_IMAGE,
-    )
-    return {"dense_head": build_dense_head(cfg, backbone.output_shape()), "dense_params": params}
+    return {
+        "dense_head": build_dense_head(cfg, backbone.output_shape()),
+        "dense_params": DenseParams.from_config(cfg),
+    }
