@@ -7,59 +7,23 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from cellseg_d2.config import load_config
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.detections.instances import UnpastedMasks, to_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.modeling.build import build_network
-from tests.discs import write_disc_dataset
+from tests.dense_discs import batch, configuration, disc_entries, trained
 
 NAMES = ("DenseSegmenter", "DenseRCNN")
 
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory):
-    """Dataset dicts of drawn discs, two classes; the last without cells."""
-    from detectron2.data.datasets import load_coco_json
-
-    folder = write_disc_dataset(tmp_path_factory.mktemp("dense"), images=3, size=96)
-    entries = load_coco_json(str(folder / "instances_train.json"), str(folder / "images"))
-    for annotation in (annotation for entry in entries for annotation in entry["annotations"]):
-        annotation["category_id"] -= 1  # as of a registered data set, counted from 0
-    return entries
+    return disc_entries(tmp_path_factory.mktemp("dense"))
 
 
-def configuration(repository, name, *opts):
-    return load_config(
-        repository / "configs/quickstart/instant_test.yaml",
-        ["MODEL.DEVICE", "cpu", "MODEL.META_ARCHITECTURE", name, "MODEL.DENSE.CHANNELS", "32", *opts],
-    )
-
-
-def batch(cfg, entries):
-    mapper = CellDatasetMapper(cfg, is_train=True)
-    mapper.augmentations = type(mapper.augmentations)([])
-    return [mapper(entry) for entry in entries]
-
-
-def trained(cfg, samples, steps, rate=3e-3):
-    torch.manual_seed(0)
-    network = build_network(cfg).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
-    history = []
-    with EventStorage():
-        for _ in range(steps):
-            losses = network(samples)
-            optimizer.zero_grad()
-            sum(losses.values()).backward()
-            optimizer.step()
-            history.append({key: loss.item() for key, loss in losses.items()})
-    return network.eval(), history
-
-
-def test_it_learns_drawn_discs(repository, entries):
-    cfg = configuration(repository, "DenseSegmenter", "MODEL.DENSE.MIN_PIXELS", "4")
+def test_it_learns_drawn_discs(entries):
+    cfg = configuration("DenseSegmenter", "MODEL.DENSE.MIN_PIXELS", "4")
     samples = batch(cfg, entries)
     network, history = trained(cfg, samples, 100)
     for name in ("foreground", "boundary", "flow", "class"):
@@ -82,8 +46,8 @@ def test_it_learns_drawn_discs(repository, entries):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_losses_and_predictions_at_every_stride(repository, entries, name, stride):
-    cfg = configuration(repository, name, "MODEL.DENSE.STRIDE", str(stride))
+def test_losses_and_predictions_at_every_stride(entries, name, stride):
+    cfg = configuration(name, "MODEL.DENSE.STRIDE", str(stride))
     network, history = trained(cfg, batch(cfg, entries), 2)
     expected = {f"loss_dense_{key}" for key in ("foreground", "boundary", "flow", "class")}
     assert expected <= set(history[0])
@@ -100,10 +64,10 @@ def test_losses_and_predictions_at_every_stride(repository, entries, name, strid
     assert grids.pred_masks.shape[2] == grids.pred_masks.shape[3] in sizes
 
 
-def test_both_are_trained_by_the_same_step_as_each_alone(repository, entries):
+def test_both_are_trained_by_the_same_step_as_each_alone(entries):
     """Losses of the boxes are those of a network without the branch."""
-    together = configuration(repository, "DenseRCNN")
-    alone = configuration(repository, "ReflectionPaddedRCNN")
+    together = configuration("DenseRCNN")
+    alone = configuration("ReflectionPaddedRCNN")
     torch.manual_seed(0)
     both, boxes = build_network(together).train(), build_network(alone).train()
     boxes.load_state_dict({k: v for k, v in both.state_dict().items() if not k.startswith("dense_head.")})
@@ -116,10 +80,10 @@ def test_both_are_trained_by_the_same_step_as_each_alone(repository, entries):
     assert all(torch.equal(losses[name], value) for name, value in expected.items())
 
 
-def test_features_for_the_mask_head_begin_as_nothing_and_are_learnt(repository, entries):
+def test_features_for_the_mask_head_begin_as_nothing_and_are_learnt(entries):
     opts = ("MODEL.DENSE.FUSION_WEIGHT", "0.0", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
-    alone = configuration(repository, "DenseRCNN", *opts)
-    helped = configuration(repository, "DenseRCNN", *opts, "MODEL.DENSE.TO_MASK_HEAD", "True")
+    alone = configuration("DenseRCNN", *opts)
+    helped = configuration("DenseRCNN", *opts, "MODEL.DENSE.TO_MASK_HEAD", "True")
     torch.manual_seed(0)
     first, second = build_network(alone).eval(), build_network(helped).eval()
     second.load_state_dict(first.state_dict(), strict=False)
@@ -132,11 +96,11 @@ def test_features_for_the_mask_head_begin_as_nothing_and_are_learnt(repository, 
     assert all(projection.weight.abs().max() > 0 for projection in network.mask_context.projections[:1])
 
 
-def test_boxes_alone_are_the_result_where_the_branch_counts_nothing(repository):
-    cfg = configuration(repository, "DenseRCNN", "MODEL.DENSE.FUSION_WEIGHT", "0.0")
+def test_boxes_alone_are_the_result_where_the_branch_counts_nothing():
+    cfg = configuration("DenseRCNN", "MODEL.DENSE.FUSION_WEIGHT", "0.0")
     torch.manual_seed(0)
     network = build_network(cfg).eval()
-    boxes = build_network(configuration(repository, "ReflectionPaddedRCNN")).eval()
+    boxes = build_network(configuration("ReflectionPaddedRCNN")).eval()
     boxes.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("dense_head.")})
     image = [{"image": torch.randint(60, 200, (1, 64, 96), dtype=torch.uint8)}]
     with torch.no_grad():
@@ -145,18 +109,18 @@ def test_boxes_alone_are_the_result_where_the_branch_counts_nothing(repository):
     assert torch.equal(a.pred_masks, b.pred_masks)
 
 
-def test_other_networks_get_no_maps(repository, entries):
-    stock = batch(configuration(repository, "ReflectionPaddedRCNN"), entries)
+def test_other_networks_get_no_maps(entries):
+    stock = batch(configuration("ReflectionPaddedRCNN"), entries)
     assert all("dense" not in sample for sample in stock)
-    dense = batch(configuration(repository, "DenseSegmenter"), entries)
+    dense = batch(configuration("DenseSegmenter"), entries)
     for a, b in zip(stock, dense, strict=True):
         assert torch.equal(a["image"], b["image"])
         assert torch.equal(a["instances"].gt_boxes.tensor, b["instances"].gt_boxes.tensor)
 
 
-def test_masks_must_be_layers(repository):
+def test_masks_must_be_layers():
     with pytest.raises(CellSegError, match="INPUT"):
-        CellDatasetMapper(configuration(repository, "DenseSegmenter", "INPUT.MASK_FORMAT", "bitmask"), is_train=True)
+        CellDatasetMapper(configuration("DenseSegmenter", "INPUT.MASK_FORMAT", "bitmask"), is_train=True)
 
 
 @pytest.mark.parametrize(
@@ -167,13 +131,13 @@ def test_masks_must_be_layers(repository):
         (("MODEL.DENSE.NAME", "Nope"), "make no network"),
     ],
 )
-def test_settings_that_make_no_branch_are_a_sentence(repository, opts, message):
+def test_settings_that_make_no_branch_are_a_sentence(opts, message):
     with pytest.raises(CellSegError, match=message):
-        build_network(configuration(repository, "DenseSegmenter", *opts))
+        build_network(configuration("DenseSegmenter", *opts))
 
 
-def test_padding_is_not_learnt_from(repository, entries):
-    cfg = configuration(repository, "DenseSegmenter")
+def test_padding_is_not_learnt_from(entries):
+    cfg = configuration("DenseSegmenter")
     head = build_network(cfg).dense_head
     targets = [sample["dense"] for sample in batch(cfg, entries)]
     maps = torch.randn(3, 6, 48, 48)
