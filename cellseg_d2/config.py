@@ -190,6 +190,40 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.MODEL.TIMM.PRETRAINED = ""
     # Convolutions on a processor are faster where the channels of a pixel lie side by side in memory.
     cfg.MODEL.CHANNELS_LAST = False
+
+    # A dense branch beside the boxes (MODEL.META_ARCHITECTURE DenseRCNN) or instead of them (DenseSegmenter): a U-Net's
+    # decoder that says of every pixel whether it is in a cell, and in which direction that cell's centre is.
+    cfg.MODEL.DENSE = CN()
+    # The decoder, a name in Detectron2's registry of heads for whole images (SEM_SEG_HEADS).
+    cfg.MODEL.DENSE.NAME = "UNetHead"
+    # Outputs of the backbone that it is built on, and channels of its layers.
+    cfg.MODEL.DENSE.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.DENSE.CHANNELS = 64
+    cfg.MODEL.DENSE.NORM = "GN"
+    # Whether it also sees the image itself, whose finest structures the backbone may not keep.
+    cfg.MODEL.DENSE.STEM = True
+    # Pixels of the network's input for one of the prediction, a side: 1, 2 or 4.
+    cfg.MODEL.DENSE.STRIDE = 2
+    # Weights of the losses.
+    cfg.MODEL.DENSE.FOREGROUND_WEIGHT = 1.0
+    cfg.MODEL.DENSE.BOUNDARY_WEIGHT = 0.5
+    cfg.MODEL.DENSE.FLOW_WEIGHT = 2.0
+    cfg.MODEL.DENSE.CLASS_WEIGHT = 0.2
+    # Pixels from this probability on are followed to their cells' centres. Lower than the thresholds of masks, which
+    # are applied later.
+    cfg.MODEL.DENSE.THRESHOLD = 0.4
+    # A cell needs so many pixels of the prediction.
+    cfg.MODEL.DENSE.MIN_PIXELS = 8
+    # A cell is dropped where the field differs from that which its mask would have by more than this (mean square).
+    cfg.MODEL.DENSE.MAX_FLOW_ERROR = 0.5
+    # Side of the grids of its masks. 56 is enough for all but large cells with thin branches.
+    cfg.MODEL.DENSE.MASK_SIZE = 56
+    # How much a detection of the dense branch counts beside one of the boxes, where the two are merged (TEST.FUSION).
+    # At 0 the boxes' alone are the result, and the branch only helps the backbone to learn.
+    cfg.MODEL.DENSE.FUSION_WEIGHT = 1.0
+    # Whether the decoder's features are added to those from which the boxes' masks are predicted.
+    cfg.MODEL.DENSE.TO_MASK_HEAD = False
+
     # Names of the model's classes, in order. Training fills them in from the dataset and checks them where given.
     cfg.MODEL.CLASS_NAMES = []
     # Images without cells teach what a cell is not.

@@ -23,7 +23,10 @@ from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.read import read_image
 from cellseg_d2.masks.components import components, split_components
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.dense_targets import dense_targets
 from cellseg_d2.masks.layers import LabelLayers
+from cellseg_d2.modeling.dense_rcnn import TARGETS as DENSE_TARGETS
+from cellseg_d2.modeling.dense_rcnn import dense_stride
 
 MASK_FORMATS = ("layers", "bitmask")
 
@@ -74,6 +77,7 @@ class CellDatasetMapper:
         paste_probability: float = 0.0,
         paste_count: int = 10,
         paste_scale: tuple[float, float] = (1.0, 1.0),
+        dense_stride: int = 0,
     ):
         """
         Args:
@@ -91,9 +95,14 @@ class CellDatasetMapper:
             paste_probability: the chance that this happens to a sample.
             paste_count: the most cells that are pasted.
             paste_scale: range of the random factor by which each is resized.
+            dense_stride: where above 0, samples also get ``dense``, the maps of :func:`dense_targets` at this stride.
         """
         if mask_format not in MASK_FORMATS:
             raise CellSegError(f"INPUT.MASK_FORMAT is {mask_format!r}; it can be {' or '.join(MASK_FORMATS)}")
+        if dense_stride and mask_format != "layers":
+            raise CellSegError(
+                f"a dense branch learns from masks as layers; set INPUT.MASK_FORMAT layers, not {mask_format}"
+            )
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.channels = channels
@@ -106,6 +115,7 @@ class CellDatasetMapper:
         self.paste_probability = paste_probability
         self.paste_count = paste_count
         self.paste_scale = tuple(paste_scale)
+        self.dense_stride = dense_stride
         self._cache: BoundedCache[Sample] = BoundedCache(cache_bytes, lambda sample: sample.nbytes)
 
     @classmethod
@@ -126,6 +136,7 @@ class CellDatasetMapper:
             "paste_probability": paste.PROBABILITY if is_train else 0.0,
             "paste_count": paste.COUNT,
             "paste_scale": interval(cfg, "COPY_PASTE.SCALE", positive=True),
+            "dense_stride": dense_stride(cfg) if is_train else 0,
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -136,7 +147,7 @@ class CellDatasetMapper:
 
         Returns:
             The dict without its annotations, with ``image``, uint8 ``(C, H, W)``, and in training ``instances`` with
-            ``gt_boxes``, ``gt_classes`` and ``gt_masks``.
+            ``gt_boxes``, ``gt_classes`` and ``gt_masks``, beside ``dense`` where that is asked for.
         """
         result = {key: value for key, value in dataset_dict.items() if key != "annotations"}
         if not self.is_train:
@@ -151,7 +162,11 @@ class CellDatasetMapper:
         transforms = self.augmentations(aug_input)
         result["image"] = image_to_tensor(aug_input.image, self.channels)
         make = self.make_instances if self.mask_format == "layers" else self.make_bitmask_instances
-        result["instances"] = make(sample, transforms)
+        result["instances"] = instances = make(sample, transforms)
+        if self.dense_stride:
+            classes = instances.gt_classes.numpy()
+            targets = dense_targets(instances.gt_masks.to_label_layers(), classes, self.dense_stride)
+            result[DENSE_TARGETS] = {name: torch.from_numpy(value) for name, value in vars(targets).items()}
         return result
 
     def read_image(self, dataset_dict: dict) -> np.ndarray:

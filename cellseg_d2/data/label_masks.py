@@ -42,6 +42,12 @@ class LabelMasks:
         arrays = (layers, source.layer_of_cell, source.label_of_cell)
         return cls(*(torch.from_numpy(np.require(array, requirements=["C", "W"])) for array in arrays))
 
+    def to_label_layers(self) -> LabelLayers:
+        """The same masks as NumPy arrays; memory is shared where possible. No two of them may be the same."""
+        layers = self.layers.cpu().numpy()
+        layers = layers if layers.dtype == np.uint8 else layers.view(np.uint16)
+        return LabelLayers(layers, self.layer_of_mask.cpu().numpy(), self.label_of_mask.cpu().numpy())
+
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""

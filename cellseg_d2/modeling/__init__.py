@@ -1,3 +1,3 @@
 """Parts of networks that Detectron2 lacks, in its registries; importing this package registers them."""
 
-from cellseg_d2.modeling import compact_resnet, reflection_padding, timm_backbone  # noqa: F401
+from cellseg_d2.modeling import compact_resnet, dense_rcnn, reflection_padding, timm_backbone, unet_head  # noqa: F401

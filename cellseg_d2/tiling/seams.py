@@ -17,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cellseg_d2.detections.detections import Detections, SoftCrop
+from cellseg_d2.detections.fusion import resample_masks
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.tiling.grid import Tile
 from cellseg_d2.tiling.overlaps import box_pairs, shared_pixels, window_crop
@@ -278,12 +279,13 @@ def _union(crops: Sequence[SoftCrop]) -> SoftCrop:
 
 
 def _concatenate(parts: Sequence[Detections], height: int, width: int) -> Detections:
-    """Detections of one image, one after the other. Masks become binary if not all are probabilities on one grid."""
+    """Detections of one image, one after the other, with masks of the largest grid; binary ones if some are so."""
     parts = [part for part in parts if len(part)] or list(parts[:1])
-    soft = [part.masks for part in parts if isinstance(part.masks, np.ndarray)]
+    soft = [(part.masks, part.boxes) for part in parts if isinstance(part.masks, np.ndarray)]
     masks: np.ndarray | list[MaskCrop]
-    if len(soft) == len(parts) and len({own.shape[1:] for own in soft}) == 1:
-        masks = np.concatenate(soft)
+    if len(soft) == len(parts):
+        size = max(own.shape[-1] for own, _ in soft)
+        masks = np.concatenate([resample_masks(own, boxes, boxes, size) for own, boxes in soft])
     else:
         masks = [crop for part in parts for crop in part.crops()]
     return Detections(

@@ -1,0 +1,227 @@
+"""Networks that say of every pixel whether it is in a cell and where its centre is, alone or beside an R-CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, build_backbone
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import nn
+
+from cellseg_d2.detections.dense import DenseMaps, DenseParams, maps_to_detections
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams, fuse
+from cellseg_d2.detections.instances import to_detections
+from cellseg_d2.modeling.reflection_padding import ReflectionPaddedRCNN
+from cellseg_d2.modeling.unet_head import CLASSES, FLOW, FOREGROUND, build_dense_head
+
+# The key under which a data loader gives the targets: tensors by the names of DenseTargets.
+TARGETS = "dense"
+
+
+def dense_stride(cfg: CfgNode) -> int:
+    """The stride at which the configuration's network learns from :func:`dense_targets`; 0 if it does not."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    dense = name in META_ARCH_REGISTRY and issubclass(META_ARCH_REGISTRY.get(name), DenseSegmenter)
+    return cfg.MODEL.DENSE.STRIDE if dense else 0
+
+
+@META_ARCH_REGISTRY.register()
+class DenseSegmenter(ReflectionPaddedRCNN):
+    """A segmenter without boxes: a backbone, a decoder, and cells from the field that it predicts, as Cellpose's.
+
+    In training, inputs have the targets of :func:`cellseg_d2.masks.dense_targets.dense_targets` as tensors under
+    ``"dense"``. Predictions are Detectron2's ``Instances``, as of an R-CNN: boxes, scores, classes and masks on the
+    boxes' grids.
+    """
+
+    @configurable
+    def __init__(self, *, dense_head: nn.Module, dense_params: DenseParams, **parts):
+        """
+        Args:
+            dense_head: see :func:`cellseg_d2.modeling.unet_head.build_dense_head`.
+            dense_params: how maps become detections.
+            **parts: of ``GeneralizedRCNN``.
+        """
+        super().__init__(**parts)
+        self.dense_head = dense_head
+        self.dense_params = dense_params
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        backbone = build_backbone(cfg)
+        return {
+            "backbone": backbone,
+            "proposal_generator": None,
+            "roi_heads": None,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            **_dense_parts(cfg, backbone),
+        }
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:
+        """Losses in training, otherwise predictions; as of ``GeneralizedRCNN``."""
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        decoded = self.dense_head.decode(images.tensor, features)
+        targets = [inputs[TARGETS] for inputs in batched_inputs]
+        return {
+            **self.box_losses(batched_inputs, images, features, decoded),
+            **self.dense_head.losses(self.dense_head.predict(decoded), targets),
+        }
+
+    def inference(
+        self,
+        batched_inputs: list[dict],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list[Instances] | list[dict]:
+        """As of ``GeneralizedRCNN``."""
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        decoded = self.dense_head.decode(images.tensor, features)
+        results = self.detect(images, features, decoded)
+        return GeneralizedRCNN._postprocess(results, batched_inputs, images.image_sizes) if do_postprocess else results
+
+    def detect(self, images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> list[Instances]:
+        """The detections in each image, in its pixels as the network sees it."""
+        found = self.dense_detections(self.dense_head.predict(decoded), images.image_sizes)
+        return [to_instances(own, self.device) for own in found]
+
+    def box_losses(
+        self, batched_inputs: list[dict], images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Losses of what learns beside the dense branch: nothing."""
+        return {}
+
+    def dense_detections(self, maps: torch.Tensor, sizes: list[tuple[int, int]]) -> list[Detections]:
+        """The cells that the maps of a batch show, see :func:`cellseg_d2.detections.dense.maps_to_detections`.
+
+        Args:
+            maps: of the padded images.
+            sizes: height and width of each image without its padding.
+        """
+        stride, found = self.dense_head.stride, []
+        for padded, (height, width) in zip(maps, sizes, strict=True):
+            own = padded[:, : -(-height // stride), : -(-width // stride)].float()
+            kinds = own[CLASSES].softmax(dim=0) if len(own[CLASSES]) else torch.ones_like(own[FOREGROUND])
+            arrays = (part.cpu().numpy() for part in (own[FOREGROUND][0].sigmoid(), own[FLOW], kinds))
+            found.append(maps_to_detections(DenseMaps(stride, *arrays), height, width, self.dense_params))
+        return found
+
+
+@META_ARCH_REGISTRY.register()
+class DenseRCNN(DenseSegmenter):
+    """A Mask R-CNN and a dense branch that share a backbone and learn together.
+
+    Each is a view of the image; their detections are merged as those of several views or models are
+    (:func:`cellseg_d2.detections.fusion.fuse`). The mask head may also see what the dense branch knows.
+    """
+
+    @configurable
+    def __init__(self, *, fusion: FusionParams, dense_weight: float, mask_context: MaskContext | None, **parts):
+        """
+        Args:
+            fusion: how the detections are merged.
+            dense_weight: how much those of the dense branch count, where those of the boxes count 1; at 0 they are not
+                made, and the branch only helps to learn.
+            mask_context: what adds the branch's features to those that masks are predicted from.
+            **parts: of :class:`DenseSegmenter` and ``GeneralizedRCNN``.
+        """
+        super().__init__(**parts)
+        self.fusion = fusion
+        self.dense_weight = dense_weight
+        self.mask_context = mask_context
+        if mask_context is not None:
+            self.roi_heads.mask_in_features = [mask_context.name(level) for level in mask_context.levels]
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        parts = ReflectionPaddedRCNN.from_config(cfg)
+        dense, backbone = cfg.MODEL.DENSE, parts["backbone"]
+        context = MaskContext(cfg.MODEL.ROI_HEADS.IN_FEATURES, backbone.output_shape(), dense.CHANNELS)
+        return {
+            **parts,
+            **_dense_parts(cfg, backbone),
+            "fusion": replace(FusionParams.from_config(cfg), across_classes=cfg.TEST.POSTPROCESS.VOTE),
+            "dense_weight": dense.FUSION_WEIGHT,
+            "mask_context": context if dense.TO_MASK_HEAD else None,
+        }
+
+    def box_losses(
+        self, batched_inputs: list[dict], images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Those of proposals and heads."""
+        truth = [inputs["instances"].to(self.device) for inputs in batched_inputs]
+        proposals, losses = self.proposal_generator(images, features, truth)
+        return {**self.roi_heads(images, self._with_context(features, decoded), proposals, truth)[1], **losses}
+
+    def detect(self, images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> list[Instances]:
+        """The detections of both in each image."""
+        proposals, _ = self.proposal_generator(images, features, None)
+        boxes, _ = self.roi_heads(images, self._with_context(features, decoded), proposals, None)
+        if self.dense_weight == 0:
+            return boxes
+        dense = self.dense_detections(self.dense_head.predict(decoded), images.image_sizes)
+        views = ([to_detections(own), other] for own, other in zip(boxes, dense, strict=True))
+        return [to_instances(fuse(both, self.fusion, [1.0, self.dense_weight]), self.device) for both in views]
+
+    def _with_context(self, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {**features, **(self.mask_context(features, decoded) if self.mask_context is not None else {})}
+
+
+class MaskContext(nn.Module):
+    """Adds a decoder's features to those of the levels that masks are predicted from, under other names.
+
+    It begins by adding nothing: a trained mask head gives what it gave before, until both have learnt on.
+    """
+
+    def __init__(self, levels: list[str], input_shape: Mapping[str, ShapeSpec], channels: int):
+        """
+        Args:
+            levels: names of outputs of the backbone.
+            input_shape: of these outputs.
+            channels: of the decoder's features.
+        """
+        super().__init__()
+        self.levels = list(levels)
+        self.projections = nn.ModuleList(nn.Conv2d(channels, input_shape[level].channels, 1) for level in levels)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    @staticmethod
+    def name(level: str) -> str:
+        """Of the level with what is added."""
+        return f"{level}_dense"
+
+    def forward(self, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The levels with the decoder's features, ``(B, channels, h, w)``, averaged over the blocks of each level."""
+        return {
+            self.name(level): features[level] + projection(F.adaptive_avg_pool2d(decoded, features[level].shape[-2:]))
+            for level, projection in zip(self.levels, self.projections, strict=True)
+        }
+
+
+def to_instances(detections: Detections, device: torch.device) -> Instances:
+    """Detections with probabilities for masks as a network's ``Instances``, with ``pred_masks`` ``(N, 1, M, M)``."""
+    return Instances(
+        (detections.height, detections.width),
+        pred_boxes=Boxes(torch.from_numpy(detections.boxes).to(device)),
+        scores=torch.from_numpy(detections.scores).to(device),
+        pred_classes=torch.from_numpy(detections.classes).to(device),
+        pred_masks=torch.from_numpy(detections.masks[:, None]).to(device),
+    )
+
+
+def _dense_parts(cfg: CfgNode, backbone: nn.Module) -> dict:
+    return {
+        "dense_head": build_dense_head(cfg, backbone.output_shape()),
+        "dense_params": DenseParams.from_config(cfg),
+    }

@@ -1,0 +1,147 @@
+"""Networks with a dense branch: they learn, predict as an R-CNN does, and change nothing unasked."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils.events import EventStorage
+
+from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+from cellseg_d2.detections.instances import UnpastedMasks, to_detections
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.modeling.build import build_network
+from tests.dense_discs import batch, configuration, disc_entries, trained
+
+NAMES = ("DenseSegmenter", "DenseRCNN")
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory):
+    return disc_entries(tmp_path_factory.mktemp("dense"))
+
+
+def test_it_learns_drawn_discs(entries):
+    cfg = configuration("DenseSegmenter", "MODEL.DENSE.MIN_PIXELS", "4")
+    samples = batch(cfg, entries)
+    network, history = trained(cfg, samples, 100)
+    for name in ("foreground", "boundary", "flow", "class"):
+        first, last = (history[i][f"loss_dense_{name}"] for i in (0, -1))
+        assert last < 0.6 * first, name
+    with torch.no_grad():
+        outputs = UnpastedMasks(network)([{**sample, "height": 96, "width": 96} for sample in samples])
+    for sample, output in zip(samples, outputs, strict=True):
+        detections = to_detections(output["instances"])
+        truth = [MaskCrop.from_full(mask.numpy()) for mask in sample["instances"].gt_masks]
+        found = [crop for crop, score in zip(detections.crops(), detections.scores, strict=True) if score > 0.4]
+        assert len(found) == len(truth)
+        for mask in sample["instances"].gt_masks:
+            mask = mask.numpy()
+            fulls = [crop.to_full(96, 96) for crop in found]
+            assert max((mask & full).sum() / (mask | full).sum() for full in fulls) > 0.7
+        if len(truth):
+            assert set(detections.classes[detections.scores > 0.4]) == set(sample["instances"].gt_classes.tolist())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_losses_and_predictions_at_every_stride(entries, name, stride):
+    cfg = configuration(name, "MODEL.DENSE.STRIDE", str(stride))
+    network, history = trained(cfg, batch(cfg, entries), 2)
+    expected = {f"loss_dense_{key}" for key in ("foreground", "boundary", "flow", "class")}
+    assert expected <= set(history[0])
+    assert ("loss_mask" in history[0]) == (name == "DenseRCNN")
+    assert all(np.isfinite(value) for losses in history for value in losses.values())
+    image = torch.randint(60, 200, (1, 70, 90), dtype=torch.uint8)
+    with torch.no_grad():
+        pasted = network([{"image": image, "height": 35, "width": 45}])[0]["instances"]
+        grids = UnpastedMasks(network)([{"image": image, "height": 35, "width": 45}])[0]["instances"]
+    assert pasted.image_size == grids.image_size == (35, 45)
+    assert len(pasted) == 0 or pasted.pred_masks.shape[1:] == (35, 45)
+    sizes = (28, 56) if name == "DenseRCNN" else (56,)  # the boxes' own where the branch finds nothing
+    assert grids.pred_masks.shape[1] == 1
+    assert grids.pred_masks.shape[2] == grids.pred_masks.shape[3] in sizes
+
+
+def test_both_are_trained_by_the_same_step_as_each_alone(entries):
+    """Losses of the boxes are those of a network without the branch."""
+    together = configuration("DenseRCNN")
+    alone = configuration("ReflectionPaddedRCNN")
+    torch.manual_seed(0)
+    both, boxes = build_network(together).train(), build_network(alone).train()
+    boxes.load_state_dict({k: v for k, v in both.state_dict().items() if not k.startswith("dense_head.")})
+    samples = batch(together, entries)
+    with EventStorage():
+        torch.manual_seed(1)
+        expected = boxes(copy.deepcopy(samples))
+        torch.manual_seed(1)
+        losses = both(samples)
+    assert all(torch.equal(losses[name], value) for name, value in expected.items())
+
+
+def test_features_for_the_mask_head_begin_as_nothing_and_are_learnt(entries):
+    opts = ("MODEL.DENSE.FUSION_WEIGHT", "0.0", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+    alone = configuration("DenseRCNN", *opts)
+    helped = configuration("DenseRCNN", *opts, "MODEL.DENSE.TO_MASK_HEAD", "True")
+    torch.manual_seed(0)
+    first, second = build_network(alone).eval(), build_network(helped).eval()
+    second.load_state_dict(first.state_dict(), strict=False)
+    image = [{"image": torch.randint(60, 200, (1, 64, 96), dtype=torch.uint8)}]
+    with torch.no_grad():
+        a, b = (network.inference(image, do_postprocess=False)[0] for network in (first, second))
+    assert len(a) > 0
+    assert torch.equal(a.pred_masks, b.pred_masks)
+    network, _ = trained(helped, batch(helped, entries), 3)
+    assert all(projection.weight.abs().max() > 0 for projection in network.mask_context.projections[:1])
+
+
+def test_boxes_alone_are_the_result_where_the_branch_counts_nothing():
+    cfg = configuration("DenseRCNN", "MODEL.DENSE.FUSION_WEIGHT", "0.0")
+    torch.manual_seed(0)
+    network = build_network(cfg).eval()
+    boxes = build_network(configuration("ReflectionPaddedRCNN")).eval()
+    boxes.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("dense_head.")})
+    image = [{"image": torch.randint(60, 200, (1, 64, 96), dtype=torch.uint8)}]
+    with torch.no_grad():
+        a, b = (one.inference(image, do_postprocess=False)[0] for one in (network, boxes))
+    assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
+    assert torch.equal(a.pred_masks, b.pred_masks)
+
+
+def test_other_networks_get_no_maps(entries):
+    stock = batch(configuration("ReflectionPaddedRCNN"), entries)
+    assert all("dense" not in sample for sample in stock)
+    dense = batch(configuration("DenseSegmenter"), entries)
+    for a, b in zip(stock, dense, strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["instances"].gt_boxes.tensor, b["instances"].gt_boxes.tensor)
+
+
+def test_masks_must_be_layers():
+    with pytest.raises(CellSegError, match="INPUT"):
+        CellDatasetMapper(configuration("DenseSegmenter", "INPUT.MASK_FORMAT", "bitmask"), is_train=True)
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (("MODEL.DENSE.STRIDE", "3"), "MODEL.DENSE.STRIDE is 3"),
+        (("MODEL.DENSE.IN_FEATURES", "['p9']"), r"MODEL.DENSE.IN_FEATURES is \['p9'\]"),
+        (("MODEL.DENSE.NAME", "Nope"), "make no network"),
+    ],
+)
+def test_settings_that_make_no_branch_are_a_sentence(opts, message):
+    with pytest.raises(CellSegError, match=message):
+        build_network(configuration("DenseSegmenter", *opts))
+
+
+def test_padding_is_not_learnt_from(entries):
+    cfg = configuration("DenseSegmenter")
+    head = build_network(cfg).dense_head
+    targets = [sample["dense"] for sample in batch(cfg, entries)]
+    maps = torch.randn(3, 6, 48, 48)
+    expected = head.losses(maps, targets)
+    wider = torch.nn.functional.pad(maps, (0, 16, 0, 16), value=7.0)
+    for name, loss in head.losses(wider, targets).items():
+        assert loss.item() == pytest.approx(expected[name].item(), rel=1e-5)

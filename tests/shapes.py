@@ -1,0 +1,41 @@
+"""Drawn cells of known shape, for what is done to fields and masks."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of all pixels, ``(size, size)`` each."""
+    return np.mgrid[:size, :size].astype(np.float64)
+
+
+def disc(size: int, y: float, x: float, radius: float) -> np.ndarray:
+    rows, columns = grid(size)
+    return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+
+
+def star(size: int, y: float, x: float, arms: int, length: float, width: int) -> np.ndarray:
+    """A body with thin straight arms."""
+    image = disc(size, y, x, 2 * width).astype(np.uint8)
+    for angle in np.arange(arms) * 2 * np.pi / arms + 0.3:
+        end = int(x + length * np.cos(angle)), int(y + length * np.sin(angle))
+        cv2.line(image, (int(x), int(y)), end, 1, width)
+    return image > 0
+
+
+def arc(size: int, y: float, x: float, radius: float, width: float, half_angle: float) -> np.ndarray:
+    """Part of a ring, which opens to the left; angles in radians from its middle, to the right of ``(y, x)``."""
+    rows, columns = grid(size)
+    distance, angle = np.hypot(rows - y, columns - x), np.arctan2(rows - y, columns - x)
+    return (np.abs(distance - radius) <= width / 2) & (np.abs(angle) <= half_angle)
+
+
+def crowd(size: int, number: int, radius: float, seed: int = 0) -> np.ndarray:
+    """Touching convex cells without gaps, int32 labels ``(size, size)``: discs cut where neighbours are nearer."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(0, size, (number, 2))
+    rows, columns = grid(size)
+    distances = np.hypot(rows[..., None] - centres[:, 0], columns[..., None] - centres[:, 1])
+    return np.where(distances.min(axis=2) <= radius, distances.argmin(axis=2) + 1, 0).astype(np.int32)
