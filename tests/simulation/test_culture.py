@@ -29,7 +29,7 @@ def counts(masks, size=SIZE):
 @pytest.fixture(scope="module")
 def images():
     """Several images of each kind, by kind."""
-    return {kind: [simulate(kind, seed) for seed in range(6)] for kind in CULTURE_TYPES}
+    return {kind: [simulate(kind, seed) for seed in range(5)] for kind in CULTURE_TYPES}
 
 
 @pytest.mark.parametrize("kind", CULTURE_TYPES)
@@ -57,16 +57,15 @@ def test_same_seed_same_image(images, kind):
     assert (simulate(kind, 3)[0] != image).any()
 
 
-@pytest.mark.parametrize("kind", ["epithelium", "colony", "fibroblast", "spread"])
+@pytest.mark.parametrize("kind", ["epithelium", "colony"])
 def test_densest_sheets_have_no_gaps(kind):
-    """50 times the usual density is a sheet for every draw; those laid cell by cell are not, whatever the number."""
+    """At 50 times the usual density every draw is a sheet; rounded cells in place of others leave thin gaps."""
     covers = [np.mean(counts(simulate(kind, seed, density=50.0)[1]) > 0) for seed in range(8)]
-    assert np.median(covers) > 0.95 or kind in ("fibroblast", "spread")
-    assert max(covers) > 0.97
+    assert min(covers) > 0.95
 
 
 def test_sheets_are_disjoint_but_for_cells_over_others():
-    overlaps = [np.mean(counts(simulate("epithelium", seed, density=50.0)[1]) > 1) for seed in range(12)]
+    overlaps = [np.mean(counts(simulate("epithelium", seed, density=50.0)[1]) > 1) for seed in range(10)]
     assert min(overlaps) == 0
     assert max(overlaps) > 0
     assert np.median(overlaps) < 0.1
@@ -76,7 +75,7 @@ def test_sheets_are_disjoint_but_for_cells_over_others():
 def test_the_truth_of_cells_over_each_other_is_whole(kind):
     """Some pixels belong to two cells, and cells that lie over each other are no smaller than others."""
     overlapping = [
-        masks for seed in range(8) if (counts(masks := simulate(kind, seed, density=3.0)[1]) > 1).mean() > 0.01
+        masks for seed in range(5) if (counts(masks := simulate(kind, seed, density=3.0)[1]) > 1).mean() > 0.01
     ]
     assert overlapping
     for masks in overlapping:
@@ -120,7 +119,7 @@ def test_cells_show_under_every_microscope(modality):
     scope = replace(scope, gain=100.0 if modality == "fluorescence" else 2.0)
     for kind in CULTURE_TYPES:
         contrasts = []
-        for seed in range(4):
+        for seed in range(3):
             image, masks = simulate(kind, seed, scope=scope)
             contrasts.append(image[counts(masks) > 0].astype(float).std())
         assert np.median(contrasts) > 3, kind
