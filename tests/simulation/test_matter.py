@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cellseg_d2.simulation.matter import Anatomy, Build, Stain, add_dye, add_thickness
+from cellseg_d2.simulation.anatomy import Anatomy
+from cellseg_d2.simulation.matter import Build, Stain, add_dye, add_thickness
 
 SHAPE = (160, 200)
 PLAIN = {"dome": 0, "nucleus": 0, "envelope": 0, "nucleoli": 0, "granules": 0, "texture": 0, "rim": 0}
@@ -29,37 +30,6 @@ def thickness(labels, seed=0, **build):
     rng = np.random.default_rng(seed)
     add_thickness(field, Anatomy(labels, rng, 0.4), Build(40, **{**PLAIN, **build}), rng)
     return field
-
-
-def test_depth_nucleus_and_place_of_a_disc():
-    anatomy = Anatomy(discs((80, 100, 40)), np.random.default_rng(0), 0.4)
-    assert anatomy.depth[80, 100] == pytest.approx(40, abs=2.5)
-    assert anatomy.to_free[80, 70] == pytest.approx(10.5, abs=1)
-    assert anatomy.area[1] == pytest.approx(np.pi * 40**2, rel=0.02)
-    assert np.linalg.norm(anatomy.center[1] - (80, 100)) < 16
-    assert np.sqrt(anatomy.axes[1].prod()) == pytest.approx(16, rel=0.35)
-    inside = anatomy.nuclear < 1
-    assert inside.sum() == pytest.approx(np.pi * anatomy.axes[1].prod(), rel=0.05)
-
-
-def test_nuclei_lie_along_long_cells_and_inside_hollow_ones():
-    labels = np.zeros(SHAPE, dtype=np.int32)
-    labels[70:90, 20:180] = 1
-    anatomy = Anatomy(labels, np.random.default_rng(0), 0.4)
-    assert abs(np.sin(anatomy.turn[1])) < 0.1
-    assert anatomy.axes[1, 0] > 1.3 * anatomy.axes[1, 1]
-    assert anatomy.axes[1].min() <= 10
-
-
-def test_places_in_nuclei_lie_in_them():
-    anatomy = Anatomy(discs((50, 60, 30), (100, 150, 40)), np.random.default_rng(0), 0.4)
-    which = np.repeat([1, 2], 100)
-    places = anatomy.places_in_nuclei(np.random.default_rng(1), which, 0.8)
-    nuclear = np.full(SHAPE, np.inf)
-    nuclear.ravel()[anatomy.pixels] = anatomy.nuclear
-    y, x = np.round(places).astype(int).T
-    assert (nuclear[y, x] < 1.1).all()
-    assert len(np.unique(y)) > 10
 
 
 def test_no_cells_have_no_thickness():
