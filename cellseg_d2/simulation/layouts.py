@@ -48,7 +48,14 @@ def _draw_build(rng: np.random.Generator, diameter: float, kind: str) -> Build:
     if kind == "fibroblast":
         return replace(flat, fibres=rng.uniform(0, 0.8), dome=rng.uniform(6, 22))
     if kind == "stellate":
-        return replace(flat, height=rng.uniform(8, 24), granularity=flat.granularity / 2)
+        return replace(
+            flat,
+            height=rng.uniform(8, 48),
+            dome=rng.uniform(0, 40),
+            inset=rng.uniform(0.4, 1.2),
+            slope=flat.detail * rng.uniform(0.8, 2),
+            granularity=flat.granularity / 2,
+        )
     if kind == "round":
         ring = rng.choice([-1, 1, 0.2], p=[0.6, 0.15, 0.25]) * rng.uniform(15, 60)
         return replace(
@@ -160,9 +167,18 @@ def _spread(rng: np.random.Generator, shape: tuple[int, int], diameter: float, d
 
 
 def _stellate(rng: np.random.Generator, shape: tuple[int, int], diameter: float, density: float) -> list[Layer]:
-    count = _count(rng, shape, diameter, density * rng.uniform(0.1, 1.2))
-    masks = [outlines.stellate_cell(rng, diameter * np.exp(rng.normal(0, 0.3))) for _ in range(count)]
-    return _stacked(rng, shape, masks, 0.5 * diameter, "stellate", overlap=rng.uniform(0.2, 0.7))
+    count = _count(rng, shape, diameter, density * rng.uniform(0.05, 0.9))
+    others = rng.choice([0.0, rng.uniform(0, 0.5)])
+    masks = []
+    for size in diameter * np.exp(rng.normal(0, 0.3, count)):
+        kind = rng.random()
+        if kind < 0.6 * others:
+            masks.append(outlines.spindle_cell(rng, 0.35 * size, rng.uniform(3, 9)))
+        elif kind < others:
+            masks.append(outlines.spread_cell(rng, 0.5 * size, rng.uniform(1, 3)))
+        else:
+            masks.append(outlines.stellate_cell(rng, size))
+    return _stacked(rng, shape, masks, 0.5 * diameter, "stellate", overlap=rng.uniform(0.1, 0.6))
 
 
 def _round(rng: np.random.Generator, shape: tuple[int, int], diameter: float, density: float) -> list[Layer]:

@@ -46,24 +46,23 @@ def spindle_cell(rng: np.random.Generator, diameter: float, elongation: float) -
 
 
 def stellate_cell(rng: np.random.Generator, diameter: float) -> np.ndarray:
-    """A small body with long, thin, forking arms; ``diameter`` is what they span, in pixels."""
-    body = diameter * rng.uniform(0.14, 0.32)
+    """A small body with long, thin arms, some of which fork; ``diameter`` is what they span, in pixels."""
+    body = diameter * rng.uniform(0.12, 0.3)
     polygon = _anchored(rng, int(rng.integers(3, 7)), rng.uniform(1, 2), hollow=0.25)
     polygon = polygon * _scale(polygon, body)
-    count = int(rng.integers(2, 8))
-    headings = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(count) / count + rng.normal(0, 0.35, count)
-    lengths = 0.5 * diameter * np.clip(rng.gamma(6, 1 / 6, count), 0.3, 1.8)
-    paths = random_paths(rng, np.zeros((count, 2)), headings, lengths, steps=16, bend=0.5)
-    tip = max(rng.uniform(0.009, 0.018) * diameter, 0.9)
-    stem = rng.uniform(0.25, 0.5) * body
+    count = int(rng.choice([2, 3, 4, 5, 6, 7], p=[0.32, 0.28, 0.18, 0.12, 0.06, 0.04]))
+    headings = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(count) / count + rng.normal(0, 0.4, count)
+    lengths = 0.55 * diameter * np.clip(rng.gamma(5, 1 / 5, count), 0.25, 2)
+    paths = random_paths(rng, np.zeros((count, 2)), headings, lengths, steps=18, bend=0.55)
+    tip = max(rng.uniform(0.009, 0.02) * diameter, 1.1)
     polygons, discs = [polygon], []
     for path, length in zip(paths, lengths, strict=True):
-        widths = _taper(rng, stem, tip, len(path))
+        widths = _taper(rng, rng.uniform(0.25, 0.6) * body, tip, len(path))
         polygons.append(ribbon(path, widths))
         if rng.random() < 0.5:  # feet at the ends
-            discs.append((*path[-1], tip * rng.uniform(1.2, 2.5)))
-        for at in rng.integers(5, len(path) - 2, rng.poisson(0.9)):
-            heading = np.arctan2(*(path[at + 1] - path[at])[::-1]) + rng.choice([-1, 1]) * rng.uniform(0.4, 1.1)
+            discs.append((*path[-1], tip * rng.uniform(1.0, 2.2)))
+        for at in rng.integers(6, len(path) - 2, rng.poisson(0.35)):
+            heading = np.arctan2(*(path[at + 1] - path[at])[::-1]) + rng.choice([-1, 1]) * rng.uniform(0.3, 1.0)
             twig = random_paths(
                 rng, path[at][None], np.array([heading]), np.array([length * rng.uniform(0.2, 0.6)]), steps=8, bend=0.5
             )[0]
