@@ -60,7 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=1.0,
         metavar="F",
-        help="number of cells relative to the real data (default: 1.0)",
+        help="number of cells relative to what is usual; 0 gives fields without cells (default: 1.0)",
     )
     group.add_argument(
         "--images-per-well",

@@ -38,7 +38,8 @@ COLUMNS = (
 # What can be asked for together.
 KINDS = {"neurons": CELL_TYPES, "cultures": CULTURE_TYPES, "mixed": (*CELL_TYPES, *CULTURE_TYPES)}
 ALL_TYPES = KINDS["mixed"]
-README_TITLE = "Simulated phase-contrast images of cells"
+README_TITLE = "Simulated images of cells"
+_ANY_TITLE = r"Simulated (phase-contrast )?images of cells"  # also of older versions
 _SPLITS = ("train", "test")
 # Plate, vessel and phase channel as they are written in the competition's sample_id.
 _PLATES = {
@@ -265,7 +266,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     if not any(folder.iterdir()):
         return
     readme = folder / "README.txt"
-    simulated = readme.is_file() and re.match(README_TITLE, readme.read_text(encoding="utf-8", errors="replace"))
+    simulated = readme.is_file() and re.match(_ANY_TITLE, readme.read_text(encoding="utf-8", errors="replace"))
     if not simulated:
         raise CellSegError(f"{folder} holds files that are no simulated data set; name another folder")
     if not overwrite:

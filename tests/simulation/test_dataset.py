@@ -259,6 +259,9 @@ def test_only_simulated_folders_are_overwritten(tmp_path):
     assert files_of(folder) == before
     write_dataset(folder, seed=2, overwrite=True, **options)
     assert files_of(folder) != before
+    (folder / "README.txt").write_text("Simulated phase-contrast images of cells\n")  # as older versions wrote
+    write_dataset(folder, seed=1, overwrite=True, **options)
+    assert files_of(folder) == before
     (folder / "README.txt").unlink()
     with pytest.raises(CellSegError, match="another folder"):
         write_dataset(folder, overwrite=True, **options)
