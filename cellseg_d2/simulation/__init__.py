@@ -8,8 +8,8 @@ them without any licence. Nothing in them is taken from real images but figures:
 """
 
 from cellseg_d2.simulation.culture import simulate_culture
+from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES
 from cellseg_d2.simulation.dataset import write_dataset
-from cellseg_d2.simulation.layouts import CULTURE_TYPES
 from cellseg_d2.simulation.microscopes import Microscope
 from cellseg_d2.simulation.optics import Appearance
 from cellseg_d2.simulation.scene import simulate_image

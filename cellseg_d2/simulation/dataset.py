@@ -18,7 +18,7 @@ from tqdm import tqdm
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import crop_to_kaggle
 from cellseg_d2.simulation.culture import simulate_culture
-from cellseg_d2.simulation.layouts import CULTURE_TYPES
+from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES
 from cellseg_d2.simulation.microscopes import Microscope
 from cellseg_d2.simulation.optics import Appearance
 from cellseg_d2.simulation.scene import SMALLEST_SIDE, simulate_image

@@ -8,7 +8,7 @@ import pytest
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.simulation.culture import LEAST, simulate_culture
-from cellseg_d2.simulation.layouts import CULTURE_TYPES, DIAMETERS
+from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES, DIAMETERS
 from cellseg_d2.simulation.microscopes import MODALITIES, Microscope
 
 SIZE = (200, 260)
