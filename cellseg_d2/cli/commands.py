@@ -6,7 +6,7 @@ PROGRAM = "cellseg-d2"
 # The command a-b is the function `main` of cellseg_d2/cli/a_b.py, and tools/a_b.py calls the same one.
 GROUPS = {
     "data": {
-        "make-simulated": "write a phase-contrast-like data set in the competition's layout",
+        "make-simulated": "write a simulated data set in the competition's layout",
         "convert-to-coco": "check annotations and convert them to COCO JSON",
         "pseudo-label": "turn predictions into training data",
     },

@@ -8,32 +8,44 @@ from pathlib import Path
 
 from cellseg_d2.cli.common import command_line, make_parser
 
-CELL_TYPES = ("shsy5y", "astro", "cort")
+NEURONS = ("shsy5y", "astro", "cort")
+CULTURES = ("epithelium", "colony", "fibroblast", "spread", "stellate", "round")
+KINDS = {"neurons": NEURONS, "cultures": CULTURES, "mixed": (*NEURONS, *CULTURES)}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "make_simulated",
-        "Simulate phase-contrast images of three neuronal cell types, with masks, in exactly the layout of the Kaggle "
-        "competition: train.csv, train/, test/ and sample_submission.csv; test.csv holds the truth of the test images.",
+        "Simulate images of three neuronal cell types, or of cultures from single cells to sheets without gaps as "
+        "several kinds of microscopes show them, with masks, in exactly the layout of the Kaggle competition: "
+        "train.csv, train/, test/ and sample_submission.csv; test.csv holds the truth of the test images.",
         "  python tools/make_simulated.py --output datasets/simulated\n"
         "  python tools/make_simulated.py --output datasets/small --images-per-type 4 --size 352 260\n"
-        "  python tools/make_simulated.py --output datasets/cort --images-per-type 0 0 200 --density 1.5 --workers 8\n",
+        "  python tools/make_simulated.py --output datasets/cort --images-per-type 0 0 200 --density 1.5 --workers 8\n"
+        "  python tools/make_simulated.py --output datasets/cultures --kind cultures --images-per-well 1\n"
+        "  python tools/make_simulated.py --output datasets/dirty --kind cultures --density 0 --images-per-type 8\n",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an older simulated data set in DIR")
     group = parser.add_argument_group("images")
-    three = f"one number for all types, or three for {', '.join(CELL_TYPES)}"
+    group.add_argument(
+        "--kind",
+        choices=KINDS,
+        default="neurons",
+        help=f"neurons: {', '.join(NEURONS)}, as in the competition; cultures: {', '.join(CULTURES)}; mixed: all "
+        "(default: neurons)",
+    )
+    many = "one number for all types of the kind, or one for each"
     group.add_argument(
         "--images-per-type",
         type=int,
         nargs="+",
         default=[20],
         metavar="N",
-        help=f"training images: {three} (default: 20)",
+        help=f"training images: {many} (default: 20)",
     )
     group.add_argument(
-        "--test-per-type", type=int, nargs="+", default=[4], metavar="N", help=f"test images: {three} (default: 4)"
+        "--test-per-type", type=int, nargs="+", default=[4], metavar="N", help=f"test images: {many} (default: 4)"
     )
     group.add_argument(
         "--size",
@@ -48,7 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=1.0,
         metavar="F",
-        help="number of cells relative to the real data (default: 1.0)",
+        help="number of cells relative to what is usual; 0 gives fields without cells (default: 1.0)",
     )
     group.add_argument(
         "--images-per-well",
@@ -63,11 +75,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--workers", type=int, default=1, metavar="N", help="processes; the files do not depend on it (default: 1)"
     )
     args = parser.parse_args(argv)
+    types = KINDS[args.kind]
     for name in ("images_per_type", "test_per_type"):
         numbers = getattr(args, name)
-        if len(numbers) not in (1, len(CELL_TYPES)):
-            parser.error(f"--{name.replace('_', '-')} takes one number or three, not {len(numbers)}")
-        setattr(args, name, dict(zip(CELL_TYPES, numbers * 3 if len(numbers) == 1 else numbers, strict=True)))
+        if len(numbers) not in (1, len(types)):
+            parser.error(f"--{name.replace('_', '-')} takes one number or {len(types)}, not {len(numbers)}")
+        setattr(args, name, dict(zip(types, numbers * len(types) if len(numbers) == 1 else numbers, strict=True)))
     return args
 
 
@@ -78,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     width, height = args.size
     summary = write_dataset(
         args.output,
+        kind=args.kind,
         images_per_type=args.images_per_type,
         test_per_type=args.test_per_type,
         seed=args.seed,

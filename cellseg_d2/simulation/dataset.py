@@ -17,6 +17,9 @@ from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import crop_to_kaggle
+from cellseg_d2.simulation.culture import simulate_culture
+from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES
+from cellseg_d2.simulation.microscopes import Microscope
 from cellseg_d2.simulation.optics import Appearance
 from cellseg_d2.simulation.scene import SMALLEST_SIDE, simulate_image
 from cellseg_d2.simulation.shapes import CELL_TYPES
@@ -32,13 +35,18 @@ COLUMNS = (
     "sample_id",
     "elapsed_timedelta",
 )
-README_TITLE = "Simulated phase-contrast images of cells"
+# What can be asked for together.
+KINDS = {"neurons": CELL_TYPES, "cultures": CULTURE_TYPES, "mixed": (*CELL_TYPES, *CULTURE_TYPES)}
+ALL_TYPES = KINDS["mixed"]
+README_TITLE = "Simulated images of cells"
+_ANY_TITLE = r"Simulated (phase-contrast )?images of cells"  # also of older versions
 _SPLITS = ("train", "test")
 # Plate, vessel and phase channel as they are written in the competition's sample_id.
 _PLATES = {
     "shsy5y": ("shsy5y[diff]", (714, 1020), "Ph_3"),
     "astro": ("astros[cereb]", (361, 362), "Ph_4"),
     "cort": ("cort[density]", (175, 258), "Ph_1"),
+    **{kind: (kind, (400 + 2 * k, 401 + 2 * k), "Ph_1") for k, kind in enumerate(CULTURE_TYPES)},
 }
 
 
@@ -71,6 +79,7 @@ class ImageJob:
 def write_dataset(
     folder: str | Path,
     *,
+    kind: str = "neurons",
     images_per_type: int | Mapping[str, int] = 20,
     test_per_type: int | Mapping[str, int] = 4,
     seed: int = 0,
@@ -91,7 +100,9 @@ def write_dataset(
 
     Args:
         folder: to write; must not exist, or be empty, or be an older simulated data set if ``overwrite``.
-        images_per_type, test_per_type: number of images, for all types or by cell type (types left out get none).
+        kind: which cell types: one of :data:`KINDS`.
+        images_per_type, test_per_type: number of images, for all types of the kind or by cell type (types left out get
+            none).
         seed: of everything.
         height, width: of the images in pixels.
         density: number of cells relative to what is usual.
@@ -108,7 +119,9 @@ def write_dataset(
         CellSegError: an argument makes no sense, or the folder holds something else.
     """
     folder = Path(folder)
-    counts = {"train": _counts(images_per_type, "train"), "test": _counts(test_per_type, "test")}
+    if kind not in KINDS:
+        raise CellSegError(f"the kind {kind!r} cannot be simulated; choose from {', '.join(KINDS)}")
+    counts = {"train": _counts(images_per_type, "train", kind), "test": _counts(test_per_type, "test", kind)}
     _check(counts, seed, height, width, density, images_per_well, workers)
     _check_free(folder, overwrite)
     jobs = plan_images(counts, seed, height, width, density, images_per_well)
@@ -134,7 +147,7 @@ def plan_images(
 ) -> list[ImageJob]:
     """The jobs of a data set, sorted by split and id; see :func:`write_dataset` for the arguments."""
     jobs: list[ImageJob] = []
-    for type_index, cell_type in enumerate(CELL_TYPES):
+    for type_index, cell_type in enumerate(ALL_TYPES):
         rng = np.random.default_rng(np.random.SeedSequence([seed, type_index]))
         # Train and test wells come from one shuffled list, so that they differ.
         places = [(f"{'ABCDEFGH'[k // 12]}{k % 12 + 1}", vessel) for vessel in _PLATES[cell_type][1] for k in range(96)]
@@ -164,9 +177,12 @@ def _sample(cell_type: str, rng: np.random.Generator, well: str, vessel: int, si
 
 def _run_job(job: ImageJob) -> tuple[bytes, list[str]]:
     """The PNG file's bytes and the annotations of one image."""
-    look = Appearance.draw(np.random.default_rng(job.well_seed))
-    rng = np.random.default_rng(job.seed)
-    image, masks = simulate_image(job.cell_type, rng, job.height, job.width, job.density, look)
+    well, rng = np.random.default_rng(job.well_seed), np.random.default_rng(job.seed)
+    size = (job.height, job.width, job.density)
+    if job.cell_type in CULTURE_TYPES:
+        image, masks = simulate_culture(job.cell_type, rng, *size, Microscope.draw(well))
+    else:
+        image, masks = simulate_image(job.cell_type, rng, *size, Appearance.draw(well))
     written, data = cv2.imencode(".png", image)
     if not written:
         raise RuntimeError(f"OpenCV could not encode the image {job.name} as PNG")
@@ -211,11 +227,11 @@ def _write_submission(folder: Path, names: list[str]) -> None:
     (folder / "sample_submission.csv").write_text(f"id,predicted\n{rows}", encoding="utf-8")
 
 
-def _counts(value: int | Mapping[str, int], split: str) -> dict[str, int]:
-    counts = dict.fromkeys(CELL_TYPES, value) if not isinstance(value, Mapping) else dict(value)
+def _counts(value: int | Mapping[str, int], split: str, kind: str) -> dict[str, int]:
+    counts = dict.fromkeys(KINDS[kind], value) if not isinstance(value, Mapping) else dict(value)
     for cell_type, count in counts.items():
-        if cell_type not in CELL_TYPES:
-            raise CellSegError(f"the cell type {cell_type!r} cannot be simulated; choose from {', '.join(CELL_TYPES)}")
+        if cell_type not in KINDS[kind]:
+            raise CellSegError(f"the cell type {cell_type!r} cannot be simulated; choose from {', '.join(KINDS[kind])}")
         if count < 0:
             raise CellSegError(f"{count} {split} images of {cell_type} were asked for; take 0 or more")
     return counts
@@ -250,7 +266,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     if not any(folder.iterdir()):
         return
     readme = folder / "README.txt"
-    simulated = readme.is_file() and re.match(README_TITLE, readme.read_text(encoding="utf-8", errors="replace"))
+    simulated = readme.is_file() and re.match(_ANY_TITLE, readme.read_text(encoding="utf-8", errors="replace"))
     if not simulated:
         raise CellSegError(f"{folder} holds files that are no simulated data set; name another folder")
     if not overwrite:

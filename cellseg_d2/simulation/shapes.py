@@ -105,7 +105,7 @@ def _body(
     at_arms = np.interp(headings, angles, radius, period=2 * np.pi) * size
     headings = headings + turn
     tips = np.stack([at_arms * np.cos(headings), at_arms * np.sin(headings), headings], axis=1)
-    return _fill([points * size], [], tips, flat)
+    return fill([points * size], [], tips, flat)
 
 
 def _branching(rng: np.random.Generator, *, area: float) -> CellShape:
@@ -125,7 +125,7 @@ def _branching(rng: np.random.Generator, *, area: float) -> CellShape:
         # Spindles taper evenly, stars have arms that are thin from the soma on.
         widths = tip_radius + (soma - tip_radius) * (1 - along) ** rng.uniform(1.2, 3.5)
         widths *= np.exp(rng.normal(0, 0.1, len(path)))
-        polygons.append(_ribbon(path, widths))
+        polygons.append(ribbon(path, widths))
         discs.append((*path[-1], rng.uniform(0.9, 1.4) * tip_radius))
         tips.append((*path[-1], np.arctan2(*(path[-1] - path[-2])[::-1])))
         if fork:
@@ -134,12 +134,12 @@ def _branching(rng: np.random.Generator, *, area: float) -> CellShape:
             branch = random_paths(
                 rng, path[at][None], np.array([heading]), np.array([0.5 * length]), steps=8, bend=0.5
             )[0]
-            polygons.append(_ribbon(branch, np.linspace(widths[at], 0.8 * tip_radius, len(branch))))
+            polygons.append(ribbon(branch, np.linspace(widths[at], 0.8 * tip_radius, len(branch))))
             tips.append((*branch[-1], heading))
-    return _fill(polygons, discs, np.array(tips))
+    return fill(polygons, discs, np.array(tips))
 
 
-def _ribbon(path: np.ndarray, radius: np.ndarray) -> np.ndarray:
+def ribbon(path: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """The outline ``(2n, 2)`` of a band around ``path`` ``(n, 2)`` with the half widths ``radius`` ``(n,)``."""
     tangent = np.gradient(path, axis=0)
     tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-6)
@@ -147,7 +147,7 @@ def _ribbon(path: np.ndarray, radius: np.ndarray) -> np.ndarray:
     return np.concatenate([path + normal, (path - normal)[::-1]])
 
 
-def _fill(polygons: list, discs: list, tips: np.ndarray, flat: bool = False) -> CellShape:
+def fill(polygons: list, discs: list, tips: np.ndarray, flat: bool = False) -> CellShape:
     """Draw the union of polygons and discs ``(x, y, radius)`` and crop it."""
     corners = np.concatenate([*polygons, *[[[x - r, y - r], [x + r, y + r]] for x, y, r in discs]])
     origin = np.floor(corners.min(axis=0)) - 1

@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
+from cellseg_d2.cli import make_simulated
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import kaggle_to_crop
 from cellseg_d2.masks.rle import parse_kaggle_rle, run_problems
-from cellseg_d2.simulation import CELL_TYPES, Appearance, simulate_image, write_dataset
+from cellseg_d2.simulation import CELL_TYPES, CULTURE_TYPES, Appearance, simulate_image, write_dataset
 from cellseg_d2.simulation.curves import random_paths
+from cellseg_d2.simulation.dataset import KINDS
 from cellseg_d2.simulation.optics import form_image
 from cellseg_d2.simulation.shapes import draw_shape, largest_component
 
@@ -217,6 +219,35 @@ def test_counts_by_type(tmp_path):
     assert len(list((tmp_path / "d" / "test").iterdir())) == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_have_their_types(tmp_path, kind):
+    summary = write_dataset(tmp_path / "d", kind=kind, images_per_type=2, test_per_type=0, seed=3, **SMALL)
+    assert summary["train"]["images"] == 2 * len(KINDS[kind]) == len(list((tmp_path / "d" / "train").iterdir()))
+    rows = read_rows(tmp_path / "d" / "train.csv")
+    assert {row["cell_type"] for row in rows} <= set(KINDS[kind])
+    assert {row["cell_type"] for row in rows} & set(CULTURE_TYPES) or kind == "neurons"
+    for row in rows:
+        assert run_problems(parse_kaggle_rle(row["annotation"]), 96, 128) == []
+
+
+def test_types_look_the_same_in_every_kind(tmp_path):
+    """The mixed data set is the two others together."""
+    for kind in KINDS:
+        write_dataset(tmp_path / kind, kind=kind, images_per_type=1, test_per_type=0, seed=3, **SMALL)
+    images = {kind: {p.name: p.read_bytes() for p in (tmp_path / kind / "train").iterdir()} for kind in KINDS}
+    assert images["mixed"] == images["neurons"] | images["cultures"]
+
+
+def test_cultures_without_density_are_fields_without_cells(tmp_path):
+    summary = write_dataset(tmp_path / "d", kind="cultures", images_per_type=1, test_per_type=0, density=0, **SMALL)
+    assert summary["train"] == {"images": len(CULTURE_TYPES), "cells": 0}
+    assert read_rows(tmp_path / "d" / "train.csv") == []
+
+
+def test_the_tool_knows_the_kinds():
+    assert make_simulated.KINDS == KINDS
+
+
 def test_only_simulated_folders_are_overwritten(tmp_path):
     folder = tmp_path / "d"
     folder.mkdir()
@@ -228,6 +259,9 @@ def test_only_simulated_folders_are_overwritten(tmp_path):
     assert files_of(folder) == before
     write_dataset(folder, seed=2, overwrite=True, **options)
     assert files_of(folder) != before
+    (folder / "README.txt").write_text("Simulated phase-contrast images of cells\n")  # as older versions wrote
+    write_dataset(folder, seed=1, overwrite=True, **options)
+    assert files_of(folder) == before
     (folder / "README.txt").unlink()
     with pytest.raises(CellSegError, match="another folder"):
         write_dataset(folder, overwrite=True, **options)
@@ -240,6 +274,8 @@ def test_only_simulated_folders_are_overwritten(tmp_path):
         {"images_per_type": 0, "test_per_type": 0},
         {"images_per_type": -1},
         {"images_per_type": {"hela": 1}},
+        {"images_per_type": {"colony": 1}},
+        {"kind": "tissues"},
         {"seed": -1},
         {"height": 10},
         {"density": -0.5},
