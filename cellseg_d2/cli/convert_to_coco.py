@@ -38,6 +38,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--livecell-images", type=Path, metavar="DIR", help="if not in the folder 'images' of --livecell"
     )
     group.add_argument(
+        "--cell-types",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="for --csv: the types that its cell_type may name, in the order of the classes (default: the "
+        "competition's, shsy5y astro cort)",
+    )
+    group.add_argument(
         "--allow-missing-images", action="store_true", help="convert masks whose image has no file; say so, go on"
     )
 
@@ -90,6 +98,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--labels needs --images")
     if args.csv and not args.images and not args.allow_missing_images:
         parser.error("--csv needs --images (or --allow-missing-images, to convert the masks alone)")
+    if args.cell_types and not args.csv:
+        parser.error("--cell-types only goes with --csv")
+    if len(set(args.cell_types)) < len(args.cell_types):
+        parser.error(f"--cell-types names one twice: {' '.join(args.cell_types)}")
     if args.keep_empty and not (args.csv and args.images):
         parser.error("--keep-empty only goes with --csv and --images")
     if args.livecell and args.images:
@@ -111,7 +123,7 @@ def open_sources(args: argparse.Namespace) -> dict:
     from cellseg_d2.datasets.image_folder import ImageFolder
     from cellseg_d2.datasets.label_images import LabelImages
     from cellseg_d2.datasets.livecell import find_livecell, livecell_source
-    from cellseg_d2.datasets.sartorius import SartoriusCsv
+    from cellseg_d2.datasets.sartorius import CELL_TYPES, SartoriusCsv
 
     drop = tuple(args.drop_images)
     if args.livecell:
@@ -120,7 +132,8 @@ def open_sources(args: argparse.Namespace) -> dict:
         return {part: livecell_source(path, images, args.categories == "type", drop) for part, path in files.items()}
     images = ImageFolder(args.images, args.allow_missing_images) if args.images else None
     if args.csv:
-        return {"": SartoriusCsv(args.csv, images, drop=drop, keep_empty=args.keep_empty)}
+        types = tuple(args.cell_types or CELL_TYPES)
+        return {"": SartoriusCsv(args.csv, images, cell_types=types, drop=drop, keep_empty=args.keep_empty)}
     return {"": LabelImages(images, args.labels, args.category, drop)}
 
 

@@ -190,7 +190,8 @@ class SartoriusCsv:
             log.note("inconsistent size", image, row, reason, repair="row dropped")
             usable = False
         if cell_type not in self.categories:
-            reason = f"{cell_type!r} is not one of {', '.join(self.categories)}" if cell_type else "no cell type given"
+            known = f"{', '.join(self.categories)} (--cell-types names others)"
+            reason = f"{cell_type!r} is not one of {known}" if cell_type else "no cell type given"
             log.note("unknown cell type", image, row, reason, repair="row dropped")
             usable = False
         try:

@@ -106,6 +106,18 @@ def test_every_cell_arrives_in_one_part(competition, convert):
     assert "shsy5y" in printed
 
 
+def test_other_cell_types_are_taken_where_they_are_named(competition, convert):
+    csv = pd.read_csv(competition / "train.csv")
+    csv["cell_type"] = csv["cell_type"].replace({"astro": "stellate", "cort": "round"})
+    csv.to_csv(competition / "other.csv", index=False)
+    common = "--csv", competition / "other.csv", "--images", competition / "train", "--output", competition / "out"
+    with pytest.raises(CellSegError, match="stellate"):
+        convert(*common)
+    convert(*common, "--cell-types", "round", "stellate", "shsy5y")
+    content = json.loads((competition / "out/instances_train.json").read_text())
+    assert [category["name"] for category in content["categories"]] == ["round", "stellate", "shsy5y"]
+
+
 def test_the_same_seed_writes_the_same_files(competition, convert):
     files, groups = [], []
     for seed in (0, 0, 1):
@@ -244,6 +256,8 @@ def test_as_a_command(competition, repository, tmp_path):
         (("--csv", "a.csv", "--images", "t", "--folds", "1"), "at least 2"),
         (("--csv", "a.csv", "--images", "t", "--val-fraction", "1"), "below 1"),
         (("--csv", "a.csv", "--images", "t", "--seed", "-1"), "negative"),
+        (("--labels", "x", "--images", "t", "--cell-types", "a"), "only goes with --csv"),
+        (("--csv", "a.csv", "--images", "t", "--cell-types", "a", "a"), "twice"),
     ],
 )
 def test_arguments_that_make_no_sense(convert, capsys, tmp_path, arguments, message):
