@@ -26,7 +26,7 @@ def add_cellseg_config(cfg: CN) -> None:
     # of cells where images of one microscope differ in size, as tiles of a large one do.
     cfg.INPUT.ZOOM_TEST = 0.0
     # Median diameter, in pixels of the image, of the cells that the model knows best at this zoom; 0 is unknown. Users
-    # may then say how large their own cells are (cellseg_d2/inference/diameter.py).
+    # may then say how large their own cells are (cellseg_d2/inference/scale.py).
     cfg.INPUT.CELL_DIAMETER = 0.0
     # Flips, besides Detectron2's "horizontal", "vertical" and "none": "both" flips along each axis with chance ½.
     cfg.INPUT.RANDOM_FLIP = "both"
@@ -159,6 +159,9 @@ def add_cellseg_config(cfg: CN) -> None:
     # tools/tune_postprocess.py searches for better values of the above.
     cfg.TEST.SAVE_DETECTIONS = False
 
+    # Where INPUT.ZOOM_TEST is set: relative to it, the sizes at which an image is looked at to find out how large its
+    # cells are; the size at which most is found is kept. One size alone is that of all images.
+    cfg.TEST.SCALES = [1.0]
     # What predictions are computed in: "float32", "bfloat16", or "auto", which is bfloat16 on processors that have
     # instructions for it.
     cfg.TEST.PRECISION = "auto"

@@ -35,11 +35,6 @@ EXAMPLES = """\
 """
 
 
-def diameter(text: str) -> float | str:
-    """A number of pixels, or ``auto``."""
-    return text if text == "auto" else float(text)
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "infer",
@@ -85,9 +80,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument(
         "--diameter",
-        type=diameter,
+        type=float,
         metavar="PX",
-        help="of your cells in pixels, if they are not of the size that the model knows; 'auto' looks once to find out",
+        help="of your cells in pixels (default: the shipped model looks at several sizes and keeps the best; others "
+        "take cells to be as large as those that they were trained on)",
     )
     group.add_argument(
         "--pixel-size", type=float, metavar="UM", help="micrometres (default: of the TIFF's metadata, if it has them)"

@@ -43,7 +43,7 @@ class CellSegmenter(Segmenter):
         channels: of the network's input.
         params: how detections become cells.
         class_names: one for each class of the model.
-        intensity, intensity_percentiles, tile, cell_diameter: see :class:`Segmenter`.
+        intensity, intensity_percentiles, tile, cell_diameter, scales: see :class:`Segmenter`.
         views: orientations and scales for test-time augmentation, see :func:`cellseg_d2.inference.tta.make_views`; by
             default the image as it is.
         fusion: how detections of several views are merged.
@@ -68,6 +68,7 @@ class CellSegmenter(Segmenter):
         intensity_percentiles: tuple[float, float] = (0.1, 99.9),
         tile: int | None = None,
         cell_diameter: float = 0.0,
+        scales: Sequence[float] = (1.0,),
         views: Sequence[View] = (View(),),
         fusion: FusionParams | None = None,
         dtype: torch.dtype | None = None,
@@ -82,6 +83,7 @@ class CellSegmenter(Segmenter):
         self.intensity_percentiles = tuple(intensity_percentiles)
         self.tile = tile
         self.cell_diameter = cell_diameter
+        self.scales = tuple(scales)
         self.views = list(views)
         self.fusion = fusion or FusionParams()
         self._configuration = configuration
@@ -121,6 +123,7 @@ class CellSegmenter(Segmenter):
             intensity_percentiles=cfg.INPUT.INTENSITY_PERCENTILES,
             tile=cfg.TEST.TILE if by_factor else None,
             cell_diameter=cfg.INPUT.CELL_DIAMETER if by_factor else 0.0,
+            scales=cfg.TEST.SCALES if by_factor else (1.0,),
             views=views_from_config(cfg),
             fusion=FusionParams.from_config(cfg),
             dtype=prediction_dtype(cfg.TEST.PRECISION, cfg.MODEL.DEVICE),
@@ -149,6 +152,10 @@ class CellSegmenter(Segmenter):
         """Detections of each of ``views``, all of the same weight."""
         views = [replace(view, scale=view.scale * scale) for view in self.views]
         return detect_views(self._detect, image, views), [1.0] * len(views)
+
+    def glance(self, image: np.ndarray, scale: float) -> Detections:
+        """See :meth:`Segmenter.glance`; without test-time augmentation."""
+        return self._detect(image, scale)
 
     @torch.no_grad()
     def _detect(self, image: np.ndarray, scale: float) -> Detections:

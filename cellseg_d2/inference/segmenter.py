@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,11 +20,13 @@ from cellseg_d2.images.arrays import as_grey, as_planes
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
 from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
-from cellseg_d2.inference.diameter import detect_any_size, scale_for
 from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
+from cellseg_d2.inference.scale import choose_scale, scale_for
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.postprocess.steps import Cells, PostprocessParams
 from cellseg_d2.tiling.segment import segment_tiled
+
+logger = logging.getLogger(__name__)
 
 # Larger images are kept as the file or array that they come from: results do not hold a copy of their pixels.
 _KEPT_PIXELS = 2**26
@@ -43,6 +46,8 @@ class Segmenter(ABC):
         tile: side in pixels of the windows in which a large image is looked at; None looks at any image as a whole, as
             a model must that resizes every image to one size.
         cell_diameter: in pixels, of the cells that the model knows best; 0 if that is not known.
+        scales: at which the model looks at an image whose cells may have any size; see
+            :mod:`cellseg_d2.inference.scale`.
     """
 
     params: PostprocessParams
@@ -52,6 +57,7 @@ class Segmenter(ABC):
     intensity_percentiles: tuple[float, float] = (0.1, 99.9)
     tile: int | None = None
     cell_diameter: float = 0.0
+    scales: tuple[float, ...] = (1.0,)
 
     @abstractmethod
     def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
@@ -66,7 +72,7 @@ class Segmenter(ABC):
 
     def settings(self) -> dict[str, object]:
         """All that decides about the results beside the image: with equal settings they are equal."""
-        names = ("class_names", "intensity", "intensity_percentiles", "tile", "cell_diameter")
+        names = ("class_names", "intensity", "intensity_percentiles", "tile", "cell_diameter", "scales")
         return {
             "kind": type(self).__name__,
             **{name: getattr(self, name) for name in names},
@@ -81,6 +87,10 @@ class Segmenter(ABC):
         """
         return self._fused(to_uint8(image, self.intensity, self.intensity_percentiles))
 
+    def glance(self, image: np.ndarray, scale: float) -> Detections:
+        """What is detected in an 8-bit image at a scale that may not be the best; one view is enough to compare."""
+        return self._fused(image, scale)
+
     def _fused(self, image: np.ndarray, scale: float = 1.0) -> Detections:
         views, weights = self.detect_views(image, scale)
         if len(views) == 1:
@@ -91,7 +101,7 @@ class Segmenter(ABC):
         self,
         image: ImageSource | ArrayLike | str | Path | Sequence,
         *,
-        diameter: float | str | None = None,
+        diameter: float | None = None,
         tile: int | None = None,
         overlap: int = 128,
         stack: bool = False,
@@ -109,8 +119,7 @@ class Segmenter(ABC):
         Args:
             image: a path (PNG, JPEG, BMP, TIFF, a Zarr folder), an array (grey or RGB, channels first or last, any
                 numeric type; see :mod:`cellseg_d2.images.arrays`), or a list of these, which gives a list.
-            diameter: of the image's cells in pixels, if they are not as large as those that the model knows; ``"auto"``
-                looks once to find out.
+            diameter: of the image's cells in pixels. By default the model looks at its ``scales`` to find the best one.
             tile: side in pixels of the windows in which a large image is looked at, by default the model's.
             overlap: pixels that neighbouring windows share, at most half of one; should exceed the size of most cells.
             stack: whether the array is a stack of planes, which gives a list.
@@ -159,11 +168,13 @@ class Segmenter(ABC):
         grey = source.read(0, 0, source.height, source.width) if kept else None
         return Segmentation(cells, self.class_names, grey, pixel_size, name, detections)
 
-    def _ways(self, source: ImageSource, *, diameter: float | str | None, tile: int | None, **options) -> list[Way]:
+    def _ways(self, source: ImageSource, *, diameter: float | None, tile: int | None, **options) -> list[Way]:
         """To find the cells of an image: as it is meant, then those that take less memory."""
         largest = max(source.height, source.width)
         sides = [tile or self.tile or largest]
-        if diameter is None:  # then pixels are the network's, and half a window that holds the image may still do so
+        if (
+            diameter is None and len(self.scales) == 1
+        ):  # then pixels are the network's, and half a window that holds the image may still do so
             sides = [min(sides[0], largest)]
         # A model that resizes whatever it looks at to one size takes as much for smaller windows.
         while (tile or self.tile) and sides[-1] // 2 >= _SMALLEST_WINDOW:
@@ -186,7 +197,7 @@ class Segmenter(ABC):
         source: ImageSource,
         limit: int,
         *,
-        diameter: float | str | None,
+        diameter: float | None,
         tile: int | None,
         overlap: int,
         keep_detections: bool,
@@ -226,25 +237,30 @@ class Segmenter(ABC):
         )
         return cells, seen[0] if seen else None
 
-    def _scale(self, source: ImageSource, diameter: float | str | None, side: int) -> float:
+    def _scale(self, source: ImageSource, diameter: float | None, side: int) -> float:
         """How much larger than usual the network is to see the image, which it looks at in windows of ``side``."""
         if diameter is None:
-            return 1.0
+            return self._best_scale(source, side)
         if not self.cell_diameter:
             raise CellSegError(
                 "the model does not tell the diameter of the cells that it knows, to which those of the image could be "
                 "resized: leave the diameter away, or set INPUT.CELL_DIAMETER (pixels) and INPUT.ZOOM_TEST in its "
                 "config.yaml"
             )
-        if diameter != "auto":
-            return scale_for(float(diameter), self.cell_diameter)
+        return scale_for(float(diameter), self.cell_diameter)
+
+    def _best_scale(self, source: ImageSource, side: int) -> float:
+        if len(self.scales) == 1:
+            return self.scales[0]
         limits = sample_percentiles(source, self.intensity_percentiles)
-        for window in _sample_windows(source, side):
-            image = to_uint8(source.read(*window), self.intensity, self.intensity_percentiles, limits)
-            found = detect_any_size(self._fused, image, self.cell_diameter)
-            if found.diameter is not None:
-                return found.scale
-        return 1.0
+        windows = (
+            to_uint8(source.read(*window), self.intensity, self.intensity_percentiles, limits)
+            # Small enough for the network at the largest scale, too.
+            for window in _sample_windows(source, max(1, round(side / max(1.0, *self.scales))))
+        )
+        scale = choose_scale(self.glance, windows, self.scales, self.params)
+        logger.info("looking at %d × %d pixels at scale %g", source.width, source.height, scale)
+        return scale
 
 
 def _sample_windows(source: ImageSource, side: int) -> list[tuple[int, int, int, int]]:

@@ -109,12 +109,13 @@ def test_a_model_that_resizes_what_it_sees_goes_to_the_cpu_at_once(image):
     assert limited.shown == [((600, 900), "cuda:0"), ((600, 900), "cpu")]
 
 
-def test_the_window_that_a_diameter_is_measured_in_is_halved_too(image):
+def test_the_window_in_which_scales_are_compared_is_halved_too(image):
     limited = Limited(512 * 512)
-    limited.cell_diameter = 11.0
-    assert len(limited.segment(image, diameter="auto")) == 12 * 18
-    assert limited.shown[0][0] == (600, 900)
-    assert all(height * width <= 512 * 512 for (height, width), _ in limited.shown[1:])
+    limited.scales = (1.0, 2.0)
+    assert len(limited.segment(image)) == 12 * 18
+    assert limited.shown[0][0] == (512, 512), "half of a window: at the larger scale it is twice as large"
+    sizes = [height * width for (height, width), _ in limited.shown]
+    assert sum(size > 512 * 512 for size in sizes) == 1, "the first try, which did not fit"
 
 
 def test_an_image_that_fits_nowhere_is_named_and_the_others_are_done(image, tmp_path, capsys):

@@ -21,10 +21,11 @@ from tests.discs import disc_image, write_untrained_run
 class Bright(Segmenter):
     """Finds connected bright pixels, whatever their size, and notes what it is shown."""
 
-    def __init__(self, tile=None, cell_diameter=0.0):
+    def __init__(self, tile=None, cell_diameter=0.0, scales=(1.0,), sees=(0, np.inf)):
+        """With ``sees``, only cells whose diameters are in this range where the network looks."""
         self.params = PostprocessParams(vote=False)
         self.class_names = ["cell"]
-        self.tile, self.cell_diameter = tile, cell_diameter
+        self.tile, self.cell_diameter, self.scales, self.sees = tile, cell_diameter, scales, sees
         self.shown = []
 
     def detect_views(self, image, scale=1.0):
@@ -32,7 +33,8 @@ class Bright(Segmenter):
 
         self.shown.append((image.shape, round(scale, 3)))
         labels, _ = ndimage.label(image > 160)
-        crops = crops_from_labels(labels)
+        low, high = (np.pi * (side / scale / 2) ** 2 for side in self.sees)
+        crops = [crop for crop in crops_from_labels(labels) if low <= crop.area <= high]
         boxes = np.array([crop.box for crop in crops], np.float32).reshape(-1, 4)
         ones = np.ones(len(crops), np.float32)
         return [Detections(*image.shape, boxes, ones, np.zeros(len(crops), np.int64), crops)], [1.0]
@@ -98,27 +100,28 @@ def test_a_diameter_changes_the_scale_and_the_windows(discs):
     segmenter = Bright(tile=100, cell_diameter=20)
     assert same(segmenter.segment(image, diameter=40), crops)
     assert segmenter.shown == [((120, 120), 0.5)]  # a window of 200 pixels holds the image
-    true = np.median([2 * np.sqrt(crop.area / np.pi) for crop in crops])
-    segmenter = Bright(tile=200, cell_diameter=2 * true)
-    segmenter.segment(image, diameter="auto")
-    assert segmenter.shown[0] == ((120, 120), 1.0)
-    assert segmenter.shown[-1][1] == pytest.approx(2, rel=0.02)
     with pytest.raises(CellSegError, match="does not tell the diameter"):
         Bright().segment(image, diameter=30)
 
 
-def test_an_automatic_diameter_is_looked_for_where_the_cells_are(discs):
+def test_the_best_scale_is_looked_for_where_the_cells_are(discs):
     image, crops = discs
     true = np.median([2 * np.sqrt(crop.area / np.pi) for crop in crops])
     for place in (100, 300):
         mosaic = np.full((520, 520), 128, np.uint8)
         mosaic[place : place + 120, place : place + 120] = image
-        segmenter = Bright(tile=120, cell_diameter=2 * true)
-        segmenter.segment(mosaic, diameter="auto")
-        assert segmenter.shown[-1][1] == pytest.approx(2, rel=0.02)
-    blank = Bright(tile=120, cell_diameter=2 * true)
-    blank.segment(np.full((520, 520), 128, np.uint8), diameter="auto")
-    assert {scale for _, scale in blank.shown} == {1.0}
+        segmenter = Bright(tile=120, scales=(0.5, 1.0, 2.0), sees=(1.4 * true, 3 * true))
+        assert len(segmenter.segment(mosaic)) >= len(crops) - 1
+        assert segmenter.shown[-1] == ((60, 60), 2.0), "windows of 120 of the network's pixels"
+    blank = Bright(tile=120, scales=(0.5, 1.0, 2.0))
+    blank.segment(np.full((520, 520), 128, np.uint8))
+    assert blank.shown[-1][1] == 1.0, "nothing says otherwise"
+
+
+def test_a_given_diameter_is_the_only_look(discs):
+    segmenter = Bright(tile=200, cell_diameter=20, scales=(0.5, 1.0, 2.0))
+    segmenter.segment(discs[0], diameter=10)
+    assert {scale for _, scale in segmenter.shown} == {2.0}
 
 
 def test_detections_are_kept_on_demand(discs):
