@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.read import IMAGE_SUFFIXES, ImageError, read_image
+from cellseg_d2.images.errors import ImageError
+from cellseg_d2.images.read import IMAGE_SUFFIXES, read_image
 
 
 class ImageFolder:

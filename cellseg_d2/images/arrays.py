@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellseg_d2.errors import CellSegError, first_line
-from cellseg_d2.images.read import grey_from_channels, plain_dtype
+from cellseg_d2.images.grey import grey_from_channels, plain_dtype
 
 CHANNELS = (2, 3, 4)
 
