@@ -7,6 +7,7 @@ JPEG and BMP have no parts that could be read alone and are read whole.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +18,18 @@ from numpy.typing import ArrayLike
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.arrays import as_array, image_axes
-from cellseg_d2.images.errors import ImageError, clear_errors
+from cellseg_d2.images.errors import ImageError, check_claim, clear_errors
 from cellseg_d2.images.grey import grey_dtype, grey_from_channels, plain_dtype
 from cellseg_d2.images.intensity import intensity_range
-from cellseg_d2.images.read import read_image
+from cellseg_d2.images.read import ZARR_FILES, read_image
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 
 # Larger TIFFs are not read whole where their parts cannot be decoded: 64 megapixels.
 _WHOLE_LIMIT = 2**26
 # Percentiles are those of all pixels up to _BLOCKS² blocks of _BLOCK² pixels, and of as many blocks in larger images.
 _BLOCK, _BLOCKS = 256, 8
+# A folder with so much in it may claim a terapixel (see check_claim); what more it holds need not be counted.
+_ENOUGH_BYTES = 2**26
 
 
 class SlicedArray(Protocol):
@@ -210,7 +213,7 @@ def _block_counts(height: int, width: int) -> tuple[int, int]:
 
 
 def _open_zarr(path: Path) -> SlicedArray:
-    if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+    if not any((path / name).is_file() for name in ZARR_FILES):
         raise ImageError(f"{path} is a folder and no Zarr array; name one of its images")
     try:
         import zarr
@@ -218,10 +221,26 @@ def _open_zarr(path: Path) -> SlicedArray:
         raise ImageError(f"{path} is a Zarr array, which needs another package: type `pip install zarr`") from None
     with clear_errors(path):
         node = zarr.open(path, mode="r")
-        if isinstance(node, zarr.Array):
-            return node
-        attributes = node.attrs.get("ome", node.attrs)  # OME-Zarr 0.5 put its attributes one level deeper
-        scales = attributes.get("multiscales")
-        if not scales:
-            raise ImageError(f"{path} is a Zarr group; name one of its arrays ({', '.join(sorted(node.array_keys()))})")
-        return node[scales[0]["datasets"][0]["path"]]
+        if not isinstance(node, zarr.Array):
+            attributes = node.attrs.get("ome", node.attrs)  # OME-Zarr 0.5 put its attributes one level deeper
+            scales = attributes.get("multiscales")
+            if not scales:
+                names = ", ".join(sorted(node.array_keys()))
+                raise ImageError(f"{path} is a Zarr group; name one of its arrays ({names})")
+            node = node[scales[0]["datasets"][0]["path"]]
+        if not isinstance(node, zarr.Array):
+            raise ImageError(f"{path} names a group where its image of full resolution should be")
+        # A chunk is unpacked as a whole, however small the image is.
+        claimed = max(node.shape, node.shards or node.chunks, key=math.prod)
+        check_claim(path, claimed, math.prod(claimed), _bytes_of(path))
+        return node
+
+
+def _bytes_of(folder: Path) -> int:
+    """Bytes of all files, or of so many that no image that memory holds is too large for them."""
+    size = 0
+    for file in folder.rglob("*"):
+        size += file.stat().st_size if file.is_file() else 0
+        if size > _ENOUGH_BYTES:
+            break
+    return size

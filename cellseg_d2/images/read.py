@@ -18,6 +18,7 @@ from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 _Read = TypeVar("_Read")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp")
+ZARR_SUFFIX, ZARR_FILES = ".zarr", ("zarr.json", ".zarray", ".zgroup")
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -63,13 +64,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return _read(path, lambda tiff: (tiff.height, tiff.width), lambda image: image.size[::-1])
 
 
-def find_images(paths: Iterable[str | Path] | str | Path) -> list[Path]:
+def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) -> list[Path]:
     """The image files that ``paths`` name.
 
     Args:
         paths: one or several of: a file (taken as it is), a folder (its files with one of :data:`IMAGE_SUFFIXES`, not
             those of its sub-folders), a glob pattern (``**`` enters sub-folders). A path that exists is never taken
             for a pattern, so that names such as ``astros[cereb]_1.png`` work.
+        zarr: whether Zarr folders are images, too, which :func:`cellseg_d2.images.lazy.open_source` reads.
 
     Returns:
         Sorted paths, every file once.
@@ -82,14 +84,14 @@ def find_images(paths: Iterable[str | Path] | str | Path) -> list[Path]:
     found: dict[Path, Path] = {}
     for given in paths:
         path = Path(given)
-        if path.is_dir():
-            matches = [p for p in path.iterdir() if _is_image_name(p)]
+        if path.is_dir() and not (zarr and is_zarr(path)):
+            matches = [p for p in path.iterdir() if _is_image_name(p, zarr)]
         elif path.exists():
             matches = [path]
         else:
-            matches = [p for p in map(Path, glob.glob(str(given), recursive=True)) if _is_image_name(p)]
+            matches = [p for p in map(Path, glob.glob(str(given), recursive=True)) if _is_image_name(p, zarr)]
         if not matches:
-            kinds = " ".join(IMAGE_SUFFIXES)
+            kinds = " ".join((*IMAGE_SUFFIXES, *([ZARR_SUFFIX] if zarr else [])))
             reason = "holds no image" if path.is_dir() else "does not exist and, as a pattern, matches no image"
             raise CellSegError(f"{given} {reason} ({kinds})")
         for match in matches:
@@ -97,8 +99,15 @@ def find_images(paths: Iterable[str | Path] | str | Path) -> list[Path]:
     return sorted(found.values())
 
 
-def _is_image_name(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group, by its name or by the files in it."""
+    return path.is_dir() and (path.suffix.lower() == ZARR_SUFFIX or any((path / name).is_file() for name in ZARR_FILES))
+
+
+def _is_image_name(path: Path, zarr: bool) -> bool:
+    if path.name.startswith("."):
+        return False
+    return (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()) or (zarr and is_zarr(path))
 
 
 def _read(path: str | Path, of_tiff: Callable[[TiffImage], _Read], of_other: Callable[[Image.Image], _Read]) -> _Read:
