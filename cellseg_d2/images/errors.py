@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from cellseg_d2.errors import CellSegError, first_line
+from cellseg_d2.errors import CellSegError, first_line, printable
 
 # No compression is denser than so many pixels a byte; a header that claims more would only fill memory.
 _DENSEST, _SMALL = 2**14, 2**26
@@ -46,6 +46,19 @@ def check_file(path: Path) -> None:
         raise ImageError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is an empty file; copy or download it again")
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file whose name cannot be the image's name in tables and files: not in UTF-8, or with control characters.
+
+    Raises:
+        ImageError: the message shows the name with escapes.
+    """
+    if not path.stem.isprintable():
+        kind = (
+            "that is no UTF-8" if any("\ud800" <= char <= "\udfff" for char in path.stem) else "with control characters"
+        )
+        raise ImageError(f"{printable(path)} has a name {kind}, which no table can hold; rename the file")
 
 
 def check_claim(path: str | Path, shape: Sequence[int], pixels: int, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,7 +15,9 @@ from pathlib import Path
 from cellseg_d2.errors import CellSegError
 
 # What `atomic_path` writes to; the number is that of the process.
-TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.part(\.[^.]*)?")
+TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.part(\.[^.]*)?", re.DOTALL)
+# Bytes that a name may have on nearly all file systems, and that a temporary one has at most.
+LONGEST_NAME, _LONGEST_TEMPORARY = 255, 120
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(_temporary_name(path))
     try:
         yield temporary
         if sync:
@@ -45,6 +48,28 @@ def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(path: Path) -> str:
+    """Of a file whose own name may be as long as names can be, so that no more can be added to it."""
+    name = f".{path.stem}.{os.getpid()}.part{path.suffix}"
+    if len(os.fsencode(name)) <= _LONGEST_TEMPORARY:
+        return name
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
+    return f".{digest}.{os.getpid()}.part{path.suffix if len(os.fsencode(path.suffix)) < 16 else ''}"
+
+
+def check_name_length(path: Path) -> None:
+    """Refuse a file to be written whose name is longer than file systems take.
+
+    Raises:
+        CellSegError: the message says by how much.
+    """
+    if (over := len(os.fsencode(path.name)) - LONGEST_NAME) > 0:
+        raise CellSegError(
+            f"its result would have a name of {LONGEST_NAME + over} bytes, and {LONGEST_NAME} are possible: shorten the "
+            f"image's name by {over}"
+        )
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every kind of input that the README names, by shell and by Python: the same cells, and those that are there."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -62,11 +63,15 @@ WAYS = {
 }
 
 
-def infer(*arguments):
-    """The exit code of ``cellseg-d2 infer`` in this process."""
+def exit_code(*words):
+    """Of ``cellseg-d2`` in this process."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(["infer", "--model", "otsu", *map(str, arguments)])
+        cli.main(list(map(str, words)))
     return ended.value.code
+
+
+def infer(*arguments):
+    return exit_code("infer", "--model", "otsu", *arguments)
 
 
 @pytest.fixture
@@ -169,6 +174,44 @@ def test_damaged_zarr_folders_are_named_and_the_others_done(folder, capsys):
     done = sorted((folder.parent / "out/labels").iterdir())
     assert [path.name for path in done] == ["a_labels.tif", "m_labels.tif", "z_labels.tif"]
     assert all(tifffile.imread(path).max() == CELLS for path in done)
+
+
+ODD_NAMES = [b"a\rb.png", b"new\nline.png", b"latin-\xe9.png", b"half-\xc3.png"]
+# With the results' suffix "_labels.tif" 255 bytes, one more, and no name that could be longer.
+LONG_NAMES = [name + b".png" for name in (b"m" * 236, b"u" * 244, "é".encode() * 122, b"n" * 245, b"o" * 251)]
+
+
+def test_odd_and_long_names_are_one_image_s_matter(folder, capsys):
+    FILES["grey.png"](folder / "grey.png")
+    content = (folder / "grey.png").read_bytes()
+    for name in [*ODD_NAMES, *LONG_NAMES, b"a.png", b"z.png"]:
+        (folder / os.fsdecode(name)).write_bytes(content)
+    for options in [], ["--resume"]:
+        code = infer("--input", folder, "--output", folder.parent / "out", "--save", "labels", "csv", *options)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        skipped = [line for line in said.out.splitlines() if line.startswith("skipped: ")]
+        assert len(skipped) == len(ODD_NAMES) + 2
+        assert all(text in said.out for text in ("a\\rb", "new\\nline", r"latin-\udce9", r"half-\udcc3", "shorten"))
+        assert code == 1
+        done = {path.name for path in (folder.parent / "out/labels").iterdir()}
+        expected = {"a", "z", "grey", "m" * 236, "u" * 244, "é" * 122}
+        assert done == {f"{name}_labels.tif" for name in expected}
+
+
+def test_the_other_tools_name_odd_names(folder, capsys):
+    """Long names work; what no table can hold is an error of that image, and left out with ``--clean``."""
+    labels, output = folder.parent / "labels", folder.parent / "out"
+    labels.mkdir()
+    for name in [*ODD_NAMES, *LONG_NAMES, b"a.png"]:
+        Image.fromarray(GREY).save(folder / os.fsdecode(name))
+        Image.fromarray(np.any(DISCS, axis=0)).save(labels / os.fsdecode(name))
+    call = ["convert-to-coco", "--images", folder, "--labels", labels, "--val-fraction", "0", "--no-progress"]
+    codes = [exit_code(*call, "--output", output, *clean) for clean in ([], ["--clean"])]
+    assert codes == [2, None]
+    assert "4 errors" in capsys.readouterr().err
+    images = json.loads((output / "instances_train.json").read_text())["images"]
+    assert len(images) == len(LONG_NAMES) + 1
 
 
 def test_all_of_them_in_one_call_of_the_shell(folder, repository):
