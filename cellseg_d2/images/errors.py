@@ -49,7 +49,7 @@ def check_file(path: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a file whose name cannot be the image's name in tables and files: not in UTF-8, or with control characters.
+    """Refuse a file whose name cannot be the image's name in tables and files: no UTF-8, or with control characters.
 
     Raises:
         ImageError: the message shows the name with escapes.
