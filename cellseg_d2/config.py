@@ -259,12 +259,16 @@ def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool 
     _check_files(Path(config_file))
     try:
         cfg.merge_from_file(str(config_file), allow_unsafe=False)
+    except MemoryError:
+        raise
     except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
         raise CellSegError(f"{config_file} is no valid configuration: {one_line(error)}") from error
     if len(opts) % 2:
         raise CellSegError(f"configuration options come as KEY VALUE pairs, but {opts[-1]!r} has no partner")
     try:
         cfg.merge_from_list(list(opts))
+    except MemoryError:
+        raise
     except Exception as error:
         raise CellSegError(f"the options {' '.join(opts)!r} do not fit the configuration: {one_line(error)}") from error
     if cfg.MODEL.DEVICE == "auto":

@@ -27,6 +27,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
+def no_memory(what: object) -> CellSegError:
+    """The error of something for which memory does not suffice, which is never taken for damage."""
+    return CellSegError(f"{what} does not fit into memory: free some, or work on less at a time")
+
+
 def system_error(error: OSError) -> str:
     """What the system says, after the name of the file where there is one: of a full disk it tells none."""
     return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))

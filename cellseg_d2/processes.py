@@ -78,16 +78,21 @@ def _workers(count: int, initializer: Callable[[], object] | None) -> Iterator[C
 
     try:
         yield submit
-    except BaseException as error:
-        for process in own:
-            process.terminate()
-        if not isinstance(error, BrokenProcessPool):
-            raise
+    except BrokenProcessPool:
+        _end(own)
         raise CellSegError(
             "a worker process was killed or could not start, maybe for want of memory: free some, or ask for fewer"
         ) from None
+    except BaseException:
+        _end(own)
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end(workers: Iterable[BaseProcess]) -> None:
+    for process in workers:
+        process.terminate()
 
 
 def _result(future: Future, workers: Iterable[BaseProcess]) -> Any:

@@ -68,6 +68,8 @@ def _load(dataset: str, json_file: Path) -> list[dict]:
         entries = load_coco_json(str(json_file), str(json_file.parent / _image_root(json_file)), dataset)
     except CellSegError as error:
         raise CellSegError(f"{error}; convert it again with tools/convert_to_coco.py") from None
+    except MemoryError:
+        raise
     except Exception as error:  # Detectron2 and pycocotools trust such files, down to bare assertions
         raise CellSegError(
             f"{json_file} cannot be read as a converted dataset ({one_line(error)}); convert it again with "

@@ -136,6 +136,8 @@ def require_weights(weights: str) -> str:
         if Path(local).is_file():
             return local
         reason = "there is no such file"
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the download or the path handler raises
         reason = one_line(error)
     raise CellSegError(

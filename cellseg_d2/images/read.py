@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, no_memory
 from cellseg_d2.images.errors import ImageError, check_file, clear_errors
 from cellseg_d2.images.pillow import grey_of_pillow, labels_of_pillow, with_pillow
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
@@ -120,4 +120,4 @@ def _read(path: str | Path, of_tiff: Callable[[TiffImage], _Read], of_other: Cal
         with clear_errors(path):
             return with_pillow(path, of_other)
     except MemoryError:
-        raise ImageError(f"{path} does not fit into memory") from None
+        raise ImageError(str(no_memory(path))) from None

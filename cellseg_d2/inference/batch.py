@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from tqdm import tqdm
 
 from cellseg_d2 import __version__
-from cellseg_d2.errors import CellSegError, printable
+from cellseg_d2.errors import CellSegError, no_memory, printable
 from cellseg_d2.export.formats import FORMATS, Format, choose_formats
 from cellseg_d2.images.errors import check_name
 from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
@@ -147,7 +147,7 @@ def _segment_share(
                 check_name_length(chosen.path(parts.output / name, path.stem))
             segmentation = segmenter.segment(path, **options)
         except (CellSegError, MemoryError) as error:
-            reason = str(error) if isinstance(error, CellSegError) else f"{path} does not fit into memory"
+            reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
             shown = printable(path)
             reason = reason if shown in reason else f"{shown}: {printable(reason)}"
             progress.write(f"skipped: {reason}")
