@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from datetime import timedelta
 from itertools import takewhile
@@ -37,6 +38,8 @@ EXAMPLES = """\
 
 def diameter(text: str) -> float | str:
     """A number of pixels, or ``auto``."""
+    if text != "auto" and not 0 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"a diameter is a number of pixels above 0, or auto, not {text}")
     return text if text == "auto" else float(text)
 
 
@@ -168,7 +171,7 @@ def segment(args: argparse.Namespace, paths: list[Path]) -> int:
     if comm.is_main_process():
         processes = f" in {comm.get_world_size()} processes" if comm.get_world_size() > 1 else ""
         print(f"{len(paths)} images{processes}, {what}", flush=True)
-    pixel_size = PixelSize(args.pixel_size, args.pixel_size) if args.pixel_size else None
+    pixel_size = None if args.pixel_size is None else PixelSize(args.pixel_size, args.pixel_size)
     options = {"diameter": args.diameter, "tile": args.tile, "overlap": args.overlap, "pixel_size": pixel_size}
     result = segment_files(segmenter, paths, args.output, args.save, resume=args.resume, progress=True, **options)
     if comm.is_main_process():
@@ -199,7 +202,13 @@ def main(argv: list[str] | None = None) -> int:
 
     from cellseg_d2.engine.launcher import MACHINES, launch_work
     from cellseg_d2.images.find import find_inputs
+    from cellseg_d2.images.pixel_size import PixelSize
+    from cellseg_d2.tiling.grid import check_windows
 
+    # Once for all images, rather than for each.
+    check_windows(args.tile, args.overlap)
+    if args.pixel_size is not None:
+        PixelSize(args.pixel_size, args.pixel_size)
     paths = find_inputs(args.input)
     machines = {name: getattr(args, name) for name in MACHINES}
     try:

@@ -23,6 +23,7 @@ from cellseg_d2.inference.diameter import detect_any_size, scale_for
 from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.postprocess.steps import Cells, PostprocessParams
+from cellseg_d2.tiling.grid import check_windows
 from cellseg_d2.tiling.segment import segment_tiled
 
 # Larger images are kept as the file or array that they come from: results do not hold a copy of their pixels.
@@ -111,7 +112,7 @@ class Segmenter(ABC):
                 numeric type; see :mod:`cellseg_d2.images.arrays`), or a list of these, which gives a list.
             diameter: of the image's cells in pixels, if they are not as large as those that the model knows; ``"auto"``
                 looks once to find out.
-            tile: side in pixels of the windows in which a large image is looked at, by default the model's.
+            tile: side in pixels of the windows in which a large image is looked at, 64 or more; by default the model's.
             overlap: pixels that neighbouring windows share, at most half of one; should exceed the size of most cells.
             stack: whether the array is a stack of planes, which gives a list.
             channel_axis: which axis of an array holds the channels, where its shape would not tell.
@@ -125,6 +126,7 @@ class Segmenter(ABC):
             CellSegError: the image cannot be read or understood, does not fit into memory, needs several windows though
                 its detections are to be kept, or the model does not know about diameters.
         """
+        check_windows(tile, overlap)
         options = {
             "diameter": diameter,
             "tile": tile,
@@ -153,6 +155,7 @@ class Segmenter(ABC):
     def _segment_one(
         self, image: ImageSource | np.ndarray, pixel_size: PixelSize | None, name: str, **options
     ) -> Segmentation:
+        self.params.check_classes(self.class_names)
         source = open_source(image)
         cells, detections = first_that_fits(self._ways(source, **options), name)
         kept = source.height * source.width <= _KEPT_PIXELS

@@ -120,6 +120,28 @@ def test_arrays_and_lists(folder):
     assert [len(found) for found in segmenter.segment(np.stack([GREY, GREY]), stack=True)] == [CELLS] * 2
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--pixel-size", "0", "a pixel of 0.0"),
+        ("--pixel-size", "-1", "positive numbers"),
+        ("--pixel-size", "nan", "positive numbers"),
+        ("--tile", "1", "a side of 64 or more"),
+        ("--tile", "0", "a side of 64 or more"),
+        ("--overlap", "-1", "cannot overlap by -1"),
+        ("--diameter", "0", "above 0, or auto"),
+        ("--diameter", "nan", "above 0, or auto"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_once_and_before_any_work(folder, capsys, option, value, said):
+    FILES["grey.png"](folder / "grey.png")
+    assert infer("--input", folder, "--output", folder.parent / "out", f"{option}={value}") == 2
+    errors = capsys.readouterr().err
+    assert errors.count(said) == 1
+    assert errors.count("error: ") == 1
+    assert not (folder.parent / "out").exists()
+
+
 def _change(name, **values):
     def change(path):
         path = path / name
