@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -12,8 +15,31 @@ from detectron2.config import get_cfg
 from fvcore.common.config import BASE_KEY
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
+from cellseg_d2.data.augmentations.settings import interval
+from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.images.intensity import MODES
 from cellseg_d2.io.text import read_json, read_yaml
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.tiling.grid import LEAST_TILE
+
+# Least and largest value of numbers that a wrong sign or an exponent would turn into a hang, a crash or nonsense.
+RANGES = {
+    "INPUT.ZOOM_TEST": (0, 20),
+    "INPUT.CELL_DIAMETER": (0, 10_000),
+    "INPUT.MIN_SIZE_TEST": (0, 100_000),
+    "INPUT.MAX_SIZE_TEST": (1, 100_000),
+    "TEST.TILE": (LEAST_TILE, 100_000),
+    "TEST.DETECTIONS_PER_IMAGE": (1, 1_000_000),
+    "SOLVER.IMS_PER_BATCH": (1, 100_000),
+    "SOLVER.GRADIENT_ACCUMULATION": (1, 100_000),
+    "SOLVER.MAX_ITER": (0, math.inf),
+    "SOLVER.BASE_LR": (0, math.inf),
+    "DATALOADER.NUM_WORKERS": (0, 10_000),
+    "DATALOADER.CACHE_MB": (0, math.inf),
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": (0, 1),
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": (0, 1),
+}
 
 
 def add_cellseg_config(cfg: CN) -> None:
@@ -262,20 +288,22 @@ def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool 
     _check_files(Path(config_file))
     try:
         cfg.merge_from_file(str(config_file), allow_unsafe=False)
+    except MemoryError:
+        raise
     except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
         raise CellSegError(f"{config_file} is no valid configuration: {one_line(error)}") from error
     if len(opts) % 2:
         raise CellSegError(f"configuration options come as KEY VALUE pairs, but {opts[-1]!r} has no partner")
     try:
         cfg.merge_from_list(list(opts))
+    except MemoryError:
+        raise
     except Exception as error:
         raise CellSegError(f"the options {' '.join(opts)!r} do not fit the configuration: {one_line(error)}") from error
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-    elif cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        raise CellSegError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU; use cpu or auto")
-    elif not _is_device(cfg.MODEL.DEVICE):
-        raise CellSegError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which PyTorch does not know; use cpu, cuda or auto")
+    _check_device(cfg)
+    check_values(cfg)
     if cfg.MODEL.DEVICE == "cpu":
         cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision is for CUDA
     if cfg.SEED < 0:
@@ -286,12 +314,52 @@ def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool 
     return cfg
 
 
-def _is_device(name: str) -> bool:
+def _check_device(cfg: CN) -> None:
+    """Refuse what PyTorch cannot compute on here: many names are known to it that it has no part for."""
+    name = cfg.MODEL.DEVICE
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise CellSegError(f"MODEL.DEVICE is {name!r}, but PyTorch finds no GPU; use cpu or auto")
     try:
-        torch.device(name)
-    except RuntimeError:
-        return False
-    return True
+        device = torch.device(name)
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise CellSegError(
+                f"MODEL.DEVICE is {name!r}, but there are {torch.cuda.device_count()} GPUs, from cuda:0 on"
+            )
+        # A process that starts others must not take hold of a GPU.
+        if device.type != "cuda":
+            torch.ones(1, device=device).sum().item()
+    except (CellSegError, MemoryError):
+        raise
+    except Exception as error:  # each of PyTorch's parts has its own
+        raise CellSegError(
+            f"MODEL.DEVICE is {name!r}, on which PyTorch cannot compute here ({one_line(error)}); use cpu, cuda or auto"
+        ) from None
+    if device.type == "cpu":
+        cfg.MODEL.DEVICE = "cpu"
+
+
+def check_values(cfg: CN) -> None:
+    """Refuse values with which no tool could do anything sensible, before the first of them is hours into its work.
+
+    Types are looked after when files are merged, and what belongs to one augmentation where that is made.
+
+    Raises:
+        CellSegError: names the key, and what it can be.
+    """
+    for key, (low, high) in RANGES.items():
+        node: Any = cfg
+        for part in key.split("."):
+            node = node[part]
+        if not low <= node <= high:  # nor is a NaN
+            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise CellSegError(f"{key} is {node!r}; it must be {bounds}")
+    low, high = interval(cfg, "INTENSITY_PERCENTILES", 0, 100)
+    if low == high:
+        raise CellSegError(f"INPUT.INTENSITY_PERCENTILES is {[low, high]}; the two must differ")
+    if cfg.INPUT.INTENSITY not in MODES:
+        raise CellSegError(f"INPUT.INTENSITY is {cfg.INPUT.INTENSITY!r}; it can be {' or '.join(MODES)}")
+    PostprocessParams.from_config(cfg)
+    FusionParams.from_config(cfg)
 
 
 def _check_files(config_file: Path, children: tuple[Path, ...] = ()) -> None:
@@ -305,12 +373,17 @@ def _check_files(config_file: Path, children: tuple[Path, ...] = ()) -> None:
             raise CellSegError(
                 f"{config_file} is no valid configuration: {BASE_KEY} must name a file, not {base!r:.40}"
             )
-        path = config_file.parent / Path(base).expanduser()
+        path = config_file.parent / os.path.expanduser(base)  # of an unknown user it leaves the name
         if not path.is_file():
             raise CellSegError(f"{config_file} builds on {base!r}, but there is no file {path}")
         if path.resolve() in (*children, config_file.resolve()):
             raise CellSegError(f"{config_file} builds on {base!r}, which builds on it in turn")
         _check_files(path, (*children, config_file.resolve()))
+
+
+def class_names(cfg: CN) -> list[str]:
+    """The names of the model's classes, numbered ones where they are not known yet."""
+    return list(cfg.MODEL.CLASS_NAMES) or [f"class {i + 1}" for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)]
 
 
 def changed_settings(cfg: CN) -> dict:

@@ -12,9 +12,24 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def printable(text: object) -> str:
+    r"""A name from outside as text of one line that any console takes: what cannot be printed is escaped.
+
+    Example:
+        >>> print(printable("a\rb.png"), printable("\udcff.png"))
+        a\rb.png \udcff.png
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
 def one_line(error: BaseException) -> str:
     """The type of an error and what it says, without line breaks and not without end."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def no_memory(what: object) -> CellSegError:
+    """The error of something for which memory does not suffice, which is never taken for damage."""
+    return CellSegError(f"{what} does not fit into memory: free some, or work on less at a time")
 
 
 def system_error(error: OSError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pandas as pd
 from cellseg_d2.datasets.coco_json import category_ids, encode_record
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.sartorius import SartoriusCsv
+from cellseg_d2.processes import in_process
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,10 @@ def measure_conversion(csv: str | Path, float_images: int = 25) -> dict[str, Cos
         csv: the competition's, also gzipped.
         float_images: so many images are decoded into float masks, spread evenly over the file.
     """
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        return {
-            "runs to COCO RLE": pool.apply(_measure, (_to_coco, csv, None)),
-            "float mask per row": pool.apply(_measure, (_to_float_masks, csv, float_images)),
-        }
+    return {
+        "runs to COCO RLE": in_process(_measure, _to_coco, csv, None),
+        "float mask per row": in_process(_measure, _to_float_masks, csv, float_images),
+    }
 
 
 def _measure(work: Callable, csv: str | Path, limit: int | None) -> Cost:

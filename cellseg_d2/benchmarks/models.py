@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import resource
 import sys
@@ -23,6 +22,7 @@ from cellseg_d2.detections.instances import UnpastedMasks, to_detections
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.modeling.build import build_network
 from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.processes import in_process
 from cellseg_d2.simulation import simulate_image
 
 
@@ -62,12 +62,10 @@ def measure_model(config_file: str | Path, opts: Sequence[str] = (), repeats: in
         repeats: after one that is not counted.
         threads: of PyTorch.
     """
-    context = multiprocessing.get_context("spawn")
-    results = []
-    for work in (_train, _predict):
-        with context.Pool(1) as pool:
-            results.append(pool.apply(work, (str(config_file), list(opts), repeats, threads)))
-    return ModelCost(**results[0], **results[1])
+    training, prediction = (
+        in_process(work, str(config_file), list(opts), repeats, threads) for work in (_train, _predict)
+    )
+    return ModelCost(**training, **prediction)
 
 
 def _prepared(config_file: str, opts: Sequence[str], threads: int) -> CfgNode:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.steps import Cells
+from cellseg_d2.processes import in_process
 from cellseg_d2.tiling.grid import tile_grid
 
 TILE, OVERLAP = 1024, 128  # as of the models
@@ -67,8 +67,7 @@ def measure_mosaic(side: int, seed: int = 0) -> MosaicCost:
     with tempfile.TemporaryDirectory(prefix="mosaic") as folder:
         path = Path(folder) / "mosaic.tif"
         write_mosaic(path, disc_field(side, seed), side, seed)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_segment, (path, side, seed))
+        return in_process(_segment, path, side, seed)
 
 
 def disc_field(side: int, seed: int = 0) -> np.ndarray:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cellseg_d2.cli.commands import COMMANDS, PROGRAM
-from cellseg_d2.errors import CellSegError, system_error
+from cellseg_d2.errors import CellSegError, no_memory, system_error
 
 # Not within a longer path, which is somebody's file.
 SCRIPT = re.compile(r"(?<![\w/\\.~-])(?:python )?tools/(\w+)\.py\b")
@@ -98,6 +98,9 @@ def run(main: Callable[[], int | None]) -> None:
         if error.strerror is None:
             raise
         print(f"error: {system_error(error)}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError:
+        print(f"error: {no_memory('what was asked for')}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -157,5 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     for path in files:
         print(f"wrote {path}")
     print(f"wrote {args.output / AUDIT_FILE}")
+    if not any(image.cells for images in dataset.parts.values() for image in images):
+        print("warning: not one cell is annotated in any image, so nothing can be learnt of these", file=sys.stderr)
     for path in older_files(args.output, files):
         print(f"note: {path} is from an earlier conversion and may share images with these; remove it if unused")

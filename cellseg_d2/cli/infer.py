@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from datetime import timedelta
 from itertools import takewhile
@@ -33,6 +34,13 @@ EXAMPLES = """\
       --output out --save detections  # to tune the thresholds of --tta on
   python tools/infer.py --input plates/ --output results --num-gpus 4  # after a power cut: the same with --resume
 """
+
+
+def diameter(text: str) -> float:
+    """A number of pixels above 0."""
+    if not 0 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"a diameter is a number of pixels above 0, not {text}")
+    return float(text)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -80,7 +88,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument(
         "--diameter",
-        type=float,
+        type=diameter,
         metavar="PX",
         help="of your cells in pixels (default: the shipped model looks at several sizes and keeps the best; others "
         "take cells to be as large as those that they were trained on)",
@@ -164,7 +172,7 @@ def segment(args: argparse.Namespace, paths: list[Path]) -> int:
     if comm.is_main_process():
         processes = f" in {comm.get_world_size()} processes" if comm.get_world_size() > 1 else ""
         print(f"{len(paths)} images{processes}, {what}", flush=True)
-    pixel_size = PixelSize(args.pixel_size, args.pixel_size) if args.pixel_size else None
+    pixel_size = None if args.pixel_size is None else PixelSize(args.pixel_size, args.pixel_size)
     options = {"diameter": args.diameter, "tile": args.tile, "overlap": args.overlap, "pixel_size": pixel_size}
     result = segment_files(segmenter, paths, args.output, args.save, resume=args.resume, progress=True, **options)
     if comm.is_main_process():
@@ -195,7 +203,13 @@ def main(argv: list[str] | None = None) -> int:
 
     from cellseg_d2.engine.launcher import MACHINES, launch_work
     from cellseg_d2.images.find import find_inputs
+    from cellseg_d2.images.pixel_size import PixelSize
+    from cellseg_d2.tiling.grid import check_windows
 
+    # Once for all images, rather than for each.
+    check_windows(args.tile, args.overlap)
+    if args.pixel_size is not None:
+        PixelSize(args.pixel_size, args.pixel_size)
     paths = find_inputs(args.input)
     machines = {name: getattr(args, name) for name in MACHINES}
     try:

@@ -95,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from cellseg_d2.datasets.leaks import find_leaks
     from cellseg_d2.errors import CellSegError
+    from cellseg_d2.images.errors import check_name
     from cellseg_d2.images.read import find_images
     from cellseg_d2.inference.pseudo_labels import PseudoLabels, category_in_name, read_categories
     from cellseg_d2.postprocess.steps import postprocess
@@ -119,6 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     for path in (progress := tqdm(paths, desc="labelling", unit="image", disable=None)):
         try:
+            check_name(path)
             detections = source.detect(path)
         except CellSegError as error:
             failed += 1

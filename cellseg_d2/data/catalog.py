@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from cellseg_d2.datasets.coco_checks import check_coco
+from cellseg_d2.datasets.coco_checks import check_coco, is_cell
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.io.text import read_json
 
 PREFIX = "instances_"
+logger = logging.getLogger(__name__)
 
 
 def datasets_root() -> Path:
@@ -59,17 +62,34 @@ def _register(dataset: str, json_file: Path) -> None:
 
 
 def _load(dataset: str, json_file: Path) -> list[dict]:
-    """Detectron2's standard dataset dicts; the segmentations stay compressed COCO RLE."""
+    """Detectron2's standard dataset dicts, without regions that are no cells; the masks stay compressed COCO RLE."""
     try:
         # A relative root is relative to the JSON, so that a dataset can be moved as a whole.
-        return load_coco_json(str(json_file), str(json_file.parent / _image_root(json_file)), dataset)
+        entries = load_coco_json(str(json_file), str(json_file.parent / _image_root(json_file)), dataset)
     except CellSegError as error:
         raise CellSegError(f"{error}; convert it again with tools/convert_to_coco.py") from None
+    except MemoryError:
+        raise
     except Exception as error:  # Detectron2 and pycocotools trust such files, down to bare assertions
         raise CellSegError(
             f"{json_file} cannot be read as a converted dataset ({one_line(error)}); convert it again with "
             f"tools/convert_to_coco.py"
         ) from None
+
+    crowds = 0
+    for entry in entries:
+        cells = [annotation for annotation in entry["annotations"] if is_cell(annotation)]
+        crowds += len(entry["annotations"]) - len(cells)
+        entry["annotations"] = cells
+    if crowds:
+        _tell_crowds(dataset, crowds)
+    return entries
+
+
+@cache
+def _tell_crowds(dataset: str, crowds: int) -> None:
+    """Once, however often the dataset is read."""
+    logger.warning("%s: regions marked iscrowd are left out: %d", dataset, crowds)
 
 
 def _image_root(json_file: Path) -> str:

@@ -18,6 +18,7 @@ from cellseg_d2.data.augmentations.draws import seed, uniform
 from cellseg_d2.data.augmentations.settings import interval
 from cellseg_d2.data.cache import BoundedCache
 from cellseg_d2.data.label_masks import LabelMasks
+from cellseg_d2.datasets.coco_checks import is_cell
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.read import read_image
@@ -186,7 +187,7 @@ class CellDatasetMapper:
 
     def _load(self, dataset_dict: dict) -> Sample:
         image = self.read_image(dataset_dict)
-        annotations = [a for a in dataset_dict["annotations"] if not a.get("iscrowd", 0)]
+        annotations = [a for a in dataset_dict["annotations"] if is_cell(a)]
         masks = LabelLayers.from_coco([a["segmentation"] for a in annotations], *image.shape)
         return Sample(image, masks, np.array([a["category_id"] for a in annotations], dtype=np.int64))
 

@@ -57,6 +57,15 @@ def check_coco(content: object, source: object) -> tuple[list[dict], list[dict],
     return images, annotations, categories
 
 
+def is_cell(annotation: Mapping) -> bool:
+    """Whether an annotation is one cell: not a region marked ``iscrowd``, which nobody trains on, counts, or scores.
+
+    COCO's and LIVECell's own measures of average precision are the exception: there such regions are ignored where
+    detections fall into them.
+    """
+    return not annotation.get("iscrowd", 0)
+
+
 def check_numbers(entry: Mapping, where: str) -> None:
     """Refuse a ``bbox``, an ``area`` or a ``score`` that is there and is no finite number, or no four of them.
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from cellseg_d2.datasets.coco_checks import check_coco
+from cellseg_d2.datasets.coco_checks import check_coco, is_cell
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
@@ -141,7 +141,7 @@ class CocoFile:
 
     def _read_mask(self, name: str, annotation: Mapping, height: int, width: int, log: FindingLog) -> MaskCrop | None:
         row = annotation.get("id")
-        if annotation.get("iscrowd"):
+        if not is_cell(annotation):
             log.note("crowd", name, row, "it is marked iscrowd", action="annotation left out")
             return None
         try:

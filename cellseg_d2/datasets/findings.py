@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, printable
 
 ERROR, WARNING = "error", "warning"
 
@@ -86,7 +86,7 @@ class Finding:
 
     def __str__(self) -> str:
         row = f"row {self.row}, " if self.row is not None else ""
-        name = f"id {self.id}" if self.id else "no id"
+        name = f"id {printable(self.id)}" if self.id else "no id"
         return f"{row}{name}: {self.kind}: {self.reason}"
 
 

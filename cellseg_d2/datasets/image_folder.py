@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.read import IMAGE_SUFFIXES, ImageError, read_image
+from cellseg_d2.images.errors import ImageError, check_name
+from cellseg_d2.images.read import IMAGE_SUFFIXES, read_image
 
 
 class ImageFolder:
@@ -80,6 +81,7 @@ class ImageFolder:
             log.note("missing image", image, None, reason, repair="image dropped")
             return None
         try:
+            check_name(Path(name))
             # Its pixels too, not only its header: a truncated file would else stop a training hours later.
             size = read_image(self.root / name).shape
         except ImageError as error:

@@ -11,7 +11,8 @@ from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.read import ImageError, read_label_plane
+from cellseg_d2.images.errors import ImageError
+from cellseg_d2.images.read import read_label_plane
 from cellseg_d2.masks.overlaps import crops_from_labels
 
 

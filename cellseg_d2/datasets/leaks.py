@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from cellseg_d2.images.errors import ImageError
 from cellseg_d2.images.find import coco_images
-from cellseg_d2.images.read import ImageError, read_image
+from cellseg_d2.images.read import read_image
 
 
 def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Path, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.errors import CellSegError, no_memory, one_line
 from cellseg_d2.io.atomic import atomic_path, unpacked_size
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.rle import MAX_PIXELS
@@ -87,6 +87,8 @@ def load_raw(path: str | Path) -> RawDetections:
         return RawDetections(_images(arrays), class_names)
     except FileNotFoundError:
         raise CellSegError(f"there is no file of detections {str(path)!r}") from None
+    except MemoryError:
+        raise no_memory(path) from None
     except Exception as error:  # NumPy raises almost anything for a file that is cut, overwritten, or of another kind
         raise CellSegError(
             f"{path} is no {FILE_NAME} as evaluation writes it with TEST.SAVE_DETECTIONS True, and tools/infer.py with "

@@ -14,7 +14,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 
-from cellseg_d2.errors import CellSegError, first_line
+from cellseg_d2.errors import CellSegError, first_line, no_memory
 from cellseg_d2.io.atomic import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ class CellCheckpointer(DetectionCheckpointer):
             raise CellSegError(f"{filename} is none of the checkpoints that a training here writes, which end in .pth")
         try:
             content = torch.load(filename, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise no_memory(filename) from None
         except Exception as error:  # PyTorch raises almost anything for files of another kind
             raise CellSegError(
                 f"{filename} cannot be resumed from: it is damaged, or holds something else ({first_line(error)})"
@@ -117,6 +119,8 @@ def is_whole(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
+    except MemoryError:
+        raise
     except Exception:  # whatever damaged bytes lead `zipfile` to
         return False
 

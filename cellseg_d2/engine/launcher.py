@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from tqdm import tqdm
 
-from cellseg_d2.errors import CellSegError, system_error
+from cellseg_d2.errors import CellSegError, no_memory, system_error
 
 # What torch.distributed raises where the processes cannot meet, or where one of them has gone.
 LOST = (
@@ -115,6 +115,9 @@ def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue) -> N
         if error.strerror is None:
             raise
         outcome.put(("error", system_error(error)))
+        sys.exit(2)
+    except MemoryError:
+        outcome.put(("error", str(no_memory("what was asked for"))))
         sys.exit(2)
     if comm.get_local_rank() == 0:
         outcome.put(("value", value))

@@ -11,9 +11,11 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from cellseg_d2.config import class_names
 from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_factors
 from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights import model_folder  # noqa: F401  registers cellseg://
 
 TIMM_BACKBONE = "build_timm_fpn_backbone"
@@ -30,9 +32,13 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
     names = (*(training_datasets(cfg) if train else ()), *cfg.DATASETS.TEST)
     require_datasets(set(names))
     # Reading the JSON also sets the metadata.
-    sizes = {name: len(DatasetCatalog.get(name)) for name in names}
+    entries = {name: DatasetCatalog.get(name) for name in names}
+    sizes = {name: len(own) for name, own in entries.items()}
+    cells = {name: sum(len(entry["annotations"]) for entry in own) for name, own in entries.items()}
     categories = {name: list(MetadataCatalog.get(name).thing_classes) for name in names}
     check_classes(cfg, categories)
+    check_postprocess(cfg)
+    check_cells(cfg, cells, train)
     if train:
         if not cfg.DATASETS.TRAIN:
             raise CellSegError("DATASETS.TRAIN is empty: name at least one dataset to train on")
@@ -117,10 +123,50 @@ def check_classes(cfg: CfgNode, categories: Mapping[str, Sequence[str]]) -> None
     if len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
         raise CellSegError(
             f"there are {len(classes)} classes ({', '.join(classes)}) in {', '.join(categories)}, but the model is "
-            f"set up for {cfg.MODEL.ROI_HEADS.NUM_CLASSES}: set MODEL.ROI_HEADS.NUM_CLASSES {len(classes)}, or "
-            f"make them one with DATASETS.CATEGORY_MAP \"[['*','cell']]\""
+            f"set up for {cfg.MODEL.ROI_HEADS.NUM_CLASSES}: set MODEL.ROI_HEADS.NUM_CLASSES {len(classes)}"
+            f"{_with_thresholds(cfg, len(classes))}, or make them one with DATASETS.CATEGORY_MAP \"[['*','cell']]\""
         )
     cfg.MODEL.CLASS_NAMES = classes
+
+
+def _with_thresholds(cfg: CfgNode, classes: int) -> str:
+    """What else is to be set for another number of classes, as the end of a sentence."""
+    lists = [key for key in ("SCORE_THRESHOLDS", "MASK_THRESHOLDS", "MIN_AREAS") if len(cfg.TEST.POSTPROCESS[key]) > 1]
+    unfit = [f"TEST.POSTPROCESS.{key}" for key in lists if len(cfg.TEST.POSTPROCESS[key]) != classes]
+    return f" and {', '.join(unfit)} to one value or {classes}" if unfit else ""
+
+
+def check_postprocess(cfg: CfgNode) -> None:
+    """Refuse thresholds that do not fit the model's classes: it would be trained, and could not predict.
+
+    Raises:
+        CellSegError: names the key.
+    """
+    try:
+        PostprocessParams.from_config(cfg).check_classes(class_names(cfg))
+    except CellSegError as error:
+        raise CellSegError(f"TEST.POSTPROCESS does not fit the model: {error}") from None
+
+
+def check_cells(cfg: CfgNode, cells: Mapping[str, int], train: bool) -> None:
+    """Refuse to train on no cell at all, and say where none is to be found in an evaluation.
+
+    Args:
+        cfg: names the datasets.
+        cells: number of annotated cells by dataset.
+        train: False for evaluation only.
+
+    Raises:
+        CellSegError: there is nothing to learn.
+    """
+    if train and cfg.DATASETS.TRAIN and not any(cells[name] for name in cfg.DATASETS.TRAIN):
+        raise CellSegError(
+            f"not one cell is annotated in {', '.join(cfg.DATASETS.TRAIN)}, so there is nothing to learn: look at the "
+            "masks or label images, and convert them again with tools/convert_to_coco.py"
+        )
+    for name in cfg.DATASETS.TEST:
+        if not cells[name]:
+            logger.warning("not one cell is annotated in %s: its score only says whether none is found", name)
 
 
 def require_weights(weights: str) -> str:
@@ -136,6 +182,8 @@ def require_weights(weights: str) -> str:
         if Path(local).is_file():
             return local
         reason = "there is no such file"
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the download or the path handler raises
         reason = one_line(error)
     raise CellSegError(

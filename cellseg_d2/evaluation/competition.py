@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from cellseg_d2.datasets.coco_checks import is_cell
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME
@@ -74,7 +75,7 @@ class CompetitionEvaluator(DatasetEvaluator):
             detections = to_detections(output["instances"])
             cells = postprocess(detections, self._params)
             predicted = [crop_to_coco(crop, cells.height, cells.width) for crop in cells.crops]
-            annotations = truth["annotations"]
+            annotations = [annotation for annotation in truth["annotations"] if is_cell(annotation)]
             name = Path(truth["file_name"]).stem
             types = Counter(self._type_names[a["category_id"]] for a in annotations)
             cell_type = types.most_common(1)[0][0] if types else "no cells"

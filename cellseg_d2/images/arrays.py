@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellseg_d2.errors import CellSegError, first_line
-from cellseg_d2.images.read import grey_from_channels, plain_dtype
+from cellseg_d2.images.grey import grey_from_channels, plain_dtype
 
 CHANNELS = (2, 3, 4)
 
@@ -188,6 +188,8 @@ def as_array(image: ArrayLike) -> np.ndarray:
     """
     try:
         array = np.asarray(image)
+    except MemoryError:
+        raise
     except Exception as error:  # ragged lists, tensors on a GPU: every library has its own exception
         raise ArrayError(f"what was given as an image cannot become a NumPy array ({first_line(error)})") from None
     if array.dtype.kind not in "buif":

@@ -15,7 +15,7 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
 
     Args:
         paths: see :func:`cellseg_d2.images.read.find_images`; besides, the COCO JSON of a data set, which names its
-            images, and Zarr folders, each of which is one image.
+            images. Zarr folders are images.
 
     Returns:
         Paths without repetition, in the order of ``paths``.
@@ -29,10 +29,8 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
             images = sorted(coco_images(given).values())
             if missing := [path for path in images if not path.is_file()]:
                 raise CellSegError(f"{given} names {len(missing)} images that are not there, such as {missing[0]}")
-        elif given.is_dir() and given.suffix.lower() == ".zarr":
-            images = [given]
         else:
-            images = find_images(given)
+            images = find_images(given, zarr=True)
         found |= dict.fromkeys(images)
     return list(found)
 

@@ -7,36 +7,29 @@ JPEG and BMP have no parts that could be read alone and are read whole.
 
 from __future__ import annotations
 
-import importlib.util
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
-import tifffile
 from numpy.typing import ArrayLike
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.arrays import as_array, image_axes
+from cellseg_d2.images.errors import ImageError, check_claim, clear_errors
+from cellseg_d2.images.grey import grey_dtype, grey_from_channels, plain_dtype
 from cellseg_d2.images.intensity import intensity_range
-from cellseg_d2.images.read import (
-    TIFF_SUFFIXES,
-    ImageError,
-    clear_errors,
-    grey_from_channels,
-    grey_of_page,
-    image_size,
-    needs_pillow,
-    read_image,
-    tiff_layout,
-)
-from cellseg_d2.images.tiff_segments import SegmentReader
+from cellseg_d2.images.read import ZARR_FILES, read_image
+from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 
 # Larger TIFFs are not read whole where their parts cannot be decoded: 64 megapixels.
 _WHOLE_LIMIT = 2**26
 # Percentiles are those of all pixels up to _BLOCKS² blocks of _BLOCK² pixels, and of as many blocks in larger images.
 _BLOCK, _BLOCKS = 256, 8
+# A folder with so much in it may claim a terapixel (see check_claim); what more it holds need not be counted.
+_ENOUGH_BYTES = 2**26
 
 
 class SlicedArray(Protocol):
@@ -60,29 +53,33 @@ class ImageSource(ABC):
         height, width: in pixels.
         dtype: of what is read: uint8, uint16 or float32. It follows from the type of the stored values alone, so that
             all parts of an image have the same.
+        origin: where the values come from, for messages: a path, or some words.
     """
 
     height: int
     width: int
     dtype: np.dtype
+    origin: str | Path = "the array"
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """The grey values ``(height, width)`` of a rectangle whose first pixel is in row ``top``, column ``left``.
 
         Raises:
             ValueError: the rectangle is empty or not inside the image.
-            CellSegError: the file is damaged there.
+            CellSegError: the file is damaged there. What it is read by may find that out only now, long after it has
+                been opened, and in any error of its own.
         """
         if not (0 <= top < top + height <= self.height and 0 <= left < left + width <= self.width):
             raise ValueError(
                 f"{height} × {width} pixels from row {top}, column {left} are no part of an image of "
                 f"{self.height} × {self.width} pixels"
             )
-        return self._read(slice(top, top + height), slice(left, left + width))
+        with clear_errors(self.origin):
+            return self._read(slice(top, top + height), slice(left, left + width)).astype(self.dtype, copy=False)
 
     @abstractmethod
     def _read(self, rows: slice, columns: slice) -> np.ndarray:
-        """The grey values of a rectangle inside the image, of ``dtype``."""
+        """The grey values of a rectangle inside the image."""
 
     def close(self) -> None:  # noqa: B027 - most sources have nothing to close
         """Close the file, where there is one. Nothing can be read afterwards."""
@@ -100,84 +97,57 @@ class ArraySource(ImageSource):
     Args:
         array: one image with axes as of :func:`cellseg_d2.images.arrays.as_grey`; has ``shape`` and ``dtype``.
         channel_axis: which axis holds the channels, where its place or length would not tell.
+        origin: where the values come from, for messages.
 
     Raises:
         cellseg_d2.images.arrays.ArrayError: the shape or type is not that of an image.
     """
 
-    def __init__(self, array: SlicedArray, *, channel_axis: int | None = None):
+    def __init__(self, array: SlicedArray, *, channel_axis: int | None = None, origin: str | Path = ImageSource.origin):
+        self.origin = origin
         self._array = array
         self._axes = image_axes(array.shape, channel_axis)
         self.height, self.width = array.shape[self._axes.rows], array.shape[self._axes.columns]
-        self.dtype = _grey_dtype(np.dtype(array.dtype))
+        self.dtype = grey_dtype(np.dtype(array.dtype))
 
     def _read(self, rows: slice, columns: slice) -> np.ndarray:
         index: list = [0] * len(self._array.shape)
         index[self._axes.rows], index[self._axes.columns] = rows, columns
         if self._axes.channels is None:
-            return self._grey(np.asarray(self._array[tuple(index)]))
+            return plain_dtype(np.asarray(self._array[tuple(index)]))
         index[self._axes.channels] = slice(None)
         block = np.asarray(self._array[tuple(index)])
         place = sorted((self._axes.rows, self._axes.columns, self._axes.channels)).index(self._axes.channels)
-        return self._grey(np.moveaxis(block, place, -1))
-
-    def _grey(self, block: np.ndarray) -> np.ndarray:
-        block = _as_dtype(block, self.dtype)
-        return grey_from_channels(block) if block.ndim == 3 else block
+        return grey_from_channels(np.moveaxis(block, place, -1))
 
 
 class TiffSource(ImageSource):
-    """The first image of a TIFF, at its full resolution where it holds several.
+    """The image of a TIFF, see :class:`cellseg_d2.images.tiff.TiffImage`.
 
     Args:
         path: of the file.
 
     Raises:
-        ImageError: the file cannot be read, holds a stack, or is compressed in a way that needs another package.
+        ImageError: the file cannot be read, holds a stack, or is large and compressed in a way that needs another
+            package.
     """
 
     def __init__(self, path: str | Path):
-        self._path = Path(path)
-        with clear_errors(self._path):
-            self._file = tifffile.TiffFile(self._path)
-            try:
-                self._open()
-            except BaseException:
-                self._file.close()
-                raise
-
-    def _open(self) -> None:
-        self._page, axes = tiff_layout(self._path, self._file)
-        if needs_pillow(self._page) and importlib.util.find_spec("imagecodecs") is None:
-            kind = getattr(self._page.compression, "name", self._page.compression)  # a number, if nobody knows it
-            raise ImageError(
-                f"{self._path} is compressed ({kind}) in a way that cannot be read in parts: "
-                "type `pip install imagecodecs`, or save it with deflate or without compression"
-            )
-        sizes = {name: n for n, name in axes}
-        self.height, self.width = sizes["Y"], sizes["X"]
-        if self._page.shaped[1:4] != (1, self.height, self.width):
-            raise ImageError(f"{self._path} spreads an image over several pages, which cannot be read in parts")
-        if self._page.dtype is None:
-            raise ImageError(f"{self._path} holds {self._page.bitspersample} bits a pixel, which cannot be read")
-        palette = self._page.photometric == tifffile.PHOTOMETRIC.PALETTE and "S" not in sizes
-        self.dtype = np.dtype(np.uint8) if palette else _grey_dtype(self._page.dtype)
-        # Palettes and images whose zero is white are interpreted before the type changes.
-        self._as_stored = palette or self._page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        self._segments = SegmentReader(self._page)
+        self._image = TiffImage(path)
+        self.origin, self.height, self.width = self._image.path, self._image.height, self._image.width
+        try:
+            if not self._image.in_parts and self.height * self.width > _WHOLE_LIMIT:
+                raise self._image.needs_package("cannot be read in parts")
+            self.dtype = self._image.dtype
+        except BaseException:
+            self.close()
+            raise
 
     def _read(self, rows: slice, columns: slice) -> np.ndarray:
-        with clear_errors(self._path):
-            block = self._segments.read(rows, columns)
-            if block.shape[2] == 1:
-                block = block[:, :, 0]
-            if not self._as_stored:
-                block = _as_dtype(block, self.dtype)
-            return _as_dtype(grey_of_page(self._page, block), self.dtype)
+        return self._image.grey(rows, columns)
 
     def close(self) -> None:
-        self._segments.close()
-        self._file.close()
+        self._image.close()
 
 
 def open_source(image: ImageSource | ArrayLike | str | Path, *, channel_axis: int | None = None) -> ImageSource:
@@ -204,18 +174,12 @@ def open_source(image: ImageSource | ArrayLike | str | Path, *, channel_axis: in
         return ArraySource(cast(SlicedArray, image) if lazy else as_array(image), channel_axis=channel_axis)
     path = Path(image)
     if path.is_dir():
-        return ArraySource(_open_zarr(path), channel_axis=channel_axis)
+        return ArraySource(_open_zarr(path), channel_axis=channel_axis, origin=path)
     if channel_axis is not None:
         raise CellSegError(f"{path} says itself where its channels are; channel_axis is for arrays")
-    if path.suffix.lower() not in TIFF_SUFFIXES:
-        return ArraySource(read_image(path))
-    height, width = image_size(path)  # says clearly what is wrong with a file that is no image
-    try:
+    if path.suffix.lower() in TIFF_SUFFIXES:
         return TiffSource(path)
-    except ImageError:
-        if height * width > _WHOLE_LIMIT:
-            raise
-        return ArraySource(read_image(path))
+    return ArraySource(read_image(path), origin=path)
 
 
 def sample_percentiles(source: ImageSource, percentiles: Sequence[float]) -> tuple[float, ...]:
@@ -248,23 +212,8 @@ def _block_counts(height: int, width: int) -> tuple[int, int]:
     return high, max(1, _BLOCKS**2 // high)
 
 
-def _grey_dtype(dtype: np.dtype) -> np.dtype:
-    """The type of grey values for stored values of this type, whatever they are."""
-    if dtype.kind not in "buif":
-        raise CellSegError(f"pixels are real numbers or bool, but this image is of type {dtype}")
-    if dtype.itemsize == 1 and dtype.kind in "bu":
-        return np.dtype(np.uint8)
-    return np.dtype(np.uint16 if dtype.kind == "u" and dtype.itemsize == 2 else np.float32)
-
-
-def _as_dtype(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if block.dtype == bool:
-        return block.astype(np.uint8) * np.uint8(255)
-    return block.astype(dtype, copy=False)
-
-
 def _open_zarr(path: Path) -> SlicedArray:
-    if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+    if not any((path / name).is_file() for name in ZARR_FILES):
         raise ImageError(f"{path} is a folder and no Zarr array; name one of its images")
     try:
         import zarr
@@ -272,10 +221,26 @@ def _open_zarr(path: Path) -> SlicedArray:
         raise ImageError(f"{path} is a Zarr array, which needs another package: type `pip install zarr`") from None
     with clear_errors(path):
         node = zarr.open(path, mode="r")
-        if isinstance(node, zarr.Array):
-            return node
-        attributes = node.attrs.get("ome", node.attrs)  # OME-Zarr 0.5 put its attributes one level deeper
-        scales = attributes.get("multiscales")
-        if not scales:
-            raise ImageError(f"{path} is a Zarr group; name one of its arrays ({', '.join(sorted(node.array_keys()))})")
-        return node[scales[0]["datasets"][0]["path"]]
+        if not isinstance(node, zarr.Array):
+            attributes = node.attrs.get("ome", node.attrs)  # OME-Zarr 0.5 put its attributes one level deeper
+            scales = attributes.get("multiscales")
+            if not scales:
+                names = ", ".join(sorted(node.array_keys()))
+                raise ImageError(f"{path} is a Zarr group; name one of its arrays ({names})")
+            node = node[scales[0]["datasets"][0]["path"]]
+        if not isinstance(node, zarr.Array):
+            raise ImageError(f"{path} names a group where its image of full resolution should be")
+        # A chunk is unpacked as a whole, however small the image is.
+        claimed = max(node.shape, node.shards or node.chunks, key=math.prod)
+        check_claim(path, claimed, math.prod(claimed), _bytes_of(path))
+        return node
+
+
+def _bytes_of(folder: Path) -> int:
+    """Bytes of all files, or of so many that no image that memory holds is too large for them."""
+    size = 0
+    for file in folder.rglob("*"):
+        size += file.stat().st_size if file.is_file() else 0
+        if size > _ENOUGH_BYTES:
+            break
+    return size

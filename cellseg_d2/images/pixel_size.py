@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import tifffile
-
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.read import TIFF_SUFFIXES, ImageError
+from cellseg_d2.images.errors import ImageError, clear_errors
+from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 
 # Micrometres in a unit, by the names that programs give it. ImageJ escapes µ, and there are two characters for it.
 _MICROMETRES = {
@@ -69,29 +68,26 @@ def read_pixel_size(path: str | Path) -> PixelSize | None:
         ImageError: the file is missing or no readable TIFF.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
-    if path.suffix.lower() not in TIFF_SUFFIXES:
+    if not path.exists():
+        raise ImageError(f"{path} does not exist")
+    if path.is_dir() or path.suffix.lower() not in TIFF_SUFFIXES:
         return None
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return _from_ome(tiff.ome_metadata) or _from_tags(tiff)
-    except CellSegError:
-        raise
-    except Exception as error:  # damaged files raise almost anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path} cannot be read, it seems damaged or truncated ({reason})") from None
+    with TiffImage(path) as image, clear_errors(path):
+        return _from_ome(image) or _from_tags(image)
 
 
-def _from_ome(xml: str | None) -> PixelSize | None:
-    if not xml:
+def _from_ome(image: TiffImage) -> PixelSize | None:
+    xml = image.first_description
+    if "<OME" not in xml:
         return None
     try:
-        pixels = next((node for node in ElementTree.fromstring(xml).iter() if node.tag.endswith("}Pixels")), None)
+        described = [node for node in ElementTree.fromstring(xml).iter() if node.tag.endswith("}Pixels")]
     except ElementTree.ParseError:  # the resolution tags may still tell
         return None
-    if pixels is None:
+    if not described:
         return None
+    size = (str(image.width), str(image.height))
+    pixels = next((node for node in described if (node.get("SizeX"), node.get("SizeY")) == size), described[0])
     sides = []
     for axis in "XY":
         scale = _micrometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
@@ -102,11 +98,11 @@ def _from_ome(xml: str | None) -> PixelSize | None:
     return _plausible(*sides)
 
 
-def _from_tags(tiff: tifffile.TiffFile) -> PixelSize | None:
-    tags = tiff.pages.first.tags
+def _from_tags(image: TiffImage) -> PixelSize | None:
+    tags = image.page.tags
     unit = {2: "inch", 3: "cm"}.get(tags.valueof("ResolutionUnit", default=2))
-    if tiff.is_imagej:
-        unit = (tiff.imagej_metadata or {}).get("unit") or unit
+    if image.imagej is not None:
+        unit = image.imagej.get("unit") or unit
     scale = _micrometres(unit)
     sides = []
     for axis in "XY":

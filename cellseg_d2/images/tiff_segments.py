@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 
 import numpy as np
 import tifffile
 
+from cellseg_d2.images.errors import ImageError
+
+# What tifffile unpacks by Python's zlib, which has no limit; other decoders are told how much they are to write.
+_DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 # Decoded segments that are kept, since neighbouring rectangles share some: 256 MB. One that is larger is kept alone.
 _KEPT_BYTES = 2**28
+# Some programs pad what they pack.
+_SLACK_BYTES = 2**16
 
 
 class SegmentReader:
@@ -77,7 +84,9 @@ class SegmentReader:
         offset, count = page.dataoffsets[index], page.databytecounts[index]
         data = None
         if count:
-            (data, _), *_ = page.parent.filehandle.read_segments([offset], [count], [index])
+            page.parent.filehandle.seek(offset)
+            data = page.parent.filehandle.read(count)
+            self._check_length(data)
         decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
         self._kept[index] = decoded = None if decoded is None else decoded[0]  # the axis of depth
         size = sum(segment.nbytes for segment in self._kept.values() if segment is not None)
@@ -85,3 +94,17 @@ class SegmentReader:
             _, dropped = self._kept.popitem(last=False)
             size -= 0 if dropped is None else dropped.nbytes
         return decoded
+
+    def _check_length(self, data: bytes) -> None:
+        """Refuse a packed tile or strip that unpacks to far more than its pixels: it would fill the memory."""
+        page = self._page
+        if page.compression not in _DEFLATE:
+            return
+        high, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, self._width)
+        pixels = min(high, max(self._height, page.tilelength)) * wide * self._contiguous
+        limit = 2 * pixels * -(-page.bitspersample // 8) + _SLACK_BYTES
+        if len(zlib.decompressobj().decompress(data, limit + 1)) > limit:
+            raise ImageError(
+                f"{page.parent.filehandle.path} holds a tile or strip of {pixels:,} pixels that unpacks to more than "
+                f"{limit:,} bytes; it seems damaged"
+            )

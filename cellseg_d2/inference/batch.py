@@ -13,12 +13,13 @@ from detectron2.utils import comm
 from tqdm import tqdm
 
 from cellseg_d2 import __version__
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, no_memory, printable
 from cellseg_d2.export.formats import FORMATS, Format, choose_formats
+from cellseg_d2.images.errors import check_name
 from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.io.atomic import check_writable
+from cellseg_d2.io.atomic import check_name_length, check_writable
 from cellseg_d2.masks.label_runs import kaggle_from_labels
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.predictions.submission import write_submission
@@ -132,7 +133,7 @@ def _segment_share(
     paths: list[Path],
     parts: Parts,
     saved: Collection[str],
-    singles: Collection[str],
+    singles: Mapping[str, Format],
     options: dict,
 ) -> None:
     """The images of this process."""
@@ -141,10 +142,14 @@ def _segment_share(
     for path in progress:
         state = state_of(path)
         try:
+            check_name(path)
+            for name, chosen in singles.items():
+                check_name_length(chosen.path(parts.output / name, path.stem))
             segmentation = segmenter.segment(path, **options)
         except (CellSegError, MemoryError) as error:
-            reason = str(error) if isinstance(error, CellSegError) else f"{path} does not fit into memory"
-            reason = reason if str(path) in reason else f"{path}: {reason}"
+            reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
+            shown = printable(path)
+            reason = reason if shown in reason else f"{shown}: {printable(reason)}"
             progress.write(f"skipped: {reason}")
             with _room(parts.output):
                 parts.put(path, Part(path.stem, state, failed=reason))

@@ -13,7 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from cellseg_d2.config import load_config
+from cellseg_d2.config import class_names, load_config
 from cellseg_d2.data.augmentations.build import build_test_augmentations
 from cellseg_d2.data.augmentations.resize import ResizeTransform
 from cellseg_d2.data.dataset_mapper import image_to_tensor
@@ -118,7 +118,7 @@ class CellSegmenter(Segmenter):
             augmentations=build_test_augmentations(cfg),
             channels=len(cfg.MODEL.PIXEL_MEAN),
             params=PostprocessParams.from_config(cfg),
-            class_names=cfg.MODEL.CLASS_NAMES or [f"class {i + 1}" for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)],
+            class_names=class_names(cfg),
             intensity=cfg.INPUT.INTENSITY,
             intensity_percentiles=cfg.INPUT.INTENSITY_PERCENTILES,
             tile=cfg.TEST.TILE if by_factor else None,

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -100,7 +101,7 @@ class Parts:
 
     def _path(self, image: Path) -> Path:
         # Names of images may be as long as those of files can be.
-        return self.folder / f"{hashlib.sha256(image.stem.encode()).hexdigest()[:32]}.json"
+        return self.folder / f"{hashlib.sha256(os.fsencode(image.stem)).hexdigest()[:32]}.json"
 
 
 def state_of(image: Path) -> list[int]:

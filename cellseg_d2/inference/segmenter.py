@@ -24,6 +24,7 @@ from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
 from cellseg_d2.inference.scale import choose_scale, scale_for
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.postprocess.steps import Cells, PostprocessParams
+from cellseg_d2.tiling.grid import check_windows
 from cellseg_d2.tiling.segment import segment_tiled
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class Segmenter(ABC):
             image: a path (PNG, JPEG, BMP, TIFF, a Zarr folder), an array (grey or RGB, channels first or last, any
                 numeric type; see :mod:`cellseg_d2.images.arrays`), or a list of these, which gives a list.
             diameter: of the image's cells in pixels. By default the model looks at its ``scales`` to find the best one.
-            tile: side in pixels of the windows in which a large image is looked at, by default the model's.
+            tile: side in pixels of the windows in which a large image is looked at, 64 or more; by default the model's.
             overlap: pixels that neighbouring windows share, at most half of one; should exceed the size of most cells.
             stack: whether the array is a stack of planes, which gives a list.
             channel_axis: which axis of an array holds the channels, where its shape would not tell.
@@ -134,6 +135,7 @@ class Segmenter(ABC):
             CellSegError: the image cannot be read or understood, does not fit into memory, needs several windows though
                 its detections are to be kept, or the model does not know about diameters.
         """
+        check_windows(tile, overlap)
         options = {
             "diameter": diameter,
             "tile": tile,
@@ -162,6 +164,7 @@ class Segmenter(ABC):
     def _segment_one(
         self, image: ImageSource | np.ndarray, pixel_size: PixelSize | None, name: str, **options
     ) -> Segmentation:
+        self.params.check_classes(self.class_names)
         source = open_source(image)
         cells, detections = first_that_fits(self._ways(source, **options), name)
         kept = source.height * source.width <= _KEPT_PIXELS

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
 
 # What `atomic_path` writes to; the number is that of the process.
-TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.part(\.[^.]*)?")
+TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.part(\.[^.]*)?", re.DOTALL)
+# Bytes that a name may have on nearly all file systems, and that a temporary one has at most.
+LONGEST_NAME, _LONGEST_TEMPORARY = 255, 120
 
 
 @contextmanager
@@ -35,7 +39,7 @@ def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(_temporary_name(path))
     try:
         yield temporary
         if sync:
@@ -45,6 +49,54 @@ def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its place when the block ends well, and is removed when it fails.
+
+    What killed processes have left of the same folder is removed before.
+
+    Args:
+        path: of the folder; no link. One that is there stays as it was until the new one is whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(left for left in path.parent.glob(".*.part*") if left.name == _temporary_name(path, _process_of(left)))
+    building = path.with_name(_temporary_name(path))
+    building.mkdir()
+    older = path.with_name(_temporary_name(path.with_name(f"{path.stem}-older{path.suffix}")))
+    try:
+        yield building
+        if path.exists():
+            os.replace(path, older)
+        os.replace(building, path)
+    finally:
+        for folder in (building, older):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_name(path: Path, process: int | None = None) -> str:
+    """Of a file whose own name may be as long as names can be, so that no more can be added to it."""
+    process = os.getpid() if process is None else process
+    name = f".{path.stem}.{process}.part{path.suffix}"
+    if len(os.fsencode(name)) <= _LONGEST_TEMPORARY:
+        return name
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
+    return f".{digest}.{process}.part{path.suffix if len(os.fsencode(path.suffix)) < 16 else ''}"
+
+
+def check_name_length(path: Path) -> None:
+    """Refuse a file to be written whose name is longer than file systems take.
+
+    Raises:
+        CellSegError: the message says by how much.
+    """
+    if (over := len(os.fsencode(path.name)) - LONGEST_NAME) > 0:
+        raise CellSegError(
+            f"its result would have a name of {LONGEST_NAME + over} bytes, and {LONGEST_NAME} are possible: shorten "
+            f"the image's name by {over}"
+        )
 
 
 def _sync(path: Path) -> None:
@@ -63,13 +115,28 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
     Returns:
         What was removed; files of processes that still run are not.
     """
+    return _remove(Path(folder).rglob(".*.part*"))
+
+
+def _remove(paths: Iterable[Path]) -> list[Path]:
+    """Remove those of the files and folders that killed processes have left; returns them."""
     removed = []
-    for path in sorted(Path(folder).rglob(".*.part*")):
-        match = TEMPORARY.fullmatch(path.name)
-        if match and not _is_running(int(match[1])):
+    for path in sorted(paths):
+        process = _process_of(path)
+        if process is None or _is_running(process):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
-            removed.append(path)
+        removed.append(path)
     return removed
+
+
+def _process_of(path: Path) -> int | None:
+    """The number of the process to which a temporary file or folder belongs; None of any other."""
+    match = TEMPORARY.fullmatch(path.name)
+    return int(match[1]) if match else None
 
 
 def _is_running(process: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, no_memory
 
 _GZIP_MAGIC = b"\x1f\x8b"
-# The competition's own file has 24 MB. A small one can be packed so that it unpacks to any size.
-_MAX_UNPACKED = 10**9
+# The competition's own file has 24 MB, packed 6 MB. A small one can be packed so that it unpacks to any size.
+_MAX_UNPACKED, _DENSEST, _SMALL = 10**9, 50, 2**25
+# Fields that are in memory beside the table, and commas of a header: a short file can stand for any number of fields.
+_CHUNK_VALUES, _MAX_COLUMNS = 2**20, 10_000
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -37,54 +40,82 @@ def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence
         CellSegError: the file is missing, empty, damaged, no CSV with commas, or lacks a column or has it twice.
     """
     path = Path(path)
-    text = _read_text(path)
-    header = text[: text.find("\n") if "\n" in text else len(text)].strip()
-    if not header:
-        raise CellSegError(f"{path} is empty; it needs the columns {','.join(required)}")
-    if "," not in header and len(required) > 1:
-        for separator, name in _OTHER_SEPARATORS.items():
-            if separator in header:
-                raise CellSegError(f"{path} separates its columns by {name}; save it with commas")
     try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False)
+        return _read_table(path, _read_bytes(path), required, optional)
+    except MemoryError:
+        raise no_memory(path) from None
+
+
+def _read_table(path: Path, data: bytes, required: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
+    first_line = data[: data.find(b"\n") if b"\n" in data else len(data)].decode().strip()
+    if not first_line:
+        raise CellSegError(f"{path} is empty; it needs the columns {','.join(required)}")
+    if "," not in first_line and len(required) > 1:
+        for separator, name in _OTHER_SEPARATORS.items():
+            if separator in first_line:
+                raise CellSegError(f"{path} separates its columns by {name}; save it with commas")
+    if (commas := first_line.count(",")) > _MAX_COLUMNS:
+        raise CellSegError(f"{path} has {commas} commas in its header, which no table of cells has")
+    chunks: list[pd.DataFrame] = []
+    try:
+        options = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+        for chunk in pd.read_csv(io.BytesIO(data), chunksize=max(1, _CHUNK_VALUES // (commas + 1)), **options):
+            if not isinstance(chunk.index, pd.RangeIndex):  # pandas took the first column for row names
+                raise CellSegError(f"{path} cannot be read as CSV: its rows have more fields than its header has names")
+            if not chunks:
+                _check_columns(path, data, chunk.columns, required, optional)
+            chunks.append(_without_blanks(chunk[[*required, *(name for name in optional if name in chunk)]]))
     except (ValueError, pd.errors.ParserError) as error:  # pandas names the line
         raise CellSegError(f"{path} cannot be read as CSV: {str(error).splitlines()[0].strip()}") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first column for row names
-        raise CellSegError(f"{path} cannot be read as CSV: its rows have more fields than its header has names")
-    missing = [name for name in required if name not in table]
+    table = pd.concat(chunks)
+    table.index += 2  # the header is line 1
+    return table
+
+
+def _check_columns(
+    path: Path, data: bytes, columns: pd.Index, required: Sequence[str], optional: Sequence[str]
+) -> None:
+    missing = [name for name in required if name not in columns]
     if missing:
         names = ", ".join(map(repr, missing))
-        shown = ",".join(map(str, table.columns))
+        shown = ",".join(map(str, columns))
         raise CellSegError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {names}: "
             f"it needs {','.join(required)} and has {shown[:200]}"
         )
-    twice = [name for name in (*required, *optional) if f"{name}.1" in table and _header(text).count(name) > 1]
+    twice = [name for name in (*required, *optional) if f"{name}.1" in columns and _header(data).count(name) > 1]
     if twice:
         raise CellSegError(f"{path} has several columns {twice[0]!r}; keep the one that is meant")
-    table = table[[*required, *(name for name in optional if name in table)]].fillna("")
-    for name in table:
-        table[name] = table[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""})
-    table.index = range(2, len(table) + 2)
-    return table[(table != "").any(axis=1)]
 
 
-def _header(text: str) -> list[str]:
+def _without_blanks(chunk: pd.DataFrame) -> pd.DataFrame:
+    """Rows in which something stands, without spaces around it and without what stands for nothing."""
+    chunk = chunk.fillna("")
+    for name in chunk:
+        chunk[name] = chunk[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""})
+    return chunk[(chunk != "").any(axis=1)]
+
+
+def _header(data: bytes) -> list[str]:
     """Names of the columns, of which pandas has numbered those that occur again."""
-    return next(csv.reader(io.StringIO(text)))
+    return next(csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")))
 
 
-def _read_text(path: Path) -> str:
+def _read_bytes(path: Path) -> bytes:
+    """What the file holds, unpacked: text in UTF-8 without a byte order mark."""
     try:
         data = path.read_bytes()
         if data.startswith(_GZIP_MAGIC):
             with gzip.open(path) as file:
-                data = file.read(_MAX_UNPACKED + 1)
-            if len(data) > _MAX_UNPACKED:
-                raise CellSegError(f"{path} unpacks to more than {_MAX_UNPACKED / 1e9:.0f} GB, which no such CSV does")
+                limit = min(_MAX_UNPACKED, max(_SMALL, _DENSEST * len(data)))
+                data = file.read(limit + 1)
+            if len(data) > limit:
+                raise CellSegError(f"{path} unpacks to more than {limit / 1e6:,.0f} MB, which no such CSV does")
         if b"\0" in data:  # pandas would end a field there
             raise CellSegError(f"{path} is no text in UTF-8 (it has NUL characters); save it as CSV in UTF-8")
-        return data.decode("utf-8-sig")
+        data = data.removeprefix(codecs.BOM_UTF8)
+        data.decode()
+        return data
     except FileNotFoundError:
         raise CellSegError(f"{path} does not exist") from None
     except IsADirectoryError:

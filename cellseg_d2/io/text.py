@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,47 @@ def read_record(path: str | Path) -> dict | None:
     except CellSegError:
         return None
     return content if isinstance(content, dict) else None
+
+
+def check_form(value: Any, form: Any, where: object) -> None:
+    """Refuse a value out of JSON or YAML that is of another form than its readers rely on, however deep.
+
+    Args:
+        value: as read.
+        form: a type or several (a bool is no number, where bool is not among them); ``[form]`` for a list of such
+            values; ``{key: form}`` for an object, of which any key may be missing and others may be there, unless
+            ``"*"`` says what these are.
+        where: the file, for the message.
+
+    Raises:
+        CellSegError: names the value.
+
+    Example:
+        >>> check_form({"seed": 7, "versions": {"torch": "2"}}, {"seed": int, "versions": {"*": str}}, "a.json")
+        >>> check_form({"sizes": [3, "4"]}, {"sizes": [int]}, "a.json")
+        Traceback (most recent call last):
+        cellseg_d2.errors.CellSegError: a.json is damaged: its sizes.1 is '4'
+    """
+    if (wrong := _first_wrong(value, form, ())) is not None:
+        keys, found = wrong
+        name = f"its {'.'.join(keys)}" if keys else "all of it"
+        raise CellSegError(f"{where} is damaged: {name} is {found!r:.60}")
+
+
+def _first_wrong(value: Any, form: Any, keys: tuple[str, ...]) -> tuple[tuple[str, ...], Any] | None:
+    """Keys and value of what is of another form; None if all is right."""
+    if isinstance(form, dict | list):
+        if not isinstance(value, Mapping if isinstance(form, dict) else list | tuple):
+            return keys, value
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in parts:
+            inner = form.get(key, form.get("*")) if isinstance(form, dict) else form[0]
+            if inner is not None and (wrong := _first_wrong(part, inner, (*keys, str(key)))) is not None:
+                return wrong
+        return None
+    kinds = form if isinstance(form, tuple) else (form,)
+    fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    return None if fits else (keys, value)
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cellseg_d2.datasets.coco_checks import is_cell
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.text import read_json
 from cellseg_d2.metrics.average_precision import annotations_of
@@ -123,7 +124,7 @@ def read_boxes(path: str | Path) -> CellBoxes:
     try:
         names = {category["id"]: category["name"] for category in content["categories"]}
         sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-        cells = [a for a in annotations_of(content) if not a.get("iscrowd", 0)]
+        cells = [a for a in annotations_of(content) if is_cell(a)]
         boxes = np.array([a["bbox"] for a in cells], dtype=np.float64).reshape(-1, 4)
         image_sizes = np.array([sizes[a["image_id"]] for a in cells], dtype=np.float64).reshape(-1, 2)
         types = np.array([names[a["category_id"]] for a in cells], dtype=str)

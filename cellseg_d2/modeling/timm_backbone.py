@@ -68,6 +68,8 @@ class TimmBackbone(Backbone):
         transformer = {"strict_img_size": False} if self.name.startswith(("swin", "swinv2")) else {}
         try:
             return timm.create_model(self.name, features_only=True, in_chans=self.channels, **transformer, **weights)
+        except MemoryError:
+            raise
         except Exception as error:  # timm raises RuntimeError, TypeError and others for names, files and the network
             raise CellSegError(f"timm cannot make MODEL.TIMM.NAME {self.name!r}: {one_line(error)}") from error
 

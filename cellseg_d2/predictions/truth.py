@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_d2.datasets.coco_checks import check_coco, check_numbers
+from cellseg_d2.datasets.coco_checks import check_coco, check_numbers, is_cell
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
@@ -201,7 +201,7 @@ def _truth_from_coco(path: str | Path) -> Truth:
         name = names[annotation["image_id"]]
         rle = _checked_rle(annotation.get("segmentation"), images[name], f"{where} of image {name}")
         annotation["segmentation"] = rle
-        if annotation.get("iscrowd"):
+        if not is_cell(annotation):
             crowds += 1
             continue
         images[name].masks.append(rle)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
 import re
-import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.atomic import atomic_folder
 from cellseg_d2.masks.crop import crop_to_kaggle
+from cellseg_d2.processes import in_processes
 from cellseg_d2.simulation.culture import simulate_culture
 from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES
 from cellseg_d2.simulation.microscopes import Microscope
@@ -118,27 +119,20 @@ def write_dataset(
     Raises:
         CellSegError: an argument makes no sense, or the folder holds something else.
     """
-    folder = Path(folder)
+    folder = Path(os.path.realpath(folder))  # of a link the folder, which is replaced while the link stays
     if kind not in KINDS:
         raise CellSegError(f"the kind {kind!r} cannot be simulated; choose from {', '.join(KINDS)}")
     counts = {"train": _counts(images_per_type, "train", kind), "test": _counts(test_per_type, "test", kind)}
     _check(counts, seed, height, width, density, images_per_well, workers)
     _check_free(folder, overwrite)
     jobs = plan_images(counts, seed, height, width, density, images_per_well)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
+    with atomic_folder(folder) as building:
         for split in _SPLITS:
-            (building / split).mkdir(parents=True)
+            (building / split).mkdir()
         summary = _write_images(building, jobs, workers, progress)
         _write_submission(building, [job.name for job in jobs if job.split == "test"])
         size = f"{width} x {height} pixels, density {density:g}, {images_per_well} images per well, seed {seed}"
         (building / "README.txt").write_text(_readme(counts, summary, size, command), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(building, folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return summary
 
 
@@ -196,14 +190,16 @@ def _one_thread() -> None:
 def _write_images(folder: Path, jobs: list[ImageJob], workers: int, progress: bool) -> dict[str, dict[str, int]]:
     summary = {split: {"images": 0, "cells": 0} for split in _SPLITS}
     workers = min(workers, len(jobs))
-    # "spawn": forked processes inherit the locks of libraries that run threads, and may hang.
-    pool = multiprocessing.get_context("spawn").Pool(workers, _one_thread) if workers > 1 else None
-    files = {split: (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") for split in _SPLITS}
-    try:
-        writers = {split: csv.writer(file, lineterminator="\n") for split, file in files.items()}
+    results = in_processes(_run_job, jobs, workers, _one_thread) if workers > 1 else (_run_job(job) for job in jobs)
+    with ExitStack() as stack:
+        stack.enter_context(closing(results))
+        paths = {split: folder / f"{split}.csv" for split in _SPLITS}
+        writers = {
+            split: csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")), lineterminator="\n")
+            for split, path in paths.items()
+        }
         for writer in writers.values():
             writer.writerow(COLUMNS)
-        results = pool.imap(_run_job, jobs) if pool else map(_run_job, jobs)
         bar = tqdm(
             zip(jobs, results, strict=True), total=len(jobs), desc="simulating", unit="image", disable=not progress
         )
@@ -213,12 +209,6 @@ def _write_images(folder: Path, jobs: list[ImageJob], workers: int, progress: bo
             writers[job.split].writerows(rows)
             summary[job.split]["images"] += 1
             summary[job.split]["cells"] += len(annotations)
-    finally:
-        for file in files.values():
-            file.close()
-        if pool:
-            pool.terminate()
-            pool.join()
     return summary
 
 

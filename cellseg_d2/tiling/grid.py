@@ -8,6 +8,9 @@ import numpy as np
 
 from cellseg_d2.errors import CellSegError
 
+# Side in pixels of the smallest windows that users can ask for.
+LEAST_TILE = 64
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -29,6 +32,22 @@ class Tile:
     def box(self) -> tuple[int, int, int, int]:
         """The window ``(x0, y0, x1, y1)`` in pixels, the end exclusive."""
         return self.left, self.top, self.left + self.width, self.top + self.height
+
+
+def check_windows(tile: int | None, overlap: int = 0) -> None:
+    """Refuse windows that users ask for in which no cell would be seen: an image would take hours and show nothing.
+
+    Args:
+        tile: side in pixels; None is the model's own.
+        overlap: in pixels.
+
+    Raises:
+        CellSegError: names the least sensible value.
+    """
+    if tile is not None and tile < LEAST_TILE:
+        raise CellSegError(f"windows of {tile} pixels show no whole cells; they need a side of {LEAST_TILE} or more")
+    if overlap < 0:
+        raise CellSegError(f"windows cannot overlap by {overlap} pixels; take 0 or more")
 
 
 def tile_grid(height: int, width: int, tile: int = 1024, overlap: int = 128) -> list[Tile]:

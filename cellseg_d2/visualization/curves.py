@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, first_line
 from cellseg_d2.visualization.figures import (
     GRID,
     LINE_COLORS,
@@ -53,9 +53,9 @@ def read_loss_csv(path: str | Path) -> pd.DataFrame:
     if not text.strip():
         return pd.DataFrame({"iteration": [], "total_loss": []}, dtype=np.float64)
     try:
-        frame = pd.read_csv(io.StringIO(text), dtype=str, on_bad_lines="skip", skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise CellSegError(f"{path} is no table of losses: {str(error).strip()}") from None
+        frame = pd.read_csv(io.StringIO(text), dtype=str, on_bad_lines="skip", skipinitialspace=True, index_col=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise CellSegError(f"{path} is no table of losses: {first_line(error)}") from None
     missing = [name for name in ("iteration", "total_loss") if name not in frame.columns]
     if missing:
         raise CellSegError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(map(str, frame.columns))}")
@@ -79,17 +79,25 @@ def read_scores(path: str | Path, prefix: str = "competition/") -> pd.DataFrame:
     for line in _whole_lines(path).splitlines() if Path(path).is_file() else ():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        if not isinstance(record, dict) or "iteration" not in record:
+        if not isinstance(record, dict):
             continue
-        scores = {key.removeprefix(prefix): value for key, value in record.items() if key.startswith(prefix)}
+        scores = {key.removeprefix(prefix): _finite(value) for key, value in record.items() if key.startswith(prefix)}
         if scores:
-            rows.append({"iteration": record["iteration"], **scores})
+            rows.append({"iteration": _finite(record.get("iteration")), **scores})
     if not rows:
         return pd.DataFrame({"iteration": []}, dtype=np.float64)
-    frame = pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    return _without_repeats(frame.dropna(subset="iteration"))
+    return _without_repeats(pd.DataFrame(rows, dtype=np.float64).dropna(subset="iteration"))
+
+
+def _finite(value: object) -> float:
+    """A number that was read, NaN for anything else."""
+    try:
+        number = float(value) if isinstance(value, int | float) else np.nan
+    except OverflowError:
+        return np.nan
+    return number if np.isfinite(number) else np.nan
 
 
 def _whole_lines(path: str | Path) -> str:

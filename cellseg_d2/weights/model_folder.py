@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathHandler, PathManager
 from safetensors.torch import save
 
-from cellseg_d2.config import changed_settings
+from cellseg_d2.config import changed_settings, class_names
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, write_text_atomic
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
@@ -61,7 +61,8 @@ def export_model(
         half: weights as 16-bit floats, which take half the space. Predictions differ by less than one part in 1,000.
         params: the post-processing, by default the configuration's.
     """
-    folder = Path(folder)
+    folder, params = Path(folder), params or PostprocessParams.from_config(cfg)
+    params.check_classes(class_names(cfg))
     settings = {"VERSION": cfg.VERSION, **changed_settings(cfg)}
     for name in ("DATASETS", "DATALOADER", "SOLVER", "OUTPUT_DIR", "SEED"):
         settings.pop(name, None)
@@ -74,7 +75,7 @@ def export_model(
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
-    (params or PostprocessParams.from_config(cfg)).to_yaml(folder / POSTPROCESS)
+    params.to_yaml(folder / POSTPROCESS)
     write_text_atomic(folder / CONFIG, yaml.safe_dump(plain_values(settings), sort_keys=False, default_flow_style=None))
     return folder
 

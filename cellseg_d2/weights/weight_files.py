@@ -12,7 +12,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from cellseg_d2.errors import CellSegError, first_line
+from cellseg_d2.errors import CellSegError, first_line, no_memory
 from cellseg_d2.io.atomic import unpacked_size
 from cellseg_d2.weights.array_pickle import read_array_pickle
 
@@ -53,6 +53,8 @@ def read_weight_file(path: str | Path) -> WeightFile:
         content = _READERS.get(path.suffix, _read_torch)(path)
     except CellSegError as error:
         raise CellSegError(f"{path} {error}") from None
+    except MemoryError:
+        raise no_memory(path) from None
     except Exception as error:  # the readers raise almost anything for files that are cut, overwritten, or another kind
         raise CellSegError(
             f"{path} cannot be read as weights; it seems damaged, or is something else ({first_line(error)})"

@@ -1,12 +1,17 @@
 """Configurations: epochs, classes, weights, and errors that say what to do."""
 
+import json
+import math
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
+import yaml
 from detectron2.modeling import build_model
 from torch import nn
 
-from cellseg_d2.config import load_config
+from cellseg_d2.config import RANGES, load_config
 from cellseg_d2.engine.setup import prepare_training, require_weights, resolve_epochs
 from cellseg_d2.errors import CellSegError
 from tests.discs import CLASSES, write_disc_dataset
@@ -36,7 +41,7 @@ def test_every_shipped_configuration_builds_its_model(path):
     elif cfg.MODEL.WEIGHTS.startswith("detectron2://"):
         assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
     thresholds = cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS
-    assert len(thresholds) == 1 or len(thresholds) >= cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    assert len(thresholds) in (1, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
 
 
 def test_networks_are_what_their_files_names_say(repository):
@@ -117,6 +122,94 @@ def test_a_resumed_run_keeps_the_seed_that_was_drawn(instant, tmp_path):
 def test_wrong_options_are_named(instant, opts, message):
     with pytest.raises(CellSegError, match=message):
         load_config(instant, opts)
+
+
+# Names that PyTorch has for what this machine lacks or what computes nothing, and names that nobody has.
+DEVICES = [
+    *("mps", "xla", "xpu", "hip", "ipu", "vulkan", "mkldnn", "privateuseone", "meta", "cuda:99", "cuda:-1", "cuda:x"),
+    *("", "gpu", "CPU", "cpuu", "cpu:x", "0", "cpu,cuda", "a" * 1000, "cpu\n"),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_devices_on_which_nothing_can_be_computed(instant, device):
+    with pytest.raises(CellSegError, match=r"^MODEL.DEVICE is .*use cpu|^MODEL.DEVICE is .*GPU|^the options"):
+        load_config(instant, ["MODEL.DEVICE", device])
+
+
+def test_the_cpu_has_one_name(instant):
+    assert load_config(instant, ["MODEL.DEVICE", "cpu:0"]).MODEL.DEVICE == "cpu"
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_numbers_out_of_their_range_are_named_by_every_tool(instant, tmp_path, key):
+    (low, high), kind = RANGES[key], type(reduce(getitem, key.split("."), load_config(instant)))
+    wrong = [kind(low - 1), *([] if high == math.inf else [kind(high + 1)])]
+    if kind is float:
+        wrong += [math.nan, -math.inf, *([] if high == math.inf else [math.inf])]
+    for value in wrong:
+        content = reduce(lambda inner, part: {part: inner}, reversed(key.split(".")), value)
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump({"_BASE_": str(instant), **content}))
+        with pytest.raises(CellSegError, match=f"^{key} is "):
+            load_config(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        (
+            "INPUT.INTENSITY_PERCENTILES",
+            ["[-1, 99]", "[1, 101]", "[50, 50]", "[99, 1]", "[1]", "[1, 2, 3]", "['a', 'b']"],
+        ),
+        ("INPUT.INTENSITY", ["other", ""]),
+        ("TEST.POSTPROCESS.SCORE_THRESHOLDS", ["[]", "[-0.5]", "['a']"]),
+        ("TEST.POSTPROCESS.NMS_IOU", ["0.0", "1.5"]),
+        ("TEST.FUSION.IOU", ["0.0", "2.0"]),
+    ],
+)
+def test_settings_of_prediction_are_checked_before_a_training_too(instant, key, values):
+    for value in values:
+        with pytest.raises(CellSegError, match=r"INTENSITY|score_thresholds|nms_iou|IoU"):
+            load_config(instant, [key, value])
+
+
+def test_a_base_in_the_home_of_nobody(tmp_path):
+    (tmp_path / "a.yaml").write_text("_BASE_: ~nosuchuser/b.yaml\n")
+    with pytest.raises(CellSegError, match=r"builds on '~nosuchuser/b\.yaml', but there is no file"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_thresholds_that_do_not_fit_the_classes_end_a_training_at_its_start(repository, tmp_path, monkeypatch):
+    """What the first sentence asks for is all that is needed."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    write_disc_dataset(tmp_path)
+    config = repository / "configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml"
+    opts = ["MODEL.WEIGHTS", "", "DATASETS.TRAIN", "('discs_train',)", "DATASETS.TEST", "('discs_val',)"]
+    asked = r"set MODEL\.ROI_HEADS\.NUM_CLASSES 2 and TEST\.POSTPROCESS\.SCORE_THRESHOLDS to one value or 2, or make"
+    with pytest.raises(CellSegError, match=asked):
+        prepare_training(load_config(config, opts))
+    opts += ["MODEL.ROI_HEADS.NUM_CLASSES", "2"]
+    for train in (True, False):
+        with pytest.raises(
+            CellSegError, match=r"score_thresholds has 3 values, but the model has 2 classes \(bright, dark"
+        ):
+            prepare_training(load_config(config, opts), train)
+    prepare_training(load_config(config, [*opts, "TEST.POSTPROCESS.SCORE_THRESHOLDS", "[0.4]"]))
+
+
+def test_there_is_nothing_to_learn_of_no_cells(instant, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    folder = write_disc_dataset(tmp_path)
+    for part in ("val", "train"):
+        content = json.loads((folder / f"instances_{part}.json").read_text())
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = 1
+        (folder / f"instances_{part}.json").write_text(json.dumps(content))
+        if part == "val":
+            prepare_training(load_config(instant))
+            assert "not one cell is annotated in discs_val" in caplog.text
+    with pytest.raises(CellSegError, match=r"^not one cell is annotated in discs_train, so there is nothing to learn"):
+        prepare_training(load_config(instant))
 
 
 def test_wrong_files_are_named(tmp_path):

@@ -1,6 +1,7 @@
 """The evaluator on predictions whose score is known in advance."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -8,12 +9,20 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 
+from cellseg_d2.cli import evaluate
+from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
+from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+from cellseg_d2.data.mixing import in_classes
+from cellseg_d2.datasets.coco_reader import CocoFile
+from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.masks.crop import coco_to_crop
+from cellseg_d2.modeling.anchors import read_boxes
 from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.visualization.report.cells import gather_cells
 from tests.discs import write_disc_dataset
 
 
@@ -89,3 +98,37 @@ def test_detections_are_kept_with_the_model_s_own_classes(entries, tmp_path):
     evaluator = CompetitionEvaluator("scored_val", PostprocessParams(), tmp_path, True, ["cell", "debris"])
     run(evaluator, entries, [perfect(entry) for entry in entries])
     assert load_raw(tmp_path / "detections.npz").class_names == ["cell", "debris"]
+
+
+def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, capsys, repository):
+    """What predicts the five discs of an image, one of them no cell, has 4 hits and 1 false one, whoever counts."""
+    folder = write_disc_dataset(tmp_path, images=2, name="crowded")
+    json_file = folder / "instances_val.json"
+    register_folder(folder)
+    entries = DatasetCatalog.get("crowded_val")
+    outputs = [perfect(entry) for entry in entries]
+    content = json.loads(json_file.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    json_file.write_text(json.dumps(content))
+    crowded = DatasetCatalog.get("crowded_val")
+    assert [len(entry["annotations"]) for entry in crowded] == [4, 0]
+    trained = run(CompetitionEvaluator("crowded_val", PostprocessParams(), tmp_path / "out"), crowded, outputs)
+    trained = trained["competition"]
+    assert (trained["tp50"], trained["fp50"], trained["fn50"]) == (4, 1, 0)
+    assert trained["mean"] == pytest.approx((4 / 5 + 1) / 2)
+
+    given = ["--predictions", str(tmp_path / "out/submission.csv"), "--ground-truth", str(json_file)]
+    evaluate.main([*given, "--json", str(tmp_path / "score.json")])
+    assert "marked iscrowd are left out: 1" in capsys.readouterr().err
+    assert json.loads((tmp_path / "score.json").read_text())["mean"] == trained["mean"]
+    report = gather_cells(tmp_path / "out/submission.csv", json_file)
+    assert report.errors.score.mean == trained["mean"]
+    assert sum(image.true_count for image in report.images) == 4
+    assert sum(len(record.cells) for record in CocoFile(json_file).records(FindingLog())) == 4
+    assert len(read_boxes(json_file).boxes) == 4
+    view = in_classes("crowded_val", [["*", "cell"]], ["cell"])
+    assert sum(len(entry["annotations"]) for entry in DatasetCatalog.get(view)) == 4
+    mapper = CellDatasetMapper(load_config(repository / "configs/quickstart/instant_test.yaml"), is_train=False)
+    assert len(mapper.load(entries[0]).masks) == 5
+    marked = {**entries[0], "annotations": content["annotations"][:5], "file_name": entries[0]["file_name"]}
+    assert len(mapper._load(marked).masks) == 4

@@ -1,6 +1,8 @@
 """Parts of images in arrays, TIFFs and Zarr are those of the whole image, and no more than needed is read."""
 
 import builtins
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from PIL import Image
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.arrays import as_grey
+from cellseg_d2.images.errors import ImageError
 from cellseg_d2.images.intensity import intensity_range, to_uint8
 from cellseg_d2.images.lazy import ArraySource, TiffSource, open_source, sample_percentiles
-from cellseg_d2.images.read import read_image
+from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
+from cellseg_d2.images.read import image_size, read_image, read_label_plane
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 60000, (150, 203)).astype(np.uint16)
@@ -82,6 +86,23 @@ def test_tiffs(tmp_path, image, compression, layout):
         assert_parts_of(source, read_image(path))
 
 
+@pytest.mark.parametrize("kind", ["LZW", "JPEG", "deflate and a predictor", "packbits of 16 bits", "rgb of 32 bits"])
+def test_tiffs_of_other_programs(tmp_path, kind):
+    path = tmp_path / "a.tif"
+    if kind == "rgb of 32 bits":
+        tifffile.imwrite(path, RGB.astype(np.int32), photometric="rgb")
+    elif kind == "deflate and a predictor":
+        Image.fromarray(RGB).save(path, compression="tiff_adobe_deflate", tiffinfo={317: 2})
+    elif kind == "packbits of 16 bits":
+        Image.fromarray(GREY).save(path, compression="packbits")
+    else:
+        Image.fromarray(RGB).save(path, compression={"LZW": "tiff_lzw", "JPEG": "jpeg"}[kind])
+    with open_source(path) as source:
+        assert_parts_of(source, read_image(path))
+    if kind != "JPEG":
+        assert np.abs(read_image(path) - (GREY if "16" in kind else as_grey(RGB)).astype(float)).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("tag", "value", "message"), [("Compression", 60001, r"compressed \(60001\)"), ("BitsPerSample", 61, "61 bits")]
 )
@@ -100,6 +121,77 @@ def test_a_tiff_with_smaller_copies_of_itself(tmp_path):
         tiff.write(GREY[::2, ::2], tile=(64, 64), compression="deflate", subfiletype=1)
     with open_source(tmp_path / "pyramid.tif") as source:
         assert_parts_of(source, GREY)
+
+
+def thumbnail_first(path, compression, marked):
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(GREY[::8, ::8], subfiletype=int(marked), compression=compression)
+        tiff.write(GREY, compression=compression)
+
+
+@pytest.mark.parametrize(
+    ("kind", "marked"), [(None, False), (None, True), ("deflate", False), ("deflate", True), ("LZW", False)]
+)
+def test_after_a_thumbnail_the_largest_image_is_read(tmp_path, caplog, kind, marked):
+    path = tmp_path / "a.tif"
+    if kind == "LZW":
+        small, *rest = Image.fromarray(GREY[::8, ::8]), Image.fromarray(GREY)
+        small.save(path, save_all=True, append_images=rest, compression="tiff_lzw")
+    else:
+        thumbnail_first(path, kind, marked)
+    for _ in range(2):
+        assert np.array_equal(read_image(path), GREY)
+    assert np.array_equal(read_label_plane(path), GREY)
+    assert image_size(path) == GREY.shape
+    with open_source(path) as source:
+        assert_parts_of(source, GREY)
+    told = [] if marked else [f"{path} begins with an image of 19 × 26 pixels; read is its largest one, of 150 × 203"]
+    assert [record.getMessage() for record in caplog.records] == told
+
+
+def test_an_ome_tiff_that_names_other_files_is_the_file_itself(tmp_path):
+    """Each file of a series describes all of them; so does one that was renamed."""
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(tmp_path / "b.ome.tif", 60000 - GREY, ome=True, metadata={"axes": "YX"})
+    files = "".join(
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
+        for z, name in enumerate(["b.ome.tif", "missing.ome.tif"])
+    )
+    pixels = (
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="203" SizeY="150" SizeZ="2" SizeC="1" '
+        f'SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{files}'
+        "</Pixels>"
+    )
+    ome = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    xml = f'<?xml version="1.0"?><OME xmlns="{ome}" UUID="urn:uuid:9"><Image ID="Image:0">{pixels}</Image></OME>'
+    tifffile.imwrite(path, GREY, description=xml, metadata=None)
+    assert np.array_equal(read_image(path), GREY)
+    assert np.array_equal(read_label_plane(path), GREY)
+    assert read_pixel_size(path) == PixelSize(0.5, 0.5)
+    with open_source(path) as source:
+        assert_parts_of(source, GREY)
+
+
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 64}, {"tile": (64, 64)}])
+def test_a_strip_may_not_unpack_to_any_size(tmp_path, layout):
+    """64 × 64 pixels whose packed strip unpacks to 256 MB; refused without unpacking more than a few kB."""
+    path = tmp_path / "a.tif"
+    packer = zlib.compressobj(9)
+    packed = b"".join([*(packer.compress(bytes(2**20)) for _ in range(256)), packer.flush()])
+    tifffile.imwrite(path, GREY[:64, :64], compression="deflate", **layout)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        page = tiff.pages.first
+        tags = ("TileOffsets", "TileByteCounts") if page.is_tiled else ("StripOffsets", "StripByteCounts")
+        page.tags[tags[0]].overwrite(path.stat().st_size)
+        page.tags[tags[1]].overwrite(len(packed))
+    with open(path, "ab") as file:
+        file.write(packed)
+    for read in (read_image, read_label_plane, lambda path: open_source(path).read(0, 0, 1, 1)):
+        tracemalloc.start()
+        with pytest.raises(ImageError, match=r"a\.tif holds a tile or strip of 4,096 pixels that unpacks to more than"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+        tracemalloc.stop()
 
 
 def test_only_the_tiles_that_are_needed_are_decoded(tmp_path):
@@ -122,7 +214,7 @@ def test_compressions_that_need_another_package(tmp_path, monkeypatch):
     Image.fromarray(RGB[..., 0]).save(path, compression="tiff_lzw")
     assert_parts_of(open_source(path), RGB[..., 0])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert isinstance(open_source(path), ArraySource)  # small enough to be read whole
+    assert_parts_of(open_source(path), RGB[..., 0])  # small enough to be read whole
     monkeypatch.setattr("cellseg_d2.images.lazy._WHOLE_LIMIT", 1000)
     with pytest.raises(CellSegError, match=r"lzw\.tif is compressed \(LZW\).*pip install imagecodecs"):
         open_source(path)

@@ -114,7 +114,7 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(ImageError, match="does not exist"):
         read_pixel_size(tmp_path / "none.tif")
     (tmp_path / "bad.tif").write_bytes(b"II*\0 nothing")
-    with pytest.raises(ImageError, match=r"bad\.tif cannot be read"):
+    with pytest.raises(ImageError, match=r"bad\.tif (cannot be read|holds no image)"):
         read_pixel_size(tmp_path / "bad.tif")
 
 

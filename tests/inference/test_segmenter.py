@@ -95,6 +95,16 @@ def test_large_images_are_looked_at_in_windows(discs):
     assert same(Bright().segment(image, tile=80, overlap=40), crops)
 
 
+def test_what_does_not_fit_the_model_is_refused_before_it_looks(discs):
+    segmenter = Bright()
+    with pytest.raises(CellSegError, match="a side of 64 or more"):
+        segmenter.segment(discs[0], tile=1)
+    segmenter.params = PostprocessParams(score_thresholds=(0.1, 0.2, 0.3))
+    with pytest.raises(CellSegError, match="score_thresholds has 3 values, but the model has"):
+        segmenter.segment(discs[0])
+    assert not segmenter.shown
+
+
 def test_a_diameter_changes_the_scale_and_the_windows(discs):
     image, crops = discs
     segmenter = Bright(tile=100, cell_diameter=20)

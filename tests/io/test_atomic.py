@@ -6,7 +6,16 @@ import sys
 
 import pytest
 
-from cellseg_d2.io.atomic import atomic_path, remove_leftovers, write_json_atomic, write_text_atomic
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.atomic import (
+    TEMPORARY,
+    atomic_folder,
+    atomic_path,
+    check_name_length,
+    remove_leftovers,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -61,3 +70,47 @@ def test_what_a_killed_process_leaves_is_removed_and_nothing_else(tmp_path):
     assert remove_leftovers(tmp_path) == [left]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "sub"])
     assert not list((tmp_path / "sub").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 251 + ".tif", "é" * 127, "." + "x" * 254, "a." + "y" * 253, "line\nbreak" + "z" * 200]
+)
+def test_a_file_with_a_name_as_long_as_names_can_be(tmp_path, name):
+    """The temporary name is of the kind that is removed after a kill."""
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("content")
+        assert TEMPORARY.fullmatch(temporary.name)
+        assert temporary.suffix == (".tif" if name.endswith(".tif") else ".part")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(CellSegError, match="would have a name of 256 bytes, and 255 are possible"):
+        check_name_length(tmp_path / ("é" * 128))
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "data"
+    for content in ("first", "second"):
+        with atomic_folder(path) as building:
+            (building / f"{content}.txt").write_text(content)
+        assert [file.name for file in path.iterdir()] == [f"{content}.txt"]
+
+    def fail():
+        with atomic_folder(path) as building:
+            (building / "third.txt").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [file.name for file in path.iterdir()] == ["second.txt"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_folders_of_killed_processes_are_removed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for name in (f".data.{process.pid}.part", f".other.{process.pid}.part", f".data.{os.getpid()}.part.x"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        (tmp_path / name / "train" / "a.png").touch()
+    with atomic_folder(tmp_path / "data"):
+        assert not (tmp_path / f".data.{process.pid}.part").exists()
+    assert sorted(path.name for path in remove_leftovers(tmp_path)) == [f".other.{process.pid}.part"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".data.{os.getpid()}.part.x", "data"]

@@ -1,6 +1,7 @@
 """Tables that pandas would read as something else than what they say."""
 
 import gzip
+import tracemalloc
 
 import pytest
 
@@ -29,8 +30,47 @@ def test_columns_of_one_name_that_nobody_asks_for_do_no_harm(tmp_path):
     assert read_csv_table(tmp_path / "in.csv", ("id",)).to_dict("records") == [{"id": "a"}]
 
 
-def test_a_small_file_may_not_unpack_to_any_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv, "_MAX_UNPACKED", 10**5)
-    (tmp_path / "in.csv").write_bytes(gzip.compress(b"id\n" + b"a\n" * 10**5))
-    with pytest.raises(CellSegError, match="unpacks to more than"):
+def test_lines_are_counted_through_blank_ones_and_over_any_number_of_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv, "_CHUNK_VALUES", 10)
+    lines = ["" if n % 3 == 0 else f"a{n}, x" for n in range(2, 100)]
+    (tmp_path / "in.csv").write_text("\n".join(["id,note", *lines]))
+    table = read_csv_table(tmp_path / "in.csv", ("id",), ("note", "other"))
+    assert table.index.tolist() == [n for n in range(2, 100) if n % 3]
+    assert table["id"].tolist() == [f"a{n}" for n in range(2, 100) if n % 3]
+    assert set(table["note"]) == {"x"}
+
+
+@pytest.mark.parametrize("row", [b"a\n", b"\n", b",\n", b"a,b,c,d\n", b"x" * 1000 + b"\n"])
+def test_a_small_file_may_not_unpack_to_any_size(tmp_path, row):
+    """70 MB in some 70 kB, and the same where it is unpacked: refused at once, with no more than what is allowed."""
+    (tmp_path / "in.csv").write_bytes(gzip.compress(b"id,note\n" + row * (70 * 10**6 // len(row))))
+    tracemalloc.start()
+    with pytest.raises(CellSegError, match="unpacks to more than 34 MB"):
+        read_csv_table(tmp_path / "in.csv", ("id",))
+    assert tracemalloc.get_traced_memory()[1] < 10**8
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("row", [b"a\n", b"\n", b",\n", b"a,b\n"])
+def test_memory_for_a_table_follows_the_size_of_its_text(tmp_path, row):
+    (tmp_path / "in.csv").write_bytes(b"id,note\n" + row * (8 * 10**6 // len(row)))
+    tracemalloc.start()
+    read_csv_table(tmp_path / "in.csv", ("id",), ("note",))
+    assert tracemalloc.get_traced_memory()[1] < 60 * 8 * 10**6
+    tracemalloc.stop()
+
+
+def test_a_header_without_end(tmp_path):
+    (tmp_path / "in.csv").write_bytes(b"id" + b"," * 10**6 + b"\n" + b"a\n" * 10**5)
+    with pytest.raises(CellSegError, match="1000000 commas in its header"):
+        read_csv_table(tmp_path / "in.csv", ("id",))
+
+
+def test_memory_that_does_not_suffice_is_told(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    (tmp_path / "in.csv").write_text("id\na\n")
+    monkeypatch.setattr(csv.pd, "concat", full)
+    with pytest.raises(CellSegError, match=r"in\.csv does not fit into memory"):
         read_csv_table(tmp_path / "in.csv", ("id",))

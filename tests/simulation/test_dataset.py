@@ -268,6 +268,22 @@ def test_only_simulated_folders_are_overwritten(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["d"], "nothing half-written is left"
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_link_stays_a_link_to_what_is_overwritten(tmp_path, exists):
+    target, link = tmp_path / "disk" / "d", tmp_path / "d"
+    link.symlink_to(target)
+    options = {"images_per_type": {"cort": 1}, "test_per_type": 0, **SMALL}
+    if exists:
+        write_dataset(target, seed=1, **options)
+        before = files_of(target)
+    write_dataset(link, seed=2, overwrite=True, **options)
+    assert link.is_symlink()
+    assert link.readlink() == target
+    assert "train.csv" in files_of(target)
+    assert not exists or files_of(target) != before
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["d"]
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.tiling.grid import tile_grid
+from cellseg_d2.tiling.grid import LEAST_TILE, check_windows, tile_grid
 
 
 @settings(max_examples=40, deadline=None)
@@ -45,3 +45,13 @@ def test_the_grid_has_no_more_tiles_than_needed():
     for bad in [(0, 0), (10, 10), (10, -1)]:
         with pytest.raises(CellSegError, match="overlap"):
             tile_grid(50, 50, *bad)
+
+
+def test_windows_in_which_no_cell_would_be_seen_are_refused():
+    check_windows(None)
+    check_windows(LEAST_TILE, 0)
+    for tile in (LEAST_TILE - 1, 1, 0, -5):
+        with pytest.raises(CellSegError, match=f"windows of {tile} pixels .* a side of 64 or more"):
+            check_windows(tile)
+    with pytest.raises(CellSegError, match="overlap by -1"):
+        check_windows(None, -1)

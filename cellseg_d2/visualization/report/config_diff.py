@@ -41,6 +41,8 @@ def base_config(path: str | Path | None = None) -> dict:
         try:
             # Not load_config, which draws a seed and chooses a device: neither is a difference.
             cfg.merge_from_file(str(path))
+        except MemoryError:
+            raise
         except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
             raise CellSegError(f"{path} is no valid configuration: {' '.join(str(error).split())[:300]}") from error
     return yaml.safe_load(cfg.dump())

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import NamedTuple
 
 import pandas as pd
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.text import read_json, read_yaml
+from cellseg_d2.io.text import check_form, read_json, read_yaml
 from cellseg_d2.visualization.curves import read_loss_csv, read_scores
 
 RECORDS = ("run.json", "eval.json")  # of a training, or of an evaluation without one
+_TEXT, _KNOWN = (str, int, float, NoneType), {"images": int, "cells": int, "sha256": str, "json_file": str}
+# What a report relies on: see cellseg_d2/engine/run_record.py.
+RECORD_FORM = {
+    **dict.fromkeys(("command", "started", "weights"), str),
+    "seed": int,
+    "machine": {"*": _TEXT},
+    "versions": {"*": _TEXT},
+    "datasets": {"*": _KNOWN},
+}
+CONFIG_FORM = {"DATASETS": {"TEST": [str]}}
 PARTS = (*RECORDS, "losses.csv", "metrics.json", "config.yaml")
 
 
@@ -68,8 +79,7 @@ def read_run(folder: str | Path) -> RunData:
         notes.append("The run's folder has no losses.csv, so there are no loss curves.")
     record_file = next((folder / name for name in RECORDS if (folder / name).is_file()), None)
     record = read_json(record_file) if record_file else {}
-    if not isinstance(record, Mapping):
-        raise CellSegError(f"{record_file} is no record of a run: it must hold one JSON object")
+    check_form(record, RECORD_FORM, record_file)
     if record_file is None:
         notes.append("The run's folder has no run.json, so command, versions and data are unknown.")
     config_file = folder / "config.yaml"
@@ -88,8 +98,7 @@ def read_config(path: str | Path) -> tuple[str, dict]:
         CellSegError: it cannot be read, or is no mapping.
     """
     config = read_yaml(path)
-    if not isinstance(config, dict):
-        raise CellSegError(f"{path} is no configuration: it must hold keys and values")
+    check_form(config, CONFIG_FORM, path)
     return Path(path).read_text(encoding="utf-8-sig"), config
 
 
@@ -116,11 +125,10 @@ def evaluated_dataset(run: RunData, dataset: str | None = None) -> EvaluatedData
         raise CellSegError(
             f"{run.folder}/inference has no submission.csv of {dataset!r} (there are: {', '.join(found) or 'none'})"
         )
-    tested = (run.config.get("DATASETS") or {}).get("TEST") or ()
+    tested = run.config.get("DATASETS", {}).get("TEST", ())
     order = [dataset] if dataset else [*(name for name in tested if name in found), *found]
     if not order:
         return None
     name = order[0]
-    known = (run.record.get("datasets") or {}).get(name) or {}
-    truth = Path(str(known.get("json_file", "")))
+    truth = Path(run.record.get("datasets", {}).get(name, {}).get("json_file", ""))
     return EvaluatedDataset(name, found[name], truth if truth.is_file() else None)

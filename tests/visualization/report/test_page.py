@@ -309,7 +309,7 @@ def test_what_does_not_belong_together_is_one_sentence(tmp_path, discs):
     with pytest.raises(CellSegError, match="20 × 10 pixels, but its masks are for 96 × 96"):
         gather_cells(folder / "out", folder / "train.csv", [tmp_path / "half.png"])
     (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(CellSegError, match="one JSON object"):
+    with pytest.raises(CellSegError, match=r"run\.json is damaged: all of it is \[\]"):
         read_run(tmp_path)
 
 

@@ -1,0 +1,116 @@
+"""Work in processes of their own: one that is killed ends the work with a sentence, and none outlives its parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.process import BaseProcess
+from typing import Any, ParamSpec, TypeVar
+
+from cellseg_d2.errors import CellSegError
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+# Seconds after which it is looked whether all workers are still there: the executor may miss that one has ended while
+# work was handed to it.
+_PATIENCE = 2.0
+
+
+def in_processes(
+    function: Callable[[S], T], items: Iterable[S], workers: int, initializer: Callable[[], object] | None = None
+) -> Generator[T, None, None]:
+    """What ``function`` makes of each item, in their order, by processes that share them out.
+
+    ``multiprocessing.Pool`` waits for ever for what a killed process was to do; this notices. Some items are handed out
+    ahead of the results that are asked for, not all of them.
+
+    Args:
+        function: of a module, so that other processes find it; as the items and results it must be picklable.
+        items: what there is to do.
+        workers: number of processes. They end at once when the iterator is closed or fails.
+        initializer: called in each of them at its start.
+
+    Raises:
+        CellSegError: a process was killed, or could not start. What ``function`` raises.
+    """
+    with _workers(workers, initializer) as submit:
+        ahead: deque[Callable[[], T]] = deque()
+        for item in items:
+            ahead.append(submit(function, item))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft()()
+        while ahead:
+            yield ahead.popleft()()
+
+
+def in_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``function`` returns in a process of its own, whose memory is then its alone.
+
+    Raises:
+        CellSegError: as of :func:`in_processes`.
+    """
+    with _workers(1, None) as submit:
+        return submit(function, *args, **kwargs)()
+
+
+@contextmanager
+def _workers(count: int, initializer: Callable[[], object] | None) -> Iterator[Callable[..., Callable[[], Any]]]:
+    """A function that hands out a call and returns one that waits for its result."""
+    others = set(multiprocessing.active_children())
+    own: set[BaseProcess] = set()
+    # "spawn": forked processes inherit the locks of libraries that run threads, and may hang.
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (initializer,))
+
+    def submit(function: Callable, *args: object, **kwargs: object) -> Callable[[], Any]:
+        future = pool.submit(function, *args, **kwargs)
+        own.update(set(multiprocessing.active_children()) - others)
+        return partial(_result, future, own)
+
+    try:
+        yield submit
+    except BrokenProcessPool:
+        _end(own)
+        raise CellSegError(
+            "a worker process was killed or could not start, maybe for want of memory: free some, or ask for fewer"
+        ) from None
+    except BaseException:
+        _end(own)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end(workers: Iterable[BaseProcess]) -> None:
+    for process in workers:
+        process.terminate()
+
+
+def _result(future: Future, workers: Iterable[BaseProcess]) -> Any:
+    while not wait([future], _PATIENCE).done:
+        if any(process.exitcode is not None for process in workers):
+            raise BrokenProcessPool
+    return future.result()
+
+
+def _begin(initializer: Callable[[], object] | None) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed can tell nobody, and its workers would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
