@@ -32,6 +32,7 @@ from cellseg_d2.images.read import (
     tiff_layout,
 )
 from cellseg_d2.images.tiff_segments import SegmentReader
+from cellseg_d2.images.zarr_metadata import find_array
 
 # Larger TIFFs are not read whole where their parts cannot be decoded: 64 megapixels.
 _WHOLE_LIMIT = 2**26
@@ -264,18 +265,10 @@ def _as_dtype(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _open_zarr(path: Path) -> SlicedArray:
-    if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
-        raise ImageError(f"{path} is a folder and no Zarr array; name one of its images")
+    array = find_array(path)
     try:
         import zarr
     except ImportError:
         raise ImageError(f"{path} is a Zarr array, which needs another package: type `pip install zarr`") from None
     with clear_errors(path):
-        node = zarr.open(path, mode="r")
-        if isinstance(node, zarr.Array):
-            return node
-        attributes = node.attrs.get("ome", node.attrs)  # OME-Zarr 0.5 put its attributes one level deeper
-        scales = attributes.get("multiscales")
-        if not scales:
-            raise ImageError(f"{path} is a Zarr group; name one of its arrays ({', '.join(sorted(node.array_keys()))})")
-        return node[scales[0]["datasets"][0]["path"]]
+        return zarr.open_array(array.folder, mode="r", zarr_format=array.version)
