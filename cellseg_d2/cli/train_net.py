@@ -39,9 +39,9 @@ def setup(args: argparse.Namespace):
     from detectron2.utils.logger import setup_logger
 
     from cellseg_d2.config import load_config
-    from cellseg_d2.engine.run_claim import claim_run
     from cellseg_d2.engine.run_record import write_run_record
     from cellseg_d2.engine.setup import prepare_training, training_datasets
+    from cellseg_d2.io.claim import claim
 
     if not args.config_file:
         from cellseg_d2.errors import CellSegError
@@ -51,7 +51,7 @@ def setup(args: argparse.Namespace):
     cfg.SEED = comm.all_gather(cfg.SEED)[0]  # where it was drawn, each process has drawn its own
     cfg.freeze()
     if comm.is_main_process() and not args.eval_only:
-        claim_run(cfg.OUTPUT_DIR)
+        claim(cfg.OUTPUT_DIR)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cellseg_d2", abbrev_name="cellseg")
     if comm.is_main_process():

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from cellseg_d2.datasets.records import ImageRecord
-from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.atomic import atomic_path, atomic_set
 from cellseg_d2.masks.crop import crop_to_coco
 
 
@@ -69,10 +68,9 @@ def write_coco_files(files: Mapping[Path, tuple[Iterable[EncodedImage], Mapping]
         files: images and ``info`` by the file's path. Annotations are numbered anew in each, from 1 on.
         categories: names; their ids count from 1 on.
     """
-    with ExitStack() as stack:
+    with atomic_set():
         for path, (images, info) in files.items():
-            temporary = stack.enter_context(atomic_path(path))
-            with open(temporary, "w", encoding="utf-8") as file:
+            with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
                 _write(file, images, info, categories)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from cellseg_d2.errors import CellSegError, first_line
+from cellseg_d2.io.outputs import is_own_result
 
+logger = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -81,6 +84,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def find_images(paths: Iterable[str | Path] | str | Path) -> list[Path]:
     """The image files that ``paths`` name.
 
+    Pictures and label images that this project has written are left out of folders and patterns, with a word.
+
     Args:
         paths: one or several of: a file (taken as it is), a folder (its files with one of :data:`IMAGE_SUFFIXES`, not
             those of its sub-folders), a glob pattern (``**`` enters sub-folders). A path that exists is never taken
@@ -95,21 +100,35 @@ def find_images(paths: Iterable[str | Path] | str | Path) -> list[Path]:
     if isinstance(paths, str | Path):
         paths = [paths]
     found: dict[Path, Path] = {}
+    own: list[Path] = []
     for given in paths:
-        path = Path(given)
+        path, before = Path(given), len(own)
         if path.is_dir():
-            matches = [p for p in path.iterdir() if _is_image_name(p)]
+            matches = _without_own((p for p in path.iterdir() if _is_image_name(p)), own)
         elif path.exists():
             matches = [path]
         else:
-            matches = [p for p in map(Path, glob.glob(str(given), recursive=True)) if _is_image_name(p)]
+            named = map(Path, glob.glob(str(given), recursive=True))
+            matches = _without_own((p for p in named if _is_image_name(p)), own)
         if not matches:
             kinds = " ".join(IMAGE_SUFFIXES)
             reason = "holds no image" if path.is_dir() else "does not exist and, as a pattern, matches no image"
+            if len(own) > before:
+                reason = f"holds no images but {len(own) - before} that this project has written, such as {own[before]}"
             raise CellSegError(f"{given} {reason} ({kinds})")
         for match in matches:
             found.setdefault(match.resolve(), match)
+    if own:
+        logger.warning("left out, since this project has written them: %d images, such as %s", len(own), own[0])
     return sorted(found.values())
+
+
+def _without_own(paths: Iterable[Path], own: list[Path]) -> list[Path]:
+    """The paths that are no results of this project, which are added to ``own``."""
+    others: list[Path] = []
+    for path in paths:
+        (own if is_own_result(path) else others).append(path)
+    return others
 
 
 def _is_image_name(path: Path) -> bool:

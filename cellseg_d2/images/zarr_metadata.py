@@ -70,8 +70,9 @@ def _read_node(path: Path) -> _Node:
 
 def _full_resolution(path: Path, group: _Node) -> str:
     """Where in a group the full resolution of its image is."""
-    in_a_file = path / ".zattrs"
-    attributes: Any = read_json(in_a_file) if in_a_file.is_file() else group.metadata.get("attributes")
+    attributes: Any = group.metadata.get("attributes")
+    if group.version == 2 and (path / ".zattrs").is_file():
+        attributes = read_json(path / ".zattrs")
     try:
         ome = attributes.get("ome", attributes)  # OME-Zarr 0.5 put its attributes one level deeper
         name = ome["multiscales"][0]["datasets"][0]["path"]
