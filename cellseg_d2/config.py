@@ -285,7 +285,9 @@ def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool 
     try:
         cfg.merge_from_list(list(opts))
     except Exception as error:
-        raise CellSegError(f"the options {' '.join(opts)!r} do not fit the configuration: {one_line(error)}") from error
+        raise CellSegError(
+            f"the options {' '.join(map(str, opts))!r} do not fit the configuration: {one_line(error)}"
+        ) from error
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     elif cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():

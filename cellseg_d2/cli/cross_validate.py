@@ -80,13 +80,14 @@ def main(argv: list[str] | None = None) -> int:
 
     # As for Ctrl-C: the fold that is being trained must not go on alone.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    validation = plan(load_config(args.config_file, args.opts), args.dataset, args.folds)
+    cfg = load_config(args.config_file, args.opts)
+    check_outputs([Path(cfg.OUTPUT_DIR) / name for name in WRITTEN], [args.config_file])
+    validation = plan(cfg, args.dataset, args.folds)
     check_excluded(validation, args.score_exclude)
     wanted = range(args.folds) if args.only_folds is None else sorted(set(args.only_folds))
     if not set(wanted) <= set(range(args.folds)):
         raise CellSegError(f"--only-folds must be from 0 to {args.folds - 1}")
     chosen = [validation.folds[k] for k in wanted]
-    check_outputs([validation.output / name for name in WRITTEN], [args.config_file])
     with claimed(validation.output):
         prepare_output(validation, chosen, args.resume)
         failed = train(args, chosen)
