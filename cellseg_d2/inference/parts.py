@@ -126,9 +126,8 @@ def content_of(image: Path) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     try:
-        for path in sorted(image.iterdir()) if image.is_dir() else [image]:
-            if path.is_file():
-                _add_content(digest, path)
+        for path in sorted(path for path in image.iterdir() if path.is_file()) if image.is_dir() else [image]:
+            _add_content(digest, path)
     except OSError:
         return ""
     return digest.hexdigest()
