@@ -10,6 +10,7 @@ from typing import NamedTuple, TextIO
 
 from cellseg_d2.datasets.records import ImageRecord
 from cellseg_d2.io.atomic import atomic_path, atomic_set
+from cellseg_d2.io.text import check_inside
 from cellseg_d2.masks.crop import crop_to_coco
 
 
@@ -46,7 +47,8 @@ def encode_record(record: ImageRecord, image_id: int, categories: Mapping[str, i
         image_id: its ``id`` in the JSON.
         categories: category ids by cell type, see :func:`category_ids`.
     """
-    entry = {"id": image_id, "file_name": record.file_name, "height": record.height, "width": record.width}
+    file_name = check_inside(record.file_name, f"image {record.id}")
+    entry = {"id": image_id, "file_name": file_name, "height": record.height, "width": record.width}
     if record.cell_type is not None:
         entry["cell_type"] = record.cell_type
     if record.group is not None:

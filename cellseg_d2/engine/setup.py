@@ -21,6 +21,7 @@ from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_factors
 from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.io.network import limited_silence
 from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.io.text import read_yaml
 from cellseg_d2.weights import model_folder  # noqa: F401  registers cellseg://
@@ -185,7 +186,8 @@ def require_weights(weights: str) -> str:
     if not weights:
         return weights
     try:
-        local = PathManager.get_local_path(weights)
+        with limited_silence():
+            local = PathManager.get_local_path(weights)
         if Path(local).is_file():
             return local
         reason = "there is no such file"

@@ -20,6 +20,7 @@ from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.io.atomic import atomic_set, check_writable
 from cellseg_d2.io.claim import claimed
+from cellseg_d2.io.csv import spreadsheet_table
 from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.masks.label_runs import kaggle_from_labels
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
@@ -226,7 +227,7 @@ def _table(segmentation: Segmentation) -> str:
     """Measurements as CSV, the image's name first."""
     table = segmentation.measure()
     table.insert(0, "image", segmentation.name)
-    return table.to_csv(index=False, lineterminator="\n")
+    return spreadsheet_table(table).to_csv(index=False, lineterminator="\n")
 
 
 @contextmanager

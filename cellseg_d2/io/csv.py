@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +17,16 @@ from cellseg_d2.errors import CellSegError
 _GZIP_MAGIC = b"\x1f\x8b"
 # The competition's own file has 24 MB. A small one can be packed so that it unpacks to any size.
 _MAX_UNPACKED = 10**9
+# What spreadsheets take for the beginning of a formula, also after apostrophes, see `spreadsheet_text`.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read columns of a CSV as text.
 
-    Gzip is told by the file's content, a byte order mark is skipped, blank lines are skipped.
+    Gzip is told by the file's content, a byte order mark is skipped, blank lines are skipped. An apostrophe before what
+    spreadsheets would take for a formula is taken off, see :func:`spreadsheet_text`.
 
     Args:
         path: of the file.
@@ -64,9 +68,33 @@ def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence
         raise CellSegError(f"{path} has several columns {twice[0]!r}; keep the one that is meant")
     table = table[[*required, *(name for name in optional if name in table)]].fillna("")
     for name in table:
-        table[name] = table[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""})
+        table[name] = table[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""}).map(plain_text)
     table.index = range(2, len(table) + 2)
     return table[(table != "").any(axis=1)]
+
+
+def spreadsheet_text(text: str) -> str:
+    """Text as it is written to a CSV that people open in spreadsheets, which would take ``=1+1`` for a formula.
+
+    An apostrophe goes before what begins as formulas do, which spreadsheets show as plain text then. So that reading
+    gives each text back, one more goes before what begins with apostrophes and then as a formula.
+
+    Example:
+        >>> [spreadsheet_text(text) for text in ("a1", "=1+1", "'=1+1", "'a")]
+        ["a1", "'=1+1", "''=1+1", "'a"]
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def plain_text(text: str) -> str:
+    """The inverse of :func:`spreadsheet_text`, which :func:`read_csv_table` applies; other texts stay as they are."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text[1:]) else text
+
+
+def spreadsheet_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose texts are :func:`spreadsheet_text`; numbers stay numbers."""
+    texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    return table.assign(**{name: table[name].map(spreadsheet_text) for name in texts})
 
 
 def _header(text: str) -> list[str]:
