@@ -191,7 +191,7 @@ def report(result, class_names: list[str], args: argparse.Namespace) -> None:
         print(f"written: {path}")
     if result.older:
         print(
-            f"note: {len(result.older)} files are of an earlier call and none of these results, such as "
+            f"note: files of an earlier call that are none of these results: {len(result.older)}, such as "
             f"{result.older[0]}; remove them if they are not needed"
         )
     if result.failed:

@@ -123,7 +123,9 @@ def test_the_tool_says_so(tmp_path, call_tool):
     paths[0].unlink()
     code, said = call_tool("infer", *words)
     assert code == 0
-    assert f"note: 1 files are of an earlier call and none of these results, such as {tmp_path / 'out/labels'}" in said
+    assert (
+        f"note: files of an earlier call that are none of these results: 1, such as {tmp_path / 'out/labels'}" in said
+    )
 
 
 @pytest.mark.parametrize("pattern", ["**/*.png", "**/*.tif*", "*/*/*"])
