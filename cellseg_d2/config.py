@@ -266,11 +266,36 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.MODEL.DEVICE = "auto"
 
 
+def default_config() -> CN:
+    """Detectron2's defaults with the project's keys."""
+    cfg = get_cfg()
+    add_cellseg_config(cfg)
+    return cfg
+
+
+def merge_config_file(cfg: CN, config_file: str | Path) -> None:
+    """Lay a YAML file over ``cfg``, with the files that it names as ``_BASE_`` below it.
+
+    The only place where files become configurations: they may come from anywhere, and Detectron2's own loader by
+    default evaluates what YAML's tags for Python objects say. Here they are refused.
+
+    Raises:
+        CellSegError: the file or a ``_BASE_`` of it is missing or no YAML of plain values, or a key or the type of a
+            value is wrong.
+    """
+    if not Path(config_file).is_file():
+        raise CellSegError(f"there is no configuration file {str(config_file)!r}; configs/ holds the project's own")
+    _check_files(Path(config_file))
+    try:
+        cfg.merge_from_file(str(config_file), allow_unsafe=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
+        raise CellSegError(f"{config_file} is no valid configuration: {one_line(error)}") from error
+
+
 def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool = False) -> CN:
     """Detectron2's defaults, the project's keys, the file, and ``KEY VALUE`` pairs, in this order.
-
-    A configuration may come from anywhere: unlike Detectron2's loader by default, this one never evaluates what YAML's
-    tags for Python objects say.
 
     Args:
         config_file: YAML, with ``_BASE_`` where it builds on another one.
@@ -281,17 +306,8 @@ def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool 
         CellSegError: the file or a ``_BASE_`` of it is missing or no YAML of plain values, or a key or the type of a
             value is wrong.
     """
-    cfg = get_cfg()
-    add_cellseg_config(cfg)
-    if not Path(config_file).is_file():
-        raise CellSegError(f"there is no configuration file {str(config_file)!r}; configs/ holds the project's own")
-    _check_files(Path(config_file))
-    try:
-        cfg.merge_from_file(str(config_file), allow_unsafe=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
-        raise CellSegError(f"{config_file} is no valid configuration: {one_line(error)}") from error
+    cfg = default_config()
+    merge_config_file(cfg, config_file)
     if len(opts) % 2:
         raise CellSegError(f"configuration options come as KEY VALUE pairs, but {opts[-1]!r} has no partner")
     try:
@@ -299,7 +315,9 @@ def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool 
     except MemoryError:
         raise
     except Exception as error:
-        raise CellSegError(f"the options {' '.join(opts)!r} do not fit the configuration: {one_line(error)}") from error
+        raise CellSegError(
+            f"the options {' '.join(map(str, opts))!r} do not fit the configuration: {one_line(error)}"
+        ) from error
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     _check_device(cfg)
@@ -388,9 +406,7 @@ def class_names(cfg: CN) -> list[str]:
 
 def changed_settings(cfg: CN) -> dict:
     """What differs from the defaults of Detectron2 and of this project, as plain nested values."""
-    default = get_cfg()
-    add_cellseg_config(default)
-    return _difference(cfg, default)
+    return _difference(cfg, default_config())
 
 
 def _difference(node: CN, default: CN) -> dict:

@@ -1,10 +1,14 @@
 """Fixtures for all tests."""
 
+import importlib
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
+from cellseg_d2.cli.common import run
+from tests.fuzz.cases import time_limit
 from tests.plain import is_of_a_plain_module
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -34,3 +38,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is not at hand: {folder} does not exist (set CELLSEG_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def call_tool(capsys, monkeypatch):
+    """Calls a tool: its exit code, and what it printed; an error is one sentence and never a traceback."""
+    # Detectron2's loggers keep writing to what was captured in the test in which they were set up.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+
+    def calling(module, *argv):
+        main = importlib.import_module(f"cellseg_d2.cli.{module}").main
+        capsys.readouterr()
+        with time_limit(120), pytest.raises(SystemExit) as ended:
+            run(lambda: main(list(map(str, argv))))
+        printed, errors = capsys.readouterr()
+        code = ended.value.code or 0
+        assert "Traceback" not in errors
+        sentences = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert len(sentences) == (code == 2), errors
+        return code, printed + "".join(sentences)
+
+    return calling

@@ -8,6 +8,12 @@ from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
 
+PLOTS = (
+    *("errors_by_type.png", "errors_by_size.png", "errors_by_crowding.png", "score_if_corrected.png"),
+    "score_by_type.png",
+)
+PICTURES = "pictures"
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
@@ -71,14 +77,16 @@ def main(argv: list[str] | None = None) -> None:
     from tqdm import tqdm
 
     from cellseg_d2.images.read import find_images
-    from cellseg_d2.io.atomic import write_json_atomic, write_text_atomic
+    from cellseg_d2.io.atomic import atomic_set, write_json_atomic, write_text_atomic
+    from cellseg_d2.io.claim import claimed
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.metrics.error_report import ErrorReport
     from cellseg_d2.metrics.error_types import DEFINITIONS, find_errors
     from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
-    from cellseg_d2.visualization.curves import plot_score_by_type
-    from cellseg_d2.visualization.error_plots import plot_corrections, plot_groups, plot_kinds
 
     paths = {path.stem: path for path in find_images(args.images)} if args.images else {}
+    written = [args.output / name for name in ("errors.json", "tables.txt", *PLOTS, PICTURES)]
+    check_outputs(written, [args.predictions, args.ground_truth, args.ids, *paths.values()])
     truth = read_truth(args.ground_truth)
     predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
     for warning in truth.warnings + predictions.warnings:
@@ -93,20 +101,30 @@ def main(argv: list[str] | None = None) -> None:
     report = ErrorReport(errors, truth.cell_types)
 
     tables = report.tables(args.worst)
-    print(tables)
     sources = {"predictions": str(args.predictions), "ground_truth": str(args.ground_truth)}
     settings = {**sources, "neighbour_distance": args.neighbour_distance, "definitions": DEFINITIONS}
-    write_json_atomic(args.output / "errors.json", {**settings, **report.to_dict()}, indent=1)
-    write_text_atomic(args.output / "tables.txt", tables + "\n")
-    plot_kinds(report, args.output / "errors_by_type.png")
-    plot_groups(report, "size", args.output / "errors_by_size.png")
-    plot_groups(report, "crowding", args.output / "errors_by_crowding.png", distance=args.neighbour_distance)
-    plot_corrections(report, args.output / "score_if_corrected.png")
+    with claimed(args.output):
+        with atomic_set():
+            write_json_atomic(args.output / "errors.json", {**settings, **report.to_dict()}, indent=1)
+            write_text_atomic(args.output / "tables.txt", tables + "\n")
+            draw_plots(args, report)
+        pictures = draw_pictures(args, report, truth, masks, paths) if paths else 0
+    print(tables)
+    print(f"\nwrote errors.json, tables.txt, the plots and {pictures} pictures to {args.output}")
+
+
+def draw_plots(args, report) -> None:
+    from cellseg_d2.visualization.curves import plot_score_by_type
+    from cellseg_d2.visualization.error_plots import plot_corrections, plot_groups, plot_kinds
+
+    by_type, by_size, by_crowding, corrected, scores = (args.output / name for name in PLOTS)
+    plot_kinds(report, by_type)
+    plot_groups(report, "size", by_size)
+    plot_groups(report, "crowding", by_crowding, distance=args.neighbour_distance)
+    plot_corrections(report, corrected)
     if report.score.per_cell_type:
         types = {kind: list(score.per_image.values()) for kind, score in report.score.by_type.items()}
-        plot_score_by_type(types, args.output / "score_by_type.png")
-    pictures = draw_pictures(args, report, truth, masks, paths) if paths else 0
-    print(f"\nwrote errors.json, tables.txt, the plots and {pictures} pictures to {args.output}")
+        plot_score_by_type(types, scores)
 
 
 def draw_pictures(args, report, truth, masks, paths) -> int:
@@ -123,7 +141,7 @@ def draw_pictures(args, report, truth, masks, paths) -> int:
     if len(chosen) < len(ranks):
         missing = len(ranks) - len(chosen)
         print(f"warning: images without a file in --images, which are not drawn: {missing}", file=sys.stderr)
-    folder = args.output / "pictures"
+    folder = args.output / PICTURES
     for old in folder.glob("[0-9]*_*.png"):  # of an earlier analysis, in which the image had another rank
         if old.stem.partition("_")[2] in truth.images:
             old.unlink()

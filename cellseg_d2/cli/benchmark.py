@@ -10,6 +10,9 @@ from cellseg_d2.cli.benchmark_options import MEMORY_CONFIG, parse_args
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+
+    from cellseg_d2.io.outputs import check_outputs
+
     measure = {
         "data": benchmark_data,
         "convert": benchmark_conversion,
@@ -17,7 +20,15 @@ def main(argv: list[str] | None = None) -> None:
         "models": benchmark_models,
         "mosaic": benchmark_mosaic,
     }
+    check_outputs([getattr(args, "output", None)], read_files(args))
     measure[args.command](args)
+
+
+def read_files(args: argparse.Namespace) -> list[Path | None]:
+    """The files that the options of any of the commands name."""
+    names = ("csv", "json", "detections", "memory_config", "config_file")
+    values = [getattr(args, name, None) for name in names]
+    return [path for value in values for path in (value if isinstance(value, list) else [value])]
 
 
 def benchmark_conversion(args: argparse.Namespace) -> None:
@@ -48,14 +59,15 @@ def benchmark_prediction(args: argparse.Namespace) -> None:
     height, width = detections.height, detections.width
     print(f"{len(detections)} detections on {height} × {width} pixels, {source}; median of {args.repeats}")
     costs = prediction.measure_ways(detections, args.repeats, args.full)
-    print(report.prediction_table(costs))
-    if any(cost.treated < cost.detections for cost in costs.values()):
-        print("note: the way in loops was measured on a few cells and scaled up; --full goes it with all")
     if args.output:
         slower = {name: cost.times_slower_than(costs[OURS]) for name, cost in costs.items()}
         figures = {"source": source, "height": height, "width": width, "threads": args.threads, "slower": slower}
         figures["ways"] = {name: asdict(cost) for name, cost in costs.items()}
         write_json_atomic(args.output, figures, indent=1)
+    print(report.prediction_table(costs))
+    if any(cost.treated < cost.detections for cost in costs.values()):
+        print("note: the way in loops was measured on a few cells and scaled up; --full goes it with all")
+    if args.output:
         print(f"\nwrote {args.output}")
 
 
@@ -88,9 +100,10 @@ def benchmark_mosaic(args: argparse.Namespace) -> None:
     from cellseg_d2.io.atomic import write_json_atomic
 
     costs = [measure_mosaic(side, args.seed) for side in tqdm(args.sides, desc="measuring", unit="image", leave=False)]
-    print(mosaic_table(costs))
     if args.output:
         write_json_atomic(args.output, [asdict(cost) for cost in costs], indent=1)
+    print(mosaic_table(costs))
+    if args.output:
         print(f"\nwrote {args.output}")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import re
 import shlex
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from cellseg_d2.cli.commands import COMMANDS, PROGRAM
 from cellseg_d2.errors import CellSegError, no_memory, system_error
+from cellseg_d2.io.console import make_printing_safe, printing_failure
 
 # Not within a longer path, which is somebody's file.
 SCRIPT = re.compile(r"(?<![\w/\\.~-])(?:python )?tools/(\w+)\.py\b")
@@ -76,11 +76,17 @@ def quieten() -> None:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call ``main`` and exit with what it returns; a CellSegError becomes one sentence on stderr and exit code 2."""
+    """Call ``main`` and exit with what it returns; a CellSegError becomes one sentence on stderr and exit code 2.
+
+    What ``main`` prints fits any console, and ends nothing where it cannot be printed.
+    """
+    make_printing_safe()
     quieten()
     try:
         code = main()
-        sys.stdout.flush()
+        if (failure := printing_failure()) is not None:
+            print(f"error: not all could be printed ({failure.strerror}); files are complete", file=sys.stderr)
+            code = code or 2
         sys.exit(code)
     except CellSegError as error:
         print(f"error: {as_called(str(error))}", file=sys.stderr)
@@ -90,10 +96,6 @@ def run(main: Callable[[], int | None]) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        # What reads the output has closed it, as `head` does. Nor may Python say so when it flushes on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except OSError as error:
         if error.strerror is None:
             raise

@@ -140,11 +140,24 @@ def open_sources(args: argparse.Namespace) -> dict:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
+    from cellseg_d2.datasets.convert import AUDIT_FILE
+    from cellseg_d2.io.claim import claimed
+    from cellseg_d2.io.outputs import check_outputs
+
+    command = command_line("convert_to_coco", sys.argv[1:] if argv is None else argv)
+    sources = open_sources(args)
+    folds = [f"fold{k}_{side}" for k in range(args.folds or 0) for side in ("train", "val")]
+    files = [AUDIT_FILE, *(f"instances_{part}.json" for part in ("train", "val", *folds, *sources))]
+    check_outputs([args.output / name for name in files], [args.csv, *(source.path for source in sources.values())])
+    with claimed(args.output):
+        convert(args, sources, command)
+
+
+def convert(args: argparse.Namespace, sources: dict, command: str) -> None:
     from cellseg_d2.datasets.audit_report import audit_tables
     from cellseg_d2.datasets.convert import AUDIT_FILE, older_files, read_dataset, split_dataset, write_dataset
 
-    command = command_line("convert_to_coco", sys.argv[1:] if argv is None else argv)
-    dataset = read_dataset(open_sources(args), args.clean, progress=not args.no_progress)
+    dataset = read_dataset(sources, args.clean, progress=not args.no_progress)
     print(audit_tables(dataset.audit))
     if args.csv and not args.images:
         print("\nnote: no --images given: the sizes are the CSV's, and the converted data cannot be trained on")

@@ -11,6 +11,7 @@ from cellseg_d2.cli.common import command_line, make_parser
 
 # Never the package in the working folder (-P): the folds are trained by the same code as this.
 TRAIN_NET = (sys.executable, "-P", "-m", "cellseg_d2.cli", "train-net")
+WRITTEN = ("oof.csv", "summary.json", "summary.md")
 # A key of the configuration, which no image and no fold is called.
 KEY = re.compile(r"OUTPUT_DIR|SEED|[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
 
@@ -71,20 +72,36 @@ def main(argv: list[str] | None = None) -> int:
     import signal
 
     from cellseg_d2.config import load_config
-    from cellseg_d2.cross_validation.cross_validation import plan, prepare_output, train_fold
-    from cellseg_d2.cross_validation.fold_summary import check_excluded, summarize_folds
+    from cellseg_d2.cross_validation.cross_validation import plan, prepare_output
+    from cellseg_d2.cross_validation.fold_summary import check_excluded
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.io.atomic import write_json_atomic, write_text_atomic
+    from cellseg_d2.io.claim import claimed
+    from cellseg_d2.io.outputs import check_outputs
 
     # As for Ctrl-C: the fold that is being trained must not go on alone.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    validation = plan(load_config(args.config_file, args.opts), args.dataset, args.folds)
+    cfg = load_config(args.config_file, args.opts)
+    check_outputs([Path(cfg.OUTPUT_DIR) / name for name in WRITTEN], [args.config_file])
+    validation = plan(cfg, args.dataset, args.folds)
     check_excluded(validation, args.score_exclude)
     wanted = range(args.folds) if args.only_folds is None else sorted(set(args.only_folds))
     if not set(wanted) <= set(range(args.folds)):
         raise CellSegError(f"--only-folds must be from 0 to {args.folds - 1}")
     chosen = [validation.folds[k] for k in wanted]
-    prepare_output(validation, chosen, args.resume)
+    with claimed(validation.output):
+        prepare_output(validation, chosen, args.resume)
+        failed = train(args, chosen)
+        said = summarize(args, validation, failed)
+    print(said, end="")
+    if failed:
+        numbers = ", ".join(map(str, failed))
+        print(f"error: failed: fold {numbers}; repair it and run again with --resume", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def train(args: argparse.Namespace, chosen: list) -> dict[int, str]:
+    """Train the folds; returns why those failed that did."""
+    from cellseg_d2.cross_validation.cross_validation import train_fold
 
     failed = {}
     for fold in chosen:
@@ -99,16 +116,21 @@ def main(argv: list[str] | None = None) -> int:
         else:
             memory = attempt.peak_memory_mib / 1024
             print(f"fold {fold.index}: done in {attempt.seconds:.0f} s, peak memory {memory:.1f} GiB", flush=True)
+    return failed
 
-    if any(fold.finished for fold in validation.folds):
-        output = validation.output
-        summary = summarize_folds(validation, output / "oof.csv", args.score_exclude)
+
+def summarize(args: argparse.Namespace, validation, failed: dict[int, str]) -> str:
+    """Write the files about all finished folds; returns what to print about them."""
+    from cellseg_d2.cross_validation.fold_summary import summarize_folds
+    from cellseg_d2.io.atomic import atomic_set, write_json_atomic, write_text_atomic
+
+    if not any(fold.finished for fold in validation.folds):
+        return ""
+    oof, summary_json, summary_text = (validation.output / name for name in WRITTEN)
+    with atomic_set():
+        summary = summarize_folds(validation, oof, args.score_exclude)
         row = summary.markdown(args.name or args.config_file.stem, args.command)
         report = {"command": args.command, "config_file": str(args.config_file), "failed": failed, **summary.to_dict()}
-        write_json_atomic(output / "summary.json", report, indent=1)
-        write_text_atomic(output / "summary.md", row + "\n")
-        print(f"\n{summary.table()}\n\n{row}\n\nwrote oof.csv, summary.json and summary.md to {output}")
-    if failed:
-        numbers = ", ".join(map(str, failed))
-        print(f"error: failed: fold {numbers}; repair it and run again with --resume", file=sys.stderr)
-    return 1 if failed else 0
+        write_json_atomic(summary_json, report, indent=1)
+        write_text_atomic(summary_text, row + "\n")
+    return f"\n{summary.table()}\n\n{row}\n\nwrote {', '.join(WRITTEN)} to {validation.output}\n"

@@ -68,9 +68,11 @@ def main(argv=None):
 
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.io.atomic import write_json_atomic
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.metrics.competition import score_image, summarize
     from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
 
+    check_outputs([args.json], [args.predictions, args.ground_truth, args.ids])
     truth = read_truth(args.ground_truth)
     predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
     for warning in truth.warnings + predictions.warnings:
@@ -87,15 +89,17 @@ def main(argv=None):
     }
     summary = summarize(scores, truth.cell_types)
     report = summary.to_dict()
-    print(summary.table(args.worst))
+    said = summary.table(args.worst)
     if args.coco_protocol:
-        report[args.coco_protocol] = report_average_precision(args.coco_protocol, truth, predictions, names)
+        report[args.coco_protocol], table = average_precision(args.coco_protocol, truth, predictions, names)
+        said += f"\n\n{table}"
     if args.json:
         write_json_atomic(args.json, report, indent=1)
+    print(said)
 
 
-def report_average_precision(protocol, truth, predictions, names):
-    """Print AP and AR; returns them for JSON, None where nothing is defined."""
+def average_precision(protocol, truth, predictions, names):
+    """AP and AR for JSON, None where nothing is defined; and as a table."""
     from tabulate import tabulate
 
     from cellseg_d2.metrics.average_precision import evaluate_coco
@@ -104,8 +108,9 @@ def report_average_precision(protocol, truth, predictions, names):
     numbers = [number for number, name in truth.names.items() if name in chosen]
     scores = evaluate_coco(truth.coco, predictions.results, protocol, image_ids=numbers)
     headers = [f"{protocol} %", *scores["segm"]]
-    print("\n" + tabulate([(kind, *values.values()) for kind, values in scores.items()], headers, floatfmt=".2f"))
-    return {
+    table = tabulate([(kind, *values.values()) for kind, values in scores.items()], headers, floatfmt=".2f")
+    values = {
         kind: {name: value if value == value else None for name, value in values.items()}
         for kind, values in scores.items()
     }
+    return values, table

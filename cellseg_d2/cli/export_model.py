@@ -54,26 +54,27 @@ def main(argv: list[str] | None = None) -> None:
     from pathlib import Path
 
     from cellseg_d2.config import load_config
+    from cellseg_d2.io.claim import claimed
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
-    from cellseg_d2.weights.model_folder import WEIGHTS, export_model
+    from cellseg_d2.weights.model_folder import CONFIG, WEIGHTS, export_model
     from cellseg_d2.weights.plain_detectron2 import PLAIN_WEIGHTS, export_plain_detectron2
     from cellseg_d2.weights.weights import find_weights
 
     weights = Path(args.weights or find_weights(args.config_file))
+    written = (CONFIG, PLAIN_WEIGHTS) if args.plain_detectron2 else (CONFIG, WEIGHTS, FILE_NAME)
+    check_outputs([Path(args.output) / name for name in written], [args.config_file, weights, args.postprocess])
     cfg = load_config(args.config_file, args.opts)
     if args.plain_detectron2:
-        folder = export_plain_detectron2(cfg, weights, args.output)
+        with claimed(args.output):
+            folder = export_plain_detectron2(cfg, weights, args.output)
         size = (folder / PLAIN_WEIGHTS).stat().st_size / 1e6
         print(f"{weights} ({size:.1f} MB) for plain Detectron2: {folder}; its config.yaml says how to load it")
         return
     beside = weights.with_name(FILE_NAME)
     tuned = args.postprocess or (beside if beside.is_file() else None)
-    folder = export_model(
-        cfg,
-        weights,
-        args.output,
-        half=not args.full_precision,
-        params=PostprocessParams.from_yaml(tuned) if tuned else None,
-    )
+    params = PostprocessParams.from_yaml(tuned) if tuned else None
+    with claimed(args.output):
+        folder = export_model(cfg, weights, args.output, half=not args.full_precision, params=params)
     size = (folder / WEIGHTS).stat().st_size / 1e6
     print(f"{weights} ({size:.1f} MB), post-processing of {tuned or 'the configuration'}: {folder}")

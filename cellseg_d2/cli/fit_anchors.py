@@ -86,8 +86,10 @@ def main(argv: list[str] | None = None) -> None:
 
     from tabulate import tabulate
 
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.modeling.anchors import best_iou, fit_anchors, join, read_boxes, shares_below
 
+    check_outputs([args.histogram], [args.json, args.config_file])
     anchors, zooms, short_sides, max_size = configured(args)
     cells = read_boxes(args.json)
     max_size = args.max_size or max_size
@@ -110,6 +112,10 @@ def main(argv: list[str] | None = None) -> None:
         )
     seen = join(seen)
     ious = {name: best_iou(seen, own) for name, own in sets.items()}
+    if args.histogram:
+        from cellseg_d2.visualization.anchor_histogram import save_iou_histogram
+
+        save_iou_histogram(args.histogram, ious, seen.types)
     rows = []
     for name, iou in ious.items():
         for cell_type, shares in shares_below(iou, seen.types, THRESHOLDS).items():
@@ -121,7 +127,4 @@ def main(argv: list[str] | None = None) -> None:
     for name, own in sets.items():
         print(f"\n# {name}\n{own.yaml()}")
     if args.histogram:
-        from cellseg_d2.visualization.anchor_histogram import save_iou_histogram
-
-        save_iou_histogram(args.histogram, ious, seen.types)
         print(f"\nwrote {args.histogram}")

@@ -166,8 +166,11 @@ def segment(args: argparse.Namespace, paths: list[Path]) -> int:
     from detectron2.utils import comm
 
     from cellseg_d2.images.pixel_size import PixelSize
-    from cellseg_d2.inference.batch import segment_files
+    from cellseg_d2.inference.batch import output_places, segment_files
+    from cellseg_d2.io.outputs import check_outputs
 
+    read = [*paths, *(args.config_file or []), *(args.weights or []), args.postprocess]
+    check_outputs(output_places(args.output, args.save), read)
     segmenter, what = load_segmenter(args)
     if comm.is_main_process():
         processes = f" in {comm.get_world_size()} processes" if comm.get_world_size() > 1 else ""
@@ -194,6 +197,11 @@ def report(result, class_names: list[str], args: argparse.Namespace) -> None:
     print(f"\n{sum(row[-1] for row in rows):,} cells in {len(rows)} images")
     for path in result.written:
         print(f"written: {path}")
+    if result.older:
+        print(
+            f"note: files of an earlier call that are none of these results: {len(result.older)}, such as "
+            f"{result.older[0]}; remove them if they are not needed"
+        )
     if result.failed:
         print(f"{len(result.failed)} images could not be segmented (named above); --resume tries only these again")
 

@@ -88,6 +88,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
+    from cellseg_d2.datasets.convert import AUDIT_FILE
+    from cellseg_d2.io.claim import claimed
+    from cellseg_d2.io.outputs import check_outputs
+
+    read = [*(args.config_file or []), *(args.weights or []), args.postprocess, args.predictions, args.results_for]
+    written = [args.output / name for name in ("instances_train.json", AUDIT_FILE)]
+    check_outputs(written, [*read, args.like, *args.held_out])
+    command = command_line("pseudo_label", sys.argv[1:] if argv is None else argv)
+    with claimed(args.output):
+        return label(args, command)
+
+
+def label(args: argparse.Namespace, command: str) -> int:
     from dataclasses import replace
 
     import numpy as np
@@ -133,7 +146,6 @@ def main(argv: list[str] | None = None) -> int:
             names = [kind] * len(names)
         cells = postprocess(detections, source.params)
         labels.add(path, cells, names, len(detections), scored=source.scored, least=args.min_cells)
-    command = command_line("pseudo_label", sys.argv[1:] if argv is None else argv)
     files = labels.write(args.output, command=command, like=str(args.like), held_out=list(map(str, args.held_out)))
     print(labels.table())
     for file in files:

@@ -72,11 +72,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.visualization.report.cells import gather_cells
     from cellseg_d2.visualization.report.config_diff import base_config, differences
     from cellseg_d2.visualization.report.page import write_report
-    from cellseg_d2.visualization.report.run_folder import evaluated_dataset, read_run
+    from cellseg_d2.visualization.report.run_folder import PARTS, evaluated_dataset, read_run
 
+    run_files = [args.run / name for name in PARTS] if args.run else []
+    given = [path for path in (args.predictions, *map(Path, args.images)) if path is not None and path.is_file()]
+    check_outputs([args.output], [*run_files, *given, args.ground_truth, args.base_config])
     training = read_run(args.run) if args.run else None
     predictions, truth, changed = args.predictions, args.ground_truth, None
     if training is not None:

@@ -27,21 +27,17 @@ examples:
 
 import argparse
 import sys
-from pathlib import Path
 
 from cellseg_d2.cli.common import as_called, quieten
 
 
 def setup(args: argparse.Namespace):
-    """The configuration of this process, with logging, seeds and the run folder set up."""
-    from detectron2.engine import default_setup
+    """The configuration of this process, with logging and seeds set up, and the run folder claimed."""
     from detectron2.utils import comm
-    from detectron2.utils.logger import setup_logger
 
     from cellseg_d2.config import load_config
-    from cellseg_d2.engine.run_claim import claim_run
-    from cellseg_d2.engine.run_record import write_run_record
-    from cellseg_d2.engine.setup import prepare_training, training_datasets
+    from cellseg_d2.engine.setup import check_resumed, check_weights_stay, prepare_training, set_up_process
+    from cellseg_d2.io.claim import claim
 
     if not args.config_file:
         from cellseg_d2.errors import CellSegError
@@ -50,26 +46,31 @@ def setup(args: argparse.Namespace):
     cfg = prepare_training(load_config(args.config_file, args.opts, args.resume), train=not args.eval_only)
     cfg.SEED = comm.all_gather(cfg.SEED)[0]  # where it was drawn, each process has drawn its own
     cfg.freeze()
+    if args.resume:
+        check_resumed(cfg)
+    elif not args.eval_only:
+        check_weights_stay(cfg)
     if comm.is_main_process() and not args.eval_only:
-        claim_run(cfg.OUTPUT_DIR)
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cellseg_d2", abbrev_name="cellseg")
-    if comm.is_main_process():
-        datasets = cfg.DATASETS.TEST if args.eval_only else (*training_datasets(cfg), *cfg.DATASETS.TEST)
-        write_run_record(cfg, Path(cfg.OUTPUT_DIR) / ("eval.json" if args.eval_only else "run.json"), datasets)
+        claim(cfg.OUTPUT_DIR)
+    set_up_process(cfg, args)
     return cfg
 
 
 def train_or_evaluate(args: argparse.Namespace) -> dict | None:
-    """What each process runs."""
+    """What each process runs; the files that describe the run are written when nothing is left to be checked."""
     quieten()
+    from cellseg_d2.engine.run_record import write_run_files
+    from cellseg_d2.engine.setup import training_datasets
     from cellseg_d2.engine.trainer import CellTrainer
 
     cfg = setup(args)
     if args.eval_only:
-        return CellTrainer.test(cfg, CellTrainer.build_trained(cfg, args.resume))
+        model = CellTrainer.build_trained(cfg, args.resume)
+        write_run_files(cfg, cfg.DATASETS.TEST, "eval.json", keep_config=True)
+        return CellTrainer.test(cfg, model)
     trainer = CellTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
+    write_run_files(cfg, (*training_datasets(cfg), *cfg.DATASETS.TEST), "run.json")
     return trainer.train()
 
 

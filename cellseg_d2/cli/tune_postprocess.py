@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from cellseg_d2.detections.raw import load_many
     from cellseg_d2.errors import CellSegError
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
     from cellseg_d2.postprocess.tuning import space_of, tune
     from cellseg_d2.postprocess.tuning_image import groups_of, make_trials
@@ -83,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
 
     if args.trials < 1:
         raise CellSegError(f"--trials must be at least 1, not {args.trials}")
+    check_outputs([args.output], [*args.detections, args.ground_truth, args.start])
     space = space_of(args.parameters) if args.parameters else None
     beside = Path(args.detections[0]).with_name(FILE_NAME)
     start_file = args.start or (beside if beside.is_file() else None)
@@ -111,15 +113,15 @@ def main(argv: list[str] | None = None) -> None:
         seed=args.seed,
         progress=True,
     )
+    result.params.to_yaml(
+        args.output,
+        f"Tuned on {len(names)} images: score {result.default.mean():.4f} -> {result.fitted.mean():.4f} fitted, "
+        f"{result.held_out.mean():.4f} held out ({args.folds} folds).\nClasses: {', '.join(raw.class_names)}",
+    )
     gain = result.rows()[-1].gain
     print(result.table())
     print(f"(held out: scored with the values found on the other {args.folds - 1} folds; ± over the folds)\n")
     print(result.changes(raw.class_names))
     if gain <= 0:
         print("\nthe held-out gain is not above 0: on other images the default is as good as the tuned values")
-    result.params.to_yaml(
-        args.output,
-        f"Tuned on {len(names)} images: score {result.default.mean():.4f} -> {result.fitted.mean():.4f} fitted, "
-        f"{result.held_out.mean():.4f} held out ({args.folds} folds).\nClasses: {', '.join(raw.class_names)}",
-    )
     print(f"\nwritten: {args.output}")

@@ -72,6 +72,7 @@ def draw_augmentations(args: argparse.Namespace) -> int:
     from cellseg_d2.data.catalog import require_datasets
     from cellseg_d2.data.dataset_mapper import CellDatasetMapper
     from cellseg_d2.errors import CellSegError
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.visualization.augmentation_sheet import augmentation_sheet, describe_augmentations
     from cellseg_d2.visualization.overlays import save_image
 
@@ -83,6 +84,7 @@ def draw_augmentations(args: argparse.Namespace) -> int:
     else:
         require_datasets(cfg.DATASETS.TRAIN)
     entries = [entry for name in cfg.DATASETS.TRAIN for entry in DatasetCatalog.get(name)]
+    check_outputs([args.output], [args.config_file, args.json, *(entry["file_name"] for entry in entries)])
     if not entries:
         raise CellSegError(f"the datasets {', '.join(cfg.DATASETS.TRAIN)} have no image")
     index = args.image_index
@@ -103,7 +105,10 @@ def draw_images(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cellseg_d2.errors import CellSegError
+    from cellseg_d2.export.formats import check_distinct, file_stem
     from cellseg_d2.images.read import find_images, read_image
+    from cellseg_d2.io.claim import claimed
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.masks.crop import coco_to_crop
     from cellseg_d2.metrics.competition import score_image
     from cellseg_d2.predictions.truth import read_predictions, read_truth
@@ -111,9 +116,15 @@ def draw_images(args: argparse.Namespace) -> int:
     from cellseg_d2.visualization.overlays import overlay_picture, save_image
 
     truth = read_truth(args.ground_truth)
-    paths = [path for path in find_images(args.images) if path.stem in truth.images][: args.limit]
+    found = find_images(args.images)
+    paths = [path for path in found if path.stem in truth.images][: args.limit]
     if not paths:
         raise CellSegError(f"none of the images is in {args.ground_truth}; names without suffix must be its ids")
+    output, sheet = Path(args.output), Path(args.output) / "sheet.png"
+    check_distinct(paths, reserved=[sheet.stem])
+    files = {path: output / f"{file_stem(path.stem)}.png" for path in paths}
+    named = [args.ground_truth, args.predictions] if args.command == "comparison" else [args.ground_truth]
+    check_outputs([*files.values(), sheet], [*found, *named])
     if args.command == "comparison":
         predictions = read_predictions(args.predictions, truth, args.score_threshold)
 
@@ -128,10 +139,11 @@ def draw_images(args: argparse.Namespace) -> int:
         score = score_image(masks, entry.masks).score
         return comparison_panel(read_image(path), crops, [coco_to_crop(rle) for rle in masks], title, score)
 
-    output, pictures = Path(args.output), []
-    for path in tqdm(paths, desc="drawing", unit="image"):
-        pictures.append(picture(path))
-        save_image(output / f"{path.stem}.png", pictures[-1])
-    save_image(output / "sheet.png", contact_sheet(pictures, columns=args.columns, max_width=2400))
-    print(f"{len(paths)} pictures and {output / 'sheet.png'}")
+    pictures = []
+    with claimed(output):
+        for path in tqdm(paths, desc="drawing", unit="image"):
+            pictures.append(picture(path))
+            save_image(files[path], pictures[-1])
+        save_image(sheet, contact_sheet(pictures, columns=args.columns, max_width=2400))
+    print(f"{len(paths)} pictures and {sheet}")
     return 0

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.text import check_inside
 from cellseg_d2.masks.rle import MAX_PIXELS
 
 
@@ -35,6 +36,7 @@ def check_coco(content: object, source: object) -> tuple[list[dict], list[dict],
     for number, entry in enumerate(images):
         where = f"{source} is no COCO JSON: image {number} (from 0)"
         _check_text(entry, "file_name", where)
+        check_inside(entry["file_name"], where)
         for key in ("cell_type", "group", "source_id"):
             if entry.get(key) is not None:
                 _check_text(entry, key, where)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from cellseg_d2.datasets.records import ImageRecord
-from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.atomic import atomic_path, atomic_set
+from cellseg_d2.io.text import check_inside
 from cellseg_d2.masks.crop import crop_to_coco
 
 
@@ -47,7 +47,8 @@ def encode_record(record: ImageRecord, image_id: int, categories: Mapping[str, i
         image_id: its ``id`` in the JSON.
         categories: category ids by cell type, see :func:`category_ids`.
     """
-    entry = {"id": image_id, "file_name": record.file_name, "height": record.height, "width": record.width}
+    file_name = check_inside(record.file_name, f"image {record.id}")
+    entry = {"id": image_id, "file_name": file_name, "height": record.height, "width": record.width}
     if record.cell_type is not None:
         entry["cell_type"] = record.cell_type
     if record.group is not None:
@@ -69,10 +70,9 @@ def write_coco_files(files: Mapping[Path, tuple[Iterable[EncodedImage], Mapping]
         files: images and ``info`` by the file's path. Annotations are numbered anew in each, from 1 on.
         categories: names; their ids count from 1 on.
     """
-    with ExitStack() as stack:
+    with atomic_set():
         for path, (images, info) in files.items():
-            temporary = stack.enter_context(atomic_path(path))
-            with open(temporary, "w", encoding="utf-8") as file:
+            with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
                 _write(file, images, info, categories)
 
 

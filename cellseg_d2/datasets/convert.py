@@ -19,7 +19,7 @@ from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.datasets.records import ImageRecord
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.io.atomic import atomic_set, write_json_atomic
 
 AUDIT_FILE = "audit.json"
 
@@ -220,8 +220,9 @@ def write_dataset(dataset: Dataset, output: str | Path, command: str = "") -> li
         "split": dataset.split or {"method": "the source's own"},
     }
     files = {output / f"instances_{part}.json": (images, info) for part, images in dataset.parts.items()}
-    write_coco_files(files, dataset.categories)
-    write_audit(dataset, output, command)
+    with atomic_set():
+        write_coco_files(files, dataset.categories)
+        write_audit(dataset, output, command)
     return list(files)
 
 

@@ -79,6 +79,20 @@ class CellCheckpointer(DetectionCheckpointer):
             raise CellSegError(f"{filename} cannot be resumed from: it holds no model")
         return content
 
+    def _load_model(self, checkpoint: dict):
+        """As of Detectron2, which would only warn of weights that do not fit, and fail in the optimizer's.
+
+        Raises:
+            CellSegError: the checkpoint is of another network.
+        """
+        found = super()._load_model(checkpoint)
+        if found is not None and (others := [*(name for name, *_ in found.incorrect_shapes), *found.missing_keys]):
+            raise CellSegError(
+                f"the run in {self.save_dir} has another network or other classes ({others[0]} does not fit), so "
+                "--resume cannot go on with it: give its own configuration and datasets, or another OUTPUT_DIR"
+            )
+        return found
+
     def forget_last(self) -> None:
         """Leave nothing to resume from; the checkpoints themselves stay."""
         Path(self.save_dir, "last_checkpoint").unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError, no_memory, system_error
+from cellseg_d2.io.console import make_printing_safe
 
 # What torch.distributed raises where the processes cannot meet, or where one of them has gone.
 LOST = (
@@ -102,6 +103,7 @@ def launch_work(
 
 def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue) -> None:
     """What each process does; leaves what it returned, or in a sentence why it could not go on."""
+    make_printing_safe()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
     if not torch.cuda.is_available():
         # Detectron2's trainer puts the model of each process on the GPU of its number, also where there is none.

@@ -14,11 +14,33 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 
 import cellseg_d2
-from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.io.atomic import atomic_set, write_json_atomic, write_text_atomic
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "fvcore", "pandas", "scipy")
+
+
+CONFIG = "config.yaml"
+
+
+def write_run_files(cfg: CfgNode, datasets: Sequence[str], record: str, keep_config: bool = False) -> None:
+    """Write ``config.yaml`` and the record of a run into ``OUTPUT_DIR``, both or neither, in the main process only.
+
+    Args:
+        cfg: of the run, complete.
+        datasets: see :func:`write_run_record`.
+        record: name of the record.
+        keep_config: leave a ``config.yaml`` that is there as it is: that of the training whose model is evaluated.
+    """
+    if not comm.is_main_process():
+        return
+    folder = Path(cfg.OUTPUT_DIR)
+    with atomic_set():
+        if not (keep_config and (folder / CONFIG).exists()):
+            write_text_atomic(folder / CONFIG, cfg.dump())
+        write_run_record(cfg, folder / record, datasets)
 
 
 def write_run_record(cfg: CfgNode, path: str | Path, datasets: Sequence[str]) -> None:

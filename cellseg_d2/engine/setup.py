@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
 
 from cellseg_d2.config import class_names
 from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_factors
+from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.io.network import limited_silence
+from cellseg_d2.io.outputs import check_outputs
+from cellseg_d2.io.text import read_yaml
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights import model_folder  # noqa: F401  registers cellseg://
 
@@ -169,6 +179,50 @@ def check_cells(cfg: CfgNode, cells: Mapping[str, int], train: bool) -> None:
             logger.warning("not one cell is annotated in %s: its score only says whether none is found", name)
 
 
+def check_resumed(cfg: CfgNode) -> None:
+    """Refuse to go on with a run that was made for other classes, as numbers and shapes alone would not always tell.
+
+    Raises:
+        CellSegError: names both.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    if not (folder / "last_checkpoint").is_file() or not (folder / CONFIG).is_file():
+        return
+    try:
+        before = list(read_yaml(folder / CONFIG)["MODEL"]["CLASS_NAMES"])
+    except (CellSegError, KeyError, TypeError):  # nothing that a run writes: what its checkpoint holds decides
+        return
+    if before and before != list(cfg.MODEL.CLASS_NAMES):
+        raise CellSegError(
+            f"the run in {folder} is for the classes {', '.join(map(str, before))}, and --resume cannot go on with it "
+            f"for {', '.join(cfg.MODEL.CLASS_NAMES)}: give the same datasets, or another OUTPUT_DIR"
+        )
+
+
+def check_weights_stay(cfg: CfgNode) -> None:
+    """Refuse to begin with weights that the training would write over, which are those of an earlier one."""
+    check_outputs(
+        Path(cfg.OUTPUT_DIR).glob("model_*.pth"), [cfg.MODEL.WEIGHTS or None, cfg.MODEL.TIMM.PRETRAINED or None]
+    )
+
+
+def set_up_process(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """What Detectron2's ``default_setup`` does, but without writing the configuration, in place and before any check.
+
+    Args:
+        cfg: complete.
+        args: of the command line, for the log.
+    """
+    rank = comm.get_rank()
+    for name, short in (("fvcore", None), ("detectron2", None), ("cellseg_d2", "cellseg")):
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name, abbrev_name=short)
+    logger.info("process %d of %d, environment:\n%s", rank + 1, comm.get_world_size(), collect_env_info())
+    logger.info("command line: %s\nconfiguration:\n%s", args, cfg.dump())
+    seed_all_rng(cfg.SEED + rank if cfg.SEED >= 0 else None)
+    if not args.eval_only:
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+
+
 def require_weights(weights: str) -> str:
     """A local path of ``weights``, downloaded where needed; empty stays empty.
 
@@ -178,7 +232,8 @@ def require_weights(weights: str) -> str:
     if not weights:
         return weights
     try:
-        local = PathManager.get_local_path(weights)
+        with limited_silence():
+            local = PathManager.get_local_path(weights)
         if Path(local).is_file():
             return local
         reason = "there is no such file"

@@ -107,11 +107,8 @@ class CellTrainer(DefaultTrainer):
         A last checkpoint that is damaged is replaced by the one before it. A training that starts anew leaves nothing
         of an earlier one to resume from.
         """
-        if comm.is_main_process():
-            if resume:
-                self.checkpointer.repair_last()
-            else:
-                self.checkpointer.forget_last()
+        if comm.is_main_process() and resume:
+            self.checkpointer.repair_last()
         comm.synchronize()
         resumes = resume and self.checkpointer.has_checkpoint()
         if (source := self.cfg.MODEL.TIMM.PRETRAINED) and not self.cfg.MODEL.WEIGHTS and not resumes:
@@ -125,6 +122,8 @@ class CellTrainer(DefaultTrainer):
         else:
             transfer = load_pretrained(self.checkpointer.model, self.cfg)
             logger.info("from %s: %s", self.cfg.MODEL.WEIGHTS, transfer)
+        if comm.is_main_process() and not resume:
+            self.checkpointer.forget_last()  # now that nothing can be refused any more
 
     def train(self) -> dict | None:
         """As of ``DefaultTrainer``.

@@ -6,6 +6,7 @@ its help at once.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module  # noqa: TID251
@@ -82,3 +83,33 @@ def file_stem(name: str) -> str:
     """
     stem = "".join("_" if char in '/\\:*?"<>|' or not char.isprintable() else char for char in name)
     return stem.lstrip(".") or "image"
+
+
+def check_distinct(paths: Iterable[str | Path], reserved: Iterable[str] = ()) -> None:
+    """Refuse images whose results would go by one name, on this system or on another one that they are copied to.
+
+    Args:
+        paths: of the images. Their results are called by :func:`file_stem` of their names without suffix.
+        reserved: names of other files beside the results, without suffix.
+
+    Raises:
+        CellSegError: names two of them.
+    """
+    known: dict[str, Path | str] = {_one_name(name): name for name in reserved}
+    for path in map(Path, paths):
+        other = known.setdefault(_one_name(path.stem), path)
+        if other is path:
+            continue
+        if isinstance(other, str):
+            raise CellSegError(f"the result of {path} would have the name of another one, {other}; rename the image")
+        if other.stem == path.stem:
+            raise CellSegError(f"{other} and {path} would share the image id {path.stem!r}; rename one")
+        raise CellSegError(
+            f"the results of {other} and {path} would be files of one name, {file_stem(path.stem)}, at least where "
+            "upper and lower case are the same; rename one"
+        )
+
+
+def _one_name(name: str) -> str:
+    """The same for all names that some system takes for one: of other case, or with accents apart from letters."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", file_stem(name)).casefold())

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.outputs import MARK
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import label_dtype, label_image
 
@@ -63,12 +64,12 @@ def label_bands(crops: Sequence[MaskCrop], height: int, width: int, rows: int) -
 
 
 def _calibration(pixel_size: PixelSize | None, imagej: bool) -> dict:
-    """Arguments of tifffile that say how large a pixel is."""
+    """Arguments of tifffile that say how large a pixel is, and who has written the file."""
     per_um = None if pixel_size is None else (1 / pixel_size.x_um, 1 / pixel_size.y_um)
     if imagej:
         unit = {} if per_um is None else {"unit": "um"}
-        return {"imagej": True, "metadata": unit, "resolution": per_um}
+        return {"imagej": True, "metadata": {**unit, "made": MARK}, "resolution": per_um}
+    plain = {"metadata": None, "description": MARK}
     if per_um is None:
-        return {"metadata": None}
-    per_cm = tuple(value * 1e4 for value in per_um)
-    return {"metadata": None, "resolution": per_cm, "resolutionunit": "CENTIMETER"}
+        return plain
+    return {**plain, "resolution": tuple(value * 1e4 for value in per_um), "resolutionunit": "CENTIMETER"}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.csv import spreadsheet_table
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
@@ -15,8 +16,11 @@ def write_table(path: str | Path, segmentation: Segmentation) -> None:
     """Write :meth:`Segmentation.measure` with the names of its columns as the first line.
 
     Args:
-        path: of the CSV, UTF-8, separated by commas, with decimal points.
+        path: of the CSV, UTF-8, separated by commas, with decimal points; names as
+            :func:`cellseg_d2.io.csv.spreadsheet_text`.
         segmentation: the cells; without any, only the first line is written.
     """
     with atomic_path(path) as temporary:
-        segmentation.measure().to_csv(temporary, index=False, float_format="%.7g", lineterminator="\n")
+        spreadsheet_table(segmentation.measure()).to_csv(
+            temporary, index=False, float_format="%.7g", lineterminator="\n"
+        )

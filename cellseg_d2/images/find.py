@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import find_images
-from cellseg_d2.io.text import read_json
+from cellseg_d2.io.text import check_inside, read_json
 
 
 def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
@@ -44,6 +44,7 @@ def coco_images(json_file: str | Path) -> dict[int, Path]:
     content = read_json(json_file)
     try:
         root = Path(json_file).parent / str((content.get("info") or {}).get("image_root", "."))
-        return {entry["id"]: root / entry["file_name"] for entry in content["images"]}
+        names = {entry["id"]: entry["file_name"] for entry in content["images"]}
+        return {number: root / check_inside(name, f"image {number} of {json_file}") for number, name in names.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise CellSegError(f"{json_file} is no COCO JSON with images: {type(error).__name__} {error}") from None

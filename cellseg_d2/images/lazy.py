@@ -21,8 +21,9 @@ from cellseg_d2.images.arrays import as_array, image_axes
 from cellseg_d2.images.errors import ImageError, check_claim, clear_errors
 from cellseg_d2.images.grey import grey_dtype, grey_from_channels, plain_dtype
 from cellseg_d2.images.intensity import intensity_range
-from cellseg_d2.images.read import ZARR_FILES, read_image
+from cellseg_d2.images.read import read_image
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
+from cellseg_d2.images.zarr_metadata import find_array
 
 # Larger TIFFs are not read whole where their parts cannot be decoded: 64 megapixels.
 _WHOLE_LIMIT = 2**26
@@ -213,27 +214,17 @@ def _block_counts(height: int, width: int) -> tuple[int, int]:
 
 
 def _open_zarr(path: Path) -> SlicedArray:
-    if not any((path / name).is_file() for name in ZARR_FILES):
-        raise ImageError(f"{path} is a folder and no Zarr array; name one of its images")
+    found = find_array(path)
     try:
         import zarr
     except ImportError:
         raise ImageError(f"{path} is a Zarr array, which needs another package: type `pip install zarr`") from None
     with clear_errors(path):
-        node = zarr.open(path, mode="r")
-        if not isinstance(node, zarr.Array):
-            attributes = node.attrs.get("ome", node.attrs)  # OME-Zarr 0.5 put its attributes one level deeper
-            scales = attributes.get("multiscales")
-            if not scales:
-                names = ", ".join(sorted(node.array_keys()))
-                raise ImageError(f"{path} is a Zarr group; name one of its arrays ({names})")
-            node = node[scales[0]["datasets"][0]["path"]]
-        if not isinstance(node, zarr.Array):
-            raise ImageError(f"{path} names a group where its image of full resolution should be")
+        array = zarr.open_array(found.folder, mode="r", zarr_format=found.version)
         # A chunk is unpacked as a whole, however small the image is.
-        claimed = max(node.shape, node.shards or node.chunks, key=math.prod)
+        claimed = max(array.shape, array.shards or array.chunks, key=math.prod)
         check_claim(path, claimed, math.prod(claimed), _bytes_of(path))
-        return node
+        return array
 
 
 def _bytes_of(folder: Path) -> int:

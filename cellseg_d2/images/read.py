@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -14,11 +15,14 @@ from cellseg_d2.errors import CellSegError, no_memory
 from cellseg_d2.images.errors import ImageError, check_file, clear_errors
 from cellseg_d2.images.pillow import grey_of_pillow, labels_of_pillow, with_pillow
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
+from cellseg_d2.images.zarr_metadata import ZARR_FILES
+from cellseg_d2.io.outputs import is_own_result
 
+logger = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp")
-ZARR_SUFFIX, ZARR_FILES = ".zarr", ("zarr.json", ".zarray", ".zgroup")
+ZARR_SUFFIX = ".zarr"
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -67,6 +71,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) -> list[Path]:
     """The image files that ``paths`` name.
 
+    Pictures and label images that this project has written are left out of folders and patterns, with a word.
+
     Args:
         paths: one or several of: a file (taken as it is), a folder (its files with one of :data:`IMAGE_SUFFIXES`, not
             those of its sub-folders), a glob pattern (``**`` enters sub-folders). A path that exists is never taken
@@ -82,26 +88,40 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) ->
     if isinstance(paths, str | Path):
         paths = [paths]
     found: dict[Path, Path] = {}
+    own: list[Path] = []
     for given in paths:
-        path = Path(given)
+        path, before = Path(given), len(own)
         if path.is_dir() and not (zarr and is_zarr(path)):
-            matches = [p for p in path.iterdir() if _is_image_name(p, zarr)]
+            matches = _without_own((p for p in path.iterdir() if _is_image_name(p, zarr)), own)
         elif path.exists():
             matches = [path]
         else:
-            matches = [p for p in map(Path, glob.glob(str(given), recursive=True)) if _is_image_name(p, zarr)]
+            named = map(Path, glob.glob(str(given), recursive=True))
+            matches = _without_own((p for p in named if _is_image_name(p, zarr)), own)
         if not matches:
             kinds = " ".join((*IMAGE_SUFFIXES, *([ZARR_SUFFIX] if zarr else [])))
             reason = "holds no image" if path.is_dir() else "does not exist and, as a pattern, matches no image"
+            if len(own) > before:
+                reason = f"holds no images but {len(own) - before} that this project has written, such as {own[before]}"
             raise CellSegError(f"{given} {reason} ({kinds})")
         for match in matches:
             found.setdefault(match.resolve(), match)
+    if own:
+        logger.warning("left out, since this project has written them: %d images, such as %s", len(own), own[0])
     return sorted(found.values())
 
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr array or group, by its name or by the files in it."""
     return path.is_dir() and (path.suffix.lower() == ZARR_SUFFIX or any((path / name).is_file() for name in ZARR_FILES))
+
+
+def _without_own(paths: Iterable[Path], own: list[Path]) -> list[Path]:
+    """The paths that are no results of this project, which are added to ``own``."""
+    others: list[Path] = []
+    for path in paths:
+        (own if is_own_result(path) else others).append(path)
+    return others
 
 
 def _is_image_name(path: Path, zarr: bool) -> bool:

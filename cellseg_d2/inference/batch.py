@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -14,12 +14,15 @@ from tqdm import tqdm
 
 from cellseg_d2 import __version__
 from cellseg_d2.errors import CellSegError, no_memory, printable
-from cellseg_d2.export.formats import FORMATS, Format, choose_formats
+from cellseg_d2.export.formats import FORMATS, Format, check_distinct, choose_formats
 from cellseg_d2.images.errors import check_name
-from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
+from cellseg_d2.inference.parts import Part, Parts, content_of, state_of, write_tables
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.io.atomic import check_name_length, check_writable
+from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable
+from cellseg_d2.io.claim import claimed
+from cellseg_d2.io.csv import spreadsheet_table
+from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.masks.label_runs import kaggle_from_labels
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.predictions.submission import write_submission
@@ -45,12 +48,14 @@ class BatchResult:
         failed: file → reason, for files that could not be read or segmented.
         written: files and folders with results, in the order of the formats.
         resumed: number of images that an earlier call had done; None where it left nothing to resume.
+        older: files of an earlier call that are still in the folder, and are none of this one's results.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
     resumed: int | None = None
+    older: list[Path] = field(default_factory=list)
 
 
 def segment_files(
@@ -87,19 +92,29 @@ def segment_files(
 
     Raises:
         CellSegError: a format is not known, two files have the same name, so that their results could not be told
-            apart, the folder cannot be written to, or the unfinished call had other settings. Nothing is written then.
-            Or there is no room left; what is done is kept.
+            apart, an image would be written over, the folder cannot be written to or is written to by another process,
+            or the unfinished call had other settings. Nothing is written then. Or there is no room left; what is done
+            is kept.
     """
     output = Path(output)
     unknown = [name for name in saved if name not in SAVED]
     if unknown:
         raise CellSegError(f"unknown format {', '.join(unknown)}; choose from {', '.join(SAVED)}")
-    stems: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in stems:
-            raise CellSegError(f"{stems[path.stem]} and {path} would share the image id {path.stem!r}; rename one")
-        stems[path.stem] = path
+    check_distinct(paths)
+    check_outputs(output_places(output, saved), paths)
     options["keep_detections"] = "detections" in saved
+    with claimed(output) if comm.is_main_process() else nullcontext():
+        return _segment_files(segmenter, paths, output, saved, resume, options)
+
+
+def output_places(output: str | Path, saved: Collection[str]) -> list[Path]:
+    """The files and folders in ``output`` that :func:`segment_files` writes."""
+    return [Path(output) / (TOGETHER[name][0] if name in TOGETHER else name) for name in dict.fromkeys(saved)]
+
+
+def _segment_files(
+    segmenter: Segmenter, paths: Sequence[Path], output: Path, saved: Collection[str], resume: bool, options: dict
+) -> BatchResult:
     check_writable(output)
     singles = choose_formats([name for name in saved if name not in TOGETHER])
     parts, left, resumed = Parts(output), None, None
@@ -120,10 +135,14 @@ def segment_files(
     result = None
     if comm.is_main_process():
         with _room(output):
-            result = _finish(parts, paths, saved)
-            if "detections" in saved:  # what tuning begins with
-                made_with = "How cells were made of the detections beside this."
-                segmenter.params.to_yaml(output / "detections" / POSTPROCESS, made_with)
+            with atomic_set():
+                result = _finish(parts, paths, saved)
+                if "detections" in saved:  # what tuning begins with
+                    made_with = "How cells were made of the detections beside this."
+                    segmenter.params.to_yaml(output / "detections" / POSTPROCESS, made_with)
+            if not result.failed:
+                parts.remove()
+        result.older = _older_files(output, saved, singles, result.counts)
         result.resumed = resumed
     return _from_main_process(result)
 
@@ -140,7 +159,7 @@ def _segment_share(
     quiet = len(paths) < 2 or not comm.is_main_process()
     progress = tqdm(paths, desc="segmenting", unit="image", disable=quiet or None)
     for path in progress:
-        state = state_of(path)
+        state, content = state_of(path), content_of(path)
         try:
             check_name(path)
             for name, chosen in singles.items():
@@ -152,7 +171,7 @@ def _segment_share(
             reason = reason if shown in reason else f"{shown}: {printable(reason)}"
             progress.write(f"skipped: {reason}")
             with _room(parts.output):
-                parts.put(path, Part(path.stem, state, failed=reason))
+                parts.put(path, Part(path.stem, state, failed=reason, content=content))
             continue
         part = Part(
             path.stem,
@@ -160,6 +179,7 @@ def _segment_share(
             segmentation.counts,
             kaggle_from_labels(segmentation.labels, len(segmentation)) if "submission" in saved else [],
             _table(segmentation) if "csv" in saved else "",
+            content=content,
         )
         with _room(parts.output):
             for name in singles:
@@ -186,16 +206,24 @@ def _finish(parts: Parts, paths: Sequence[Path], saved: Collection[str]) -> Batc
         write_submission(parts.output / TOGETHER["submission"][0], ((part.name, part.rows) for part in done()))
     if "csv" in saved:
         write_tables(parts.output / TOGETHER["csv"][0], lambda: (part.table for part in done()))
-    result.written = [parts.output / (TOGETHER[name][0] if name in TOGETHER else name) for name in dict.fromkeys(saved)]
-    if not result.failed:
-        parts.remove()
+    result.written = output_places(parts.output, saved)
     return result
+
+
+def _older_files(
+    output: Path, saved: Collection[str], singles: Mapping[str, Format], images: Collection[str]
+) -> list[Path]:
+    """Files that an earlier call has left where results are, and this one has not written."""
+    written = {chosen.path(output / name, image) for name, chosen in singles.items() for image in images}
+    found = {path for name, chosen in FORMATS.items() for path in (output / name).glob(f"*{chosen.suffix}")}
+    found |= {output / file for name, (file, _) in TOGETHER.items() if name not in saved and (output / file).exists()}
+    return sorted(path for path in found - written if not path.name.startswith("."))
 
 
 def _is_done(parts: Parts, path: Path, singles: Mapping[str, Format]) -> bool:
     """Whether there is nothing left to do of an image; one that failed is tried again."""
     part = parts.get(path)
-    if part is None or part.failed is not None:
+    if part is None or part.failed is not None or part.content != content_of(path):
         return False
     return all(chosen.path(parts.output / name, part.name).is_file() for name, chosen in singles.items())
 
@@ -204,7 +232,7 @@ def _table(segmentation: Segmentation) -> str:
     """Measurements as CSV, the image's name first."""
     table = segmentation.measure()
     table.insert(0, "image", segmentation.name)
-    return table.to_csv(index=False, lineterminator="\n")
+    return spreadsheet_table(table).to_csv(index=False, lineterminator="\n")
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.atomic import atomic_path, remove_leftovers, write_json_atomic
+from cellseg_d2.io.atomic import atomic_path, write_json_atomic
 from cellseg_d2.io.text import read_record
 
+_BLOCK, _MOST_BLOCKS = 1 << 20, 64
 FOLDER = ".unfinished"
 SETTINGS = "settings.json"
 
@@ -34,14 +35,16 @@ class Part:
         rows: Kaggle RLE of each cell, if they were asked for.
         table: its measurements as CSV with a header, if they were asked for.
         failed: why there are no results; None if there are.
+        content: of its file when it was read, see :func:`content_of`.
     """
 
     name: str
-    state: list[int]
+    state: list[str | int]
     counts: dict[str, int] = field(default_factory=dict)
     rows: list[str] = field(default_factory=list)
     table: str = ""
     failed: str | None = None
+    content: str = ""
 
 
 class Parts:
@@ -56,7 +59,7 @@ class Parts:
         self.folder = self.output / FOLDER
 
     def start(self, settings: Mapping[str, object], resume: bool) -> bool:
-        """Make the folder, and remove what killed processes left half-written in ``output``.
+        """Make the folder.
 
         Args:
             settings: all that decides about results, as plain nested values.
@@ -76,7 +79,6 @@ class Parts:
                 f"what is unfinished in {self.output} cannot be resumed, since it has other settings ({shown}): give "
                 "the same again, or leave --resume away to do all images anew"
             )
-        remove_leftovers(self.output)
         if before is None:
             shutil.rmtree(self.folder, ignore_errors=True)
             write_json_atomic(self.folder / SETTINGS, settings, indent=1)
@@ -104,13 +106,41 @@ class Parts:
         return self.folder / f"{hashlib.sha256(os.fsencode(image.stem)).hexdigest()[:32]}.json"
 
 
-def state_of(image: Path) -> list[int]:
-    """Size in bytes and time of the last change, in nanoseconds, of a file, or of a folder's own entry; [] of none."""
+def state_of(image: Path) -> list[str | int]:
+    """What tells quickly that a file is another one: its path, size in bytes, and time of the last change in ns.
+
+    Of a folder those of its own entry; [] of what is not there.
+    """
     try:
         state = image.stat()
     except OSError:
         return []
-    return [state.st_size, state.st_mtime_ns]
+    return [os.path.abspath(image), state.st_size, state.st_mtime_ns]
+
+
+def content_of(image: Path) -> str:
+    """A fingerprint (BLAKE2b) of what a file holds, which tells other images of the same name, size and time.
+
+    Of files larger than 64 MiB it is that of 64 blocks spread over them; of a folder, such as a Zarr array, that of the
+    files right in it, which describe it. Empty of what cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        for path in sorted(path for path in image.iterdir() if path.is_file()) if image.is_dir() else [image]:
+            _add_content(digest, path)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def _add_content(digest: hashlib.blake2b, path: Path) -> None:
+    size = path.stat().st_size
+    blocks = min(_MOST_BLOCKS, -(-size // _BLOCK))
+    with open(path, "rb") as file:
+        for number in range(blocks):
+            # The first and the last one always, and all of a file that has no more.
+            file.seek(number * (size - _BLOCK) // (blocks - 1) if size > _BLOCK * blocks else number * _BLOCK)
+            digest.update(file.read(_BLOCK))
 
 
 def write_tables(path: str | Path, tables: Callable[[], Iterable[str]]) -> None:

@@ -15,7 +15,7 @@ from cellseg_d2.datasets.coco_json import EncodedImage, category_ids, encode_rec
 from cellseg_d2.datasets.convert import AUDIT_FILE
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.io.atomic import atomic_set, write_json_atomic
 from cellseg_d2.io.text import read_json
 from cellseg_d2.postprocess.steps import Cells
 
@@ -93,8 +93,9 @@ class PseudoLabels:
             **info,
         }
         files = [output / "instances_train.json", output / AUDIT_FILE]
-        write_coco_files({files[0]: (self.images, head)}, self.categories)
-        write_json_atomic(files[1], {**info, **self.audit()}, indent=1)
+        with atomic_set():
+            write_coco_files({files[0]: (self.images, head)}, self.categories)
+            write_json_atomic(files[1], {**info, **self.audit()}, indent=1)
         return files
 
     def audit(self) -> dict:

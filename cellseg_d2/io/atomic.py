@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,8 +10,9 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
@@ -19,6 +21,8 @@ from cellseg_d2.errors import CellSegError
 TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.part(\.[^.]*)?", re.DOTALL)
 # Bytes that a name may have on nearly all file systems, and that a temporary one has at most.
 LONGEST_NAME, _LONGEST_TEMPORARY = 255, 120
+# The files of the `atomic_set` that this code is in, and whether the disk is waited for; by the places that they take.
+_set: ContextVar[dict[Path, tuple[Path, bool]] | None] = ContextVar("_set", default=None)
 
 
 @contextmanager
@@ -37,18 +41,90 @@ def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
         >>> with atomic_path("out/plot.png") as temporary:  # doctest: +SKIP
         ...     figure.savefig(temporary)
     """
-    path = Path(path)
+    path, files = Path(path), _set.get()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(_temporary_name(path))
+    temporary = _temporary(path)
     try:
         yield temporary
         if sync:
             _sync(temporary)
-        os.replace(temporary, path)
+        if files is not None:
+            files[path] = temporary, sync
+            return
+        _rename(temporary, path, path)
         if sync:
             _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        if files is None or path not in files:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_set() -> Iterator[None]:
+    """Files that belong together: all that :func:`atomic_path` writes in the block take their places at its end.
+
+    When one of them cannot, or the block raises, none does, and what was there before is there again. A kill between
+    the first and the last of them leaves some files missing, but never new ones beside old ones. A set within a set is
+    a part of it.
+
+    Example:
+        >>> with atomic_set():  # doctest: +SKIP
+        ...     write_json_atomic("out/train.json", train)
+        ...     write_json_atomic("out/val.json", val)
+    """
+    if _set.get() is not None:
+        yield
+        return
+    files: dict[Path, tuple[Path, bool]] = {}
+    token = _set.set(files)
+    try:
+        try:
+            yield
+        finally:
+            _set.reset(token)
+        _take_places({path: temporary for path, (temporary, _) in files.items()})
+        for folder in {path.parent for path, (_, sync) in files.items() if sync}:
+            _sync(folder)
+    finally:
+        for temporary, _ in files.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _rename(source: Path, target: Path, shown: Path) -> None:
+    """Errors name ``shown``, and not a temporary file, which nobody knows."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(shown)) from None
+
+
+def _take_places(files: Mapping[Path, Path]) -> None:
+    """Give all files their names, or leave all as it was."""
+    if len(files) == 1:  # is at no moment missing
+        for path, temporary in files.items():
+            _rename(temporary, path, path)
+        return
+    before: dict[Path, Path] = {}
+    placed: list[Path] = []
+    try:
+        for path in files:
+            if path.is_dir():
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            if os.path.lexists(path):
+                waiting = _temporary(path, "-before")
+                _rename(path, waiting, path)
+                before[path] = waiting
+        for path, temporary in files.items():
+            _rename(temporary, path, path)
+            placed.append(path)
+    except BaseException:
+        for path in placed:
+            path.unlink(missing_ok=True)
+        for path, waiting in before.items():
+            os.replace(waiting, path)
+        raise
+    for waiting in before.values():
+        waiting.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -63,17 +139,21 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove(left for left in path.parent.glob(".*.part*") if left.name == _temporary_name(path, _process_of(left)))
-    building = path.with_name(_temporary_name(path))
+    building, older = _temporary(path), _temporary(path, "-older")
     building.mkdir()
-    older = path.with_name(_temporary_name(path.with_name(f"{path.stem}-older{path.suffix}")))
     try:
         yield building
         if path.exists():
-            os.replace(path, older)
-        os.replace(building, path)
+            _rename(path, older, path)
+        _rename(building, path, path)
     finally:
         for folder in (building, older):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary(path: Path, what: str = "") -> Path:
+    """A path beside ``path``, another one for each ``what``."""
+    return path.with_name(_temporary_name(path.with_name(f"{path.stem}{what}{path.suffix}")))
 
 
 def _temporary_name(path: Path, process: int | None = None) -> str:
@@ -164,6 +244,8 @@ def check_writable(folder: str | Path) -> None:
         CellSegError: it cannot be made or written to.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CellSegError(f"{folder} is a file; name a folder for the results")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

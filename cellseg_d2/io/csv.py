@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +20,16 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_UNPACKED, _DENSEST, _SMALL = 10**9, 50, 2**25
 # Fields that are in memory beside the table, and commas of a header: a short file can stand for any number of fields.
 _CHUNK_VALUES, _MAX_COLUMNS = 2**20, 10_000
+# What spreadsheets take for the beginning of a formula, also after apostrophes, see `spreadsheet_text`.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read columns of a CSV as text.
 
-    Gzip is told by the file's content, a byte order mark is skipped, blank lines are skipped.
+    Gzip is told by the file's content, a byte order mark is skipped, blank lines are skipped. An apostrophe before what
+    spreadsheets would take for a formula is taken off, see :func:`spreadsheet_text`.
 
     Args:
         path: of the file.
@@ -92,8 +96,32 @@ def _without_blanks(chunk: pd.DataFrame) -> pd.DataFrame:
     """Rows in which something stands, without spaces around it and without what stands for nothing."""
     chunk = chunk.fillna("")
     for name in chunk:
-        chunk[name] = chunk[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""})
+        chunk[name] = chunk[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""}).map(plain_text)
     return chunk[(chunk != "").any(axis=1)]
+
+
+def spreadsheet_text(text: str) -> str:
+    """Text as it is written to a CSV that people open in spreadsheets, which would take ``=1+1`` for a formula.
+
+    An apostrophe goes before what begins as formulas do, which spreadsheets show as plain text then. So that reading
+    gives each text back, one more goes before what begins with apostrophes and then as a formula.
+
+    Example:
+        >>> [spreadsheet_text(text) for text in ("a1", "=1+1", "'=1+1", "'a")]
+        ["a1", "'=1+1", "''=1+1", "'a"]
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def plain_text(text: str) -> str:
+    """The inverse of :func:`spreadsheet_text`, which :func:`read_csv_table` applies; other texts stay as they are."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text[1:]) else text
+
+
+def spreadsheet_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose texts are :func:`spreadsheet_text`; numbers stay numbers."""
+    texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    return table.assign(**{name: table[name].map(spreadsheet_text) for name in texts})
 
 
 def _header(data: bytes) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,21 @@ def _first_wrong(value: Any, form: Any, keys: tuple[str, ...]) -> tuple[tuple[st
     kinds = form if isinstance(form, tuple) else (form,)
     fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
     return None if fits else (keys, value)
+
+
+def check_inside(name: str, where: str) -> str:
+    """A file's name that a file of strangers gives, relative to a folder.
+
+    Args:
+        name: with ``/``, or on some systems ``\\``, between folders. A full path is taken as it is.
+        where: the name stands, for the message.
+
+    Raises:
+        CellSegError: it leads out of the folder.
+    """
+    if ".." in re.split(r"[/\\]", name):
+        raise CellSegError(f"{where} names the file {name!r:.80}, which leads out of the folder of its images")
+    return name
 
 
 def read_yaml(path: str | Path) -> Any:

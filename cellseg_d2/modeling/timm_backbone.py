@@ -15,6 +15,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
 from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.io.network import limited_silence
 
 # The names that configurations give to feature maps of these strides, as of Detectron2's ResNets.
 FEATURES = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
@@ -100,7 +101,8 @@ class TimmBackbone(Backbone):
             CellSegError: they are of another network, or the hub does not answer.
         """
         if weights is None:
-            net = self._create(pretrained=True)
+            with limited_silence():
+                net = self._create(pretrained=True)
         else:
             drawn = self._create().state_dict()
             net = self._create(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})

@@ -12,7 +12,7 @@ import numpy as np
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path
-from cellseg_d2.io.csv import read_csv_table
+from cellseg_d2.io.csv import read_csv_table, spreadsheet_text
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle, run_problems
 
@@ -27,7 +27,7 @@ def write_submission(
     """Write a submission, whole or not at all.
 
     Args:
-        path: ends in ``.csv`` or ``.csv.gz``.
+        path: ends in ``.csv`` or ``.csv.gz``. Ids are written as :func:`cellseg_d2.io.csv.spreadsheet_text`.
         cells: by image id, or as pairs with it, in the order in which they are written: Kaggle RLE texts, or crops.
             Cells without pixels are left out. An image without a cell gets one row with an empty ``predicted``, as the
             competition wants.
@@ -44,7 +44,7 @@ def write_submission(
             writer.writerow(COLUMNS)
             for image, predicted in cells.items() if isinstance(cells, Mapping) else cells:
                 rows = [row for row in (_as_text(cell, image, widths) for cell in predicted) if row]
-                writer.writerows((image, row) for row in rows or [""])
+                writer.writerows((spreadsheet_text(image), row) for row in rows or [""])
 
 
 def _as_text(cell: str | MaskCrop, image: str, widths: int | Mapping[str, int] | None) -> str:

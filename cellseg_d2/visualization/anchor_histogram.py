@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.outputs import MARK
 
 COLORS = ("#8C8C8C", "#0072B2", "#D55E00", "#009E73")  # Okabe & Ito (2008)
 BINS = np.linspace(0, 1, 51)
@@ -44,4 +45,4 @@ def save_iou_histogram(
     panels[-1].set_xlabel("IoU of a cell's box with the best anchor")
     panels[-1].set_xlim(0, 1)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=120, metadata={"Software": MARK})

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.outputs import MARK
 
 TOTAL_COLOR, MUTED, GRID = "#1b1f27", "#6b7280", "#e3e6ea"
 # Okabe & Ito (2008), for a white ground.
@@ -56,6 +57,6 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     FigureCanvasAgg(figure)
     try:
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png")
+            figure.savefig(temporary, format="png", metadata={"Software": MARK})
     except OSError as error:
         raise CellSegError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -16,9 +16,11 @@ import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.outputs import MARK
 from cellseg_d2.masks.crop import MaskCrop
 
 RGB = tuple[int, int, int]
@@ -295,6 +297,12 @@ def overlay_picture(
     return np.concatenate([text_strip(drawn.shape[1], title, [(total, None), *counts]), drawn])
 
 
+def _marked() -> PngInfo:
+    info = PngInfo()
+    info.add_text("Software", MARK)
+    return info
+
+
 def save_image(path: str | Path, rgb: np.ndarray) -> None:
     """Write an RGB picture ``(H, W, 3)`` uint8 as PNG, whole or not at all; the folder is made where needed.
 
@@ -306,6 +314,7 @@ def save_image(path: str | Path, rgb: np.ndarray) -> None:
         raise CellSegError(f"pictures are written as PNG, but the name {path} does not end in .png")
     try:
         with atomic_path(path) as temporary:
-            Image.fromarray(np.ascontiguousarray(rgb, dtype=np.uint8)).save(temporary, compress_level=4)
+            picture = Image.fromarray(np.ascontiguousarray(rgb, dtype=np.uint8))
+            picture.save(temporary, compress_level=4, pnginfo=_marked())
     except OSError as error:
         raise CellSegError(f"{path} cannot be written: {error.strerror or error}") from None

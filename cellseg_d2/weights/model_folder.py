@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from cellseg_d2.config import changed_settings, class_names
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.atomic import atomic_path, write_text_atomic
+from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights.weight_files import read_weight_file
@@ -72,11 +72,12 @@ def export_model(
         name: (value.half() if half and value.is_floating_point() else value).contiguous()
         for name, value in read_weight_file(weights).weights.items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
-    params.to_yaml(folder / POSTPROCESS)
-    write_text_atomic(folder / CONFIG, yaml.safe_dump(plain_values(settings), sort_keys=False, default_flow_style=None))
+    text = yaml.safe_dump(plain_values(settings), sort_keys=False, default_flow_style=None)
+    with atomic_set():
+        with atomic_path(folder / WEIGHTS) as temporary:
+            temporary.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
+        params.to_yaml(folder / POSTPROCESS)
+        write_text_atomic(folder / CONFIG, text)
     return folder
 
 

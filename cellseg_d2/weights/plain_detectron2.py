@@ -19,7 +19,7 @@ from detectron2.modeling import (
 )
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.atomic import atomic_path, write_text_atomic
+from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
 from cellseg_d2.modeling.build import build_network
 from cellseg_d2.weights.model_folder import CONFIG, plain_values
 from cellseg_d2.weights.weights import CHECKPOINTS, load_trained
@@ -75,8 +75,6 @@ def export_plain_detectron2(cfg: CfgNode, weights: str | Path, folder: str | Pat
             raise CellSegError(f"{folder} already holds a model with {name}; choose another folder")
     model = build_network(cfg)
     load_trained(model, weights)
-    with atomic_path(folder / PLAIN_WEIGHTS) as temporary:
-        torch.save({"model": model.state_dict()}, temporary)
     header = _HEADER.format(
         classes=f"Classes, in order: {', '.join(cfg.MODEL.CLASS_NAMES)}." if cfg.MODEL.CLASS_NAMES else "",
         config=CONFIG,
@@ -84,7 +82,10 @@ def export_plain_detectron2(cfg: CfgNode, weights: str | Path, folder: str | Pat
         use=_PREDICTOR if len(cfg.MODEL.PIXEL_MEAN) == 3 else _MODEL,
     )
     settings = yaml.safe_dump(plain_settings(cfg), sort_keys=False, default_flow_style=None)
-    write_text_atomic(folder / CONFIG, header + settings)
+    with atomic_set():
+        with atomic_path(folder / PLAIN_WEIGHTS) as temporary:
+            torch.save({"model": model.state_dict()}, temporary)
+        write_text_atomic(folder / CONFIG, header + settings)
     return folder
 
 

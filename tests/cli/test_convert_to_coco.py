@@ -283,6 +283,21 @@ def test_refusals_before_anything_is_written(competition, convert, tmp_path):
         convert(*source(competition), "--output", output)
 
 
+@pytest.mark.parametrize("blocked", ["instances_train.json", "instances_val.json", "audit.json"])
+def test_all_files_are_replaced_or_none(competition, convert, blocked):
+    """A new val beside an old train would validate on images that were trained on."""
+    output = competition / "out"
+    convert(*source(competition), "--output", output, "--seed", 1)
+    (output / blocked).unlink()
+    (output / blocked).mkdir()
+    (output / blocked / "inside").touch()
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    with pytest.raises(OSError, match="directory") as caught:
+        convert(*source(competition), "--output", output, "--seed", 2)
+    assert caught.value.filename == str(output / blocked)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
 def test_real_competition_files(shared_data, tmp_path, convert):
     folder = shared_data / "sartorius"
     convert(*source(folder), "--output", tmp_path / "sartorius")

@@ -1,8 +1,6 @@
 """``cellseg-d2``: dispatch to the commands, and texts in the words by which it was called."""
 
 import importlib
-import os
-import subprocess
 import sys
 
 import pytest
@@ -100,13 +98,3 @@ def test_words_follow_the_call(monkeypatch, program, script):
     for shown in (parser, sub):
         assert ("tools/" in shown.format_help()) == script
         assert (commands.PROGRAM in shown.format_help()) != script
-
-
-@pytest.mark.parametrize("characters", [1, 100_000])  # less and more than is kept before it is written
-def test_a_reader_that_closes_the_pipe_is_no_error(characters):
-    code = f"from cellseg_d2.cli.common import run; run(lambda: print({characters} * 'x'))"
-    reading, writing = os.pipe()
-    os.close(reading)
-    result = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, check=False)
-    os.close(writing)
-    assert (result.returncode, result.stderr) == (141, b"")

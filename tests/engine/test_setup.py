@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 from cellseg_d2.config import RANGES, load_config
 from cellseg_d2.engine.setup import prepare_training, require_weights, resolve_epochs
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io import network
 from tests.discs import CLASSES, write_disc_dataset
 
 
@@ -250,3 +252,12 @@ def test_weights_that_cannot_be_had(tmp_path):
     (tmp_path / "here.pth").write_bytes(b"x")
     assert require_weights(str(tmp_path / "here.pth")) == str(tmp_path / "here.pth")
     assert require_weights("") == ""
+
+
+def test_weights_on_a_server_that_says_nothing_are_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    monkeypatch.setattr(network, "SILENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/model.pth"
+        with pytest.raises(CellSegError, match=r"cannot be had \(TimeoutError: timed out.*the ways out"):
+            require_weights(url)

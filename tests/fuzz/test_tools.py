@@ -1,9 +1,7 @@
 """The tools with files that are damaged, mistaken or hostile: one sentence says what is wrong, nothing is half done."""
 
 import csv
-import importlib
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -13,10 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cellseg_d2.cli.common import run
 from cellseg_d2.detections.raw import save_raw
 from tests.discs import disc_image, write_disc_dataset, write_untrained_run
-from tests.fuzz.cases import time_limit
 from tests.fuzz.test_images import FILES
 from tests.fuzz.test_weights import dtype_state, hostile_files
 
@@ -24,27 +20,6 @@ from tests.fuzz.test_weights import dtype_state, hostile_files
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, repository):
     return write_untrained_run(tmp_path_factory.mktemp("run"), repository / "configs/quickstart/instant_test.yaml")
-
-
-@pytest.fixture
-def call(capsys, monkeypatch):
-    """Calls a tool: its exit code, and what it printed; an error is one sentence and never a traceback."""
-    # Detectron2's loggers keep writing to what was captured in the test in which they were set up.
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-
-    def calling(module, *argv):
-        main = importlib.import_module(f"cellseg_d2.cli.{module}").main
-        capsys.readouterr()
-        with time_limit(120), pytest.raises(SystemExit) as ended:
-            run(lambda: main(list(map(str, argv))))
-        printed, errors = capsys.readouterr()
-        code = ended.value.code or 0
-        assert "Traceback" not in errors
-        sentences = [line for line in errors.splitlines() if line.startswith("error: ")]
-        assert len(sentences) == (code == 2), errors
-        return code, printed + "".join(sentences)
-
-    return calling
 
 
 def cut_and_flipped(content, cuts, flips):
@@ -87,7 +62,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_infer_does_what_it_can(tmp_path, model, call):
+def test_infer_does_what_it_can(tmp_path, model, call_tool):
     image_corpus(tmp_path / "in")
     renamed(tmp_path / "in")
     names = {path.stem for path in (tmp_path / "in").iterdir() if path.is_file()}
@@ -97,8 +72,8 @@ def test_infer_does_what_it_can(tmp_path, model, call):
         image, _ = disc_image(np.random.default_rng(number), 64, 2, number)
         Image.fromarray(image).save(good / f"good{number}.png")
     arguments = ("infer", "--config-file", model / "config.yaml", "--device", "cpu", "--save", "submission", "--input")
-    assert call(*arguments, good, "--output", tmp_path / "alone")[0] == 0
-    code, said = call(*arguments, good, tmp_path / "in", "--output", tmp_path / "together")
+    assert call_tool(*arguments, good, "--output", tmp_path / "alone")[0] == 0
+    code, said = call_tool(*arguments, good, tmp_path / "in", "--output", tmp_path / "together")
     assert code == 1
     rows = rows_of(tmp_path / "together/submission.csv")
     done = {row["id"] for row in rows}
@@ -111,7 +86,7 @@ def test_infer_does_what_it_can(tmp_path, model, call):
     assert not list((tmp_path / "together").glob(".*part*"))
 
 
-def test_convert_to_coco_names_each_image(tmp_path, call):
+def test_convert_to_coco_names_each_image(tmp_path, call_tool):
     names = image_corpus(tmp_path / "in")
     (tmp_path / "labels").mkdir()
     for path in list((tmp_path / "in").iterdir()):
@@ -124,11 +99,11 @@ def test_convert_to_coco_names_each_image(tmp_path, call):
                 Image.fromarray(label).save(tmp_path / "labels" / f"{path.stem}.png")
     names = {path.stem for path in (tmp_path / "in").iterdir() if path.is_file()}
     arguments = ("convert_to_coco", "--images", tmp_path / "in", "--labels", tmp_path / "labels", "--no-progress")
-    code, said = call(*arguments, "--output", tmp_path / "strict")
+    code, said = call_tool(*arguments, "--output", tmp_path / "strict")
     assert code == 2
     assert "errors" in said
     assert [path.name for path in (tmp_path / "strict").iterdir()] == ["audit.json"]
-    code, _ = call(*arguments, "--output", tmp_path / "clean", "--clean", "--val-fraction", 0)
+    code, _ = call_tool(*arguments, "--output", tmp_path / "clean", "--clean", "--val-fraction", 0)
     assert code == 0
     kept = {i["source_id"] for i in json.loads((tmp_path / "clean/instances_train.json").read_text())["images"]}
     audit = json.loads((tmp_path / "clean/audit.json").read_text())
@@ -164,7 +139,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("tool", ["train_net", "infer", "export_model"])
-def test_configurations(tmp_path, call, name, tool):
+def test_configurations(tmp_path, call_tool, name, tool):
     content, marker = CONFIGS[name], tmp_path / "it_ran"
     data = content if isinstance(content, bytes) else content.replace("MARKER", str(marker)).encode()
     (tmp_path / "config.yaml").write_bytes(data)
@@ -177,14 +152,14 @@ def test_configurations(tmp_path, call, name, tool):
     if tool == "infer":
         Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "image.png")
     for file in ("config.yaml", "child.yaml"):
-        code, said = call(tool, "--config-file", tmp_path / file, *more)
+        code, said = call_tool(tool, "--config-file", tmp_path / file, *more)
         assert code == 2
         assert len(said) < 1000
     assert not marker.exists()
     assert not (tmp_path / "out").exists()
 
 
-def test_weights(tmp_path, model, call):
+def test_weights(tmp_path, model, call_tool):
     marker = tmp_path / "it_ran"
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "image.png")
     whole = (model / "model_best.pth").read_bytes()
@@ -210,7 +185,7 @@ def test_weights(tmp_path, model, call):
     paths[-1].write_bytes(dtype_state(b"N"))
     for path in paths:
         arguments = ("--config-file", model / "config.yaml", "--device", "cpu", "--weights", path)
-        code, said = call("infer", *arguments, "--input", tmp_path / "image.png", "--output", tmp_path / "out")
+        code, said = call_tool("infer", *arguments, "--input", tmp_path / "image.png", "--output", tmp_path / "out")
         assert code == 2, path
         assert str(path) in said
         assert not marker.exists(), path
@@ -218,7 +193,7 @@ def test_weights(tmp_path, model, call):
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
-def test_training_from_hostile_weights(tmp_path, repository, monkeypatch, call, suffix):
+def test_training_from_hostile_weights(tmp_path, repository, monkeypatch, call_tool, suffix):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     write_disc_dataset(tmp_path)
     marker = tmp_path / "it_ran"
@@ -226,7 +201,7 @@ def test_training_from_hostile_weights(tmp_path, repository, monkeypatch, call, 
     config = repository / "configs/quickstart/instant_test.yaml"
     opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "run"]
     for arguments in ([], ["--eval-only"]):
-        code, said = call("train_net", "--config-file", config, *arguments, *opts)
+        code, said = call_tool("train_net", "--config-file", config, *arguments, *opts)
         assert code == 2
         assert "cannot be read as weights" in said
         assert not marker.exists()
@@ -240,11 +215,11 @@ POSTPROCESSING = [
 
 
 @pytest.mark.parametrize("content", POSTPROCESSING, ids=range(len(POSTPROCESSING)))
-def test_postprocessing(tmp_path, model, call, content):
+def test_postprocessing(tmp_path, model, call_tool, content):
     (tmp_path / "post.yaml").write_text(content)
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "image.png")
     arguments = ("--config-file", model / "config.yaml", "--device", "cpu", "--postprocess", tmp_path / "post.yaml")
-    code, said = call("infer", *arguments, "--input", tmp_path / "image.png", "--output", tmp_path / "out")
+    code, said = call_tool("infer", *arguments, "--input", tmp_path / "image.png", "--output", tmp_path / "out")
     assert code == 2
     assert str(tmp_path / "post.yaml") in said
     assert len(said) < 1000
@@ -273,18 +248,18 @@ PREDICTIONS = {
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)
-def test_evaluate(tmp_path, call, name):
+def test_evaluate(tmp_path, call_tool, name):
     content = PREDICTIONS[name]
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "truth.csv").write_text(TRUTH)
     predictions = ("--predictions", tmp_path / name, "--json", tmp_path / "out.json")
-    code, _ = call("evaluate", *predictions, "--ground-truth", tmp_path / "truth.csv")
+    code, _ = call_tool("evaluate", *predictions, "--ground-truth", tmp_path / "truth.csv")
     assert code == 2
     assert not (tmp_path / "out.json").exists()
-    assert call("evaluate", "--predictions", tmp_path / "truth.csv", "--ground-truth", tmp_path / name)[0] == 2
+    assert call_tool("evaluate", "--predictions", tmp_path / "truth.csv", "--ground-truth", tmp_path / name)[0] == 2
 
 
-def test_detections(tmp_path, call):
+def test_detections(tmp_path, call_tool):
     (tmp_path / "truth.csv").write_text(TRUTH)
     save_raw(tmp_path / "whole.npz", {}, ["cort"])
     whole = (tmp_path / "whole.npz").read_bytes()
@@ -295,7 +270,7 @@ def test_detections(tmp_path, call):
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
         arguments = ("--detections", path, "--ground-truth", tmp_path / "truth.csv", "--output", tmp_path / "out.yaml")
-        code, said = call("tune_postprocess", *arguments)
+        code, said = call_tool("tune_postprocess", *arguments)
         assert code == 2
         assert "is no detections.npz" in said
         assert not (tmp_path / "out.yaml").exists()

@@ -1,8 +1,11 @@
 """Files are whole or not there, and what killed processes leave is removed."""
 
+import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from cellseg_d2.io.atomic import (
     TEMPORARY,
     atomic_folder,
     atomic_path,
+    atomic_set,
     check_name_length,
     remove_leftovers,
     write_json_atomic,
@@ -114,3 +118,72 @@ def test_folders_of_killed_processes_are_removed(tmp_path):
         assert not (tmp_path / f".data.{process.pid}.part").exists()
     assert sorted(path.name for path in remove_leftovers(tmp_path)) == [f".other.{process.pid}.part"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".data.{os.getpid()}.part.x", "data"]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_pair(folder, text):
+    with atomic_set():
+        write_text_atomic(folder / "train", text)
+        assert not (folder / "train").exists() or (folder / "train").read_text() != text, "not before the end"
+        write_text_atomic(folder / "val", text)
+
+
+def test_a_set_of_files_appears_at_once(tmp_path):
+    for text in ("old", "new"):
+        write_pair(tmp_path, text)
+        assert names(tmp_path) == ["train", "val"]
+        assert (tmp_path / "train").read_text() == (tmp_path / "val").read_text() == text
+
+
+@pytest.mark.parametrize("failing", range(6))
+def test_of_a_set_that_cannot_be_placed_nothing_is(tmp_path, monkeypatch, failing):
+    """Two files of before are put aside, and three take their places: each of these steps fails once, in vain."""
+    (tmp_path / "train").write_text("old")
+    (tmp_path / "val").write_text("old")
+    count, replace = iter(range(1000)), os.replace
+
+    def cut(source, target):
+        if next(count) == failing:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut)
+
+    def write():
+        with atomic_set():
+            for name in ("train", "val", "audit"):
+                write_text_atomic(tmp_path / name, "new")
+
+    if failing < 5:
+        with pytest.raises(PermissionError) as caught:
+            write()
+        assert Path(caught.value.filename).name in ("train", "val", "audit"), "not the temporary one"
+    else:
+        write()
+    expected = {"train": "new", "val": "new", "audit": "new"} if failing == 5 else {"train": "old", "val": "old"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == expected
+
+
+def test_a_set_leaves_what_was_there_when_its_block_fails_or_a_folder_is_in_the_way(tmp_path):
+    (tmp_path / "train").write_text("old")
+    with suppress(ZeroDivisionError), atomic_set():
+        write_text_atomic(tmp_path / "train", "new")
+        raise ZeroDivisionError
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val/inside").touch()
+    with pytest.raises(OSError, match="directory") as caught:
+        write_pair(tmp_path, "new")
+    assert caught.value.filename == str(tmp_path / "val")
+    assert (tmp_path / "train").read_text() == "old"
+    assert names(tmp_path) == ["train", "val"]
+    assert names(tmp_path / "val") == ["inside"]
+
+
+def test_a_set_within_a_set_is_a_part_of_it(tmp_path):
+    with suppress(ZeroDivisionError), atomic_set():
+        write_pair(tmp_path, "new")
+        raise ZeroDivisionError
+    assert names(tmp_path) == []

@@ -3,11 +3,14 @@
 import gzip
 import tracemalloc
 
+import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io import csv
-from cellseg_d2.io.csv import read_csv_table
+from cellseg_d2.io.csv import plain_text, read_csv_table, spreadsheet_table, spreadsheet_text
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,21 @@ def test_memory_that_does_not_suffice_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(csv.pd, "concat", full)
     with pytest.raises(CellSegError, match=r"in\.csv does not fit into memory"):
         read_csv_table(tmp_path / "in.csv", ("id",))
+
+
+@given(st.text(st.sampled_from("'=+-@\t\ra1"), max_size=6))
+@example("=1+1")
+@example("'=1+1")
+def test_texts_for_spreadsheets_come_back_and_are_no_formulas(text):
+    written = spreadsheet_text(text)
+    assert written[:1] not in ("=", "+", "-", "@", "\t", "\r")
+    assert plain_text(written) == text
+    assert (written == text) == (text.lstrip("'")[:1] not in ("=", "+", "-", "@", "\t", "\r") or not text.lstrip("'"))
+
+
+def test_tables_for_spreadsheets_keep_their_numbers(tmp_path):
+    table = pd.DataFrame({"image": ["=1+1", "a"], "x": [-1.5, 2.0]})
+    spreadsheet_table(table).to_csv(tmp_path / "out.csv", index=False)
+    assert (tmp_path / "out.csv").read_text() == "image,x\n'=1+1,-1.5\na,2.0\n"
+    read = read_csv_table(tmp_path / "out.csv", ("image", "x"))
+    assert read.to_dict("list") == {"image": ["=1+1", "a"], "x": ["-1.5", "2.0"]}

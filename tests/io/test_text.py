@@ -3,7 +3,7 @@
 import pytest
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.text import read_json, read_record, read_yaml
+from cellseg_d2.io.text import check_inside, read_json, read_record, read_yaml
 
 
 def test_plain_values(tmp_path):
@@ -61,3 +61,11 @@ def test_a_record_that_is_missing_or_damaged_is_none(tmp_path, content):
     assert read_record(path) is None
     path.write_text('{"a": [1, null]}', encoding="utf-8")
     assert read_record(path) == {"a": [1, None]}
+
+
+def test_a_name_stays_in_its_folder():
+    for name in ("a.png", "b/a.png", "..a/a..png", "/data/a.png", "C:\\data\\a.png"):
+        assert check_inside(name, "in.json") == name
+    for name in ("../a.png", "b/../../a.png", "..\\a.png", "/data/../a.png", ".."):
+        with pytest.raises(CellSegError, match=r"in.json names the file '.*', which leads out of the folder"):
+            check_inside(name, "in.json")

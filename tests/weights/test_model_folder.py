@@ -79,3 +79,21 @@ def test_a_damaged_file_is_told(exported, tmp_path):
     path.write_bytes((exported / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(CellSegError, match="seems damaged"):
         read_weight_file(path)
+
+
+@pytest.mark.parametrize("blocked", ["config.yaml", "model.safetensors", "postprocess.yaml"])
+def test_all_three_files_are_replaced_or_none(run, tmp_path, blocked):
+    cfg = load_config(run / "config.yaml")
+    folder = export_model(cfg, run / "model_best.pth", tmp_path / "mine")
+    (folder / blocked).unlink()
+    (folder / blocked).mkdir()
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS = [0.7]
+    cfg.INPUT.ZOOM_TEST = 2.0
+    with pytest.raises(OSError, match="directory"):
+        export_model(cfg, run / "model_best.pth", folder, half=False)
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    (folder / blocked).rmdir()
+    export_model(cfg, run / "model_best.pth", folder, half=False)
+    assert PostprocessParams.from_yaml(folder / "postprocess.yaml").score_thresholds == (0.7,)
+    assert load_config(folder / "config.yaml").INPUT.ZOOM_TEST == 2.0

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import yaml
 
-from cellseg_d2.errors import CellSegError
-
 
 class Difference(NamedTuple):
     """One key, dotted, with its value in the base and in the configuration as YAML; None where it does not exist."""
@@ -29,22 +27,11 @@ def base_config(path: str | Path | None = None) -> dict:
         CellSegError: the file is missing or is no configuration.
     """
     # A report about predictions alone does without Detectron2 and the seconds that its import takes.
-    from detectron2.config import get_cfg
+    from cellseg_d2.config import default_config, merge_config_file
 
-    from cellseg_d2.config import add_cellseg_config
-
-    cfg = get_cfg()
-    add_cellseg_config(cfg)
+    cfg = default_config()
     if path is not None:
-        if not Path(path).is_file():
-            raise CellSegError(f"there is no configuration file {str(path)!r}")
-        try:
-            # Not load_config, which draws a seed and chooses a device: neither is a difference.
-            cfg.merge_from_file(str(path))
-        except MemoryError:
-            raise
-        except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
-            raise CellSegError(f"{path} is no valid configuration: {' '.join(str(error).split())[:300]}") from error
+        merge_config_file(cfg, path)  # not load_config, which draws a seed and chooses a device
     return yaml.safe_load(cfg.dump())
 
 

@@ -1,0 +1,52 @@
+"""No tool writes over what it reads, nor takes for images what the project itself has written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cellseg_d2.errors import CellSegError
+
+# In the metadata of all pictures and label images that the project writes, which stands at their beginning.
+MARK = "cellseg_d2 result"
+_HEAD = 2048
+
+
+def is_own_result(path: str | Path) -> bool:
+    """Whether an image file is a picture or a label image that this project has written."""
+    try:
+        with open(path, "rb") as file:
+            return MARK.encode() in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None]) -> None:
+    """Refuse to write over what is read; called before anything is written.
+
+    Args:
+        outputs: files that will be written, and folders in which any file may be.
+        inputs: files, or folders such as Zarr arrays. None stands for an option that was not given.
+
+    Raises:
+        CellSegError: an input is an output, or lies in one.
+    """
+    written = {Path(path).resolve(): Path(path) for path in outputs if path is not None}
+    # By what they are, too: where upper and lower case are the same, one file has several names.
+    known = {_identity(place): path for place, path in written.items()}
+    known.pop(None, None)
+    for given in inputs:
+        if given is None:
+            continue
+        place = Path(given).resolve()
+        for part in (place, *place.parents):
+            if output := written.get(part) or known.get(_identity(part)):
+                raise CellSegError(f"{given} is an input and would be written over by {output}: choose another output")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
