@@ -145,7 +145,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield building
         if path.exists():
             _rename(path, older, path)
-        _rename(building, path, path)
+        try:
+            _rename(building, path, path)
+        except BaseException:
+            if older.exists():
+                os.replace(older, path)
+            raise
     finally:
         for folder in (building, older):
             shutil.rmtree(folder, ignore_errors=True)

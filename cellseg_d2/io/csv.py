@@ -93,10 +93,13 @@ def _check_columns(
 
 
 def _without_blanks(chunk: pd.DataFrame) -> pd.DataFrame:
-    """Rows in which something stands, without spaces around it and without what stands for nothing."""
+    """Rows in which something stands, as plain text without spaces around it and without what stands for nothing."""
     chunk = chunk.fillna("")
     for name in chunk:
-        chunk[name] = chunk[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""}).map(plain_text)
+        chunk[name] = chunk[name].str.strip().replace({"nan": "", "NaN": "", "NAN": ""})
+        quoted = chunk[name].str.startswith("'")
+        if quoted.any():
+            chunk[name] = chunk[name].mask(quoted, chunk[name][quoted].map(plain_text))
     return chunk[(chunk != "").any(axis=1)]
 
 

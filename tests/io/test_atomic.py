@@ -108,6 +108,41 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/old.txt").touch()
+    replace = os.replace
+
+    def cut(source, target):
+        if Path(source, "new.txt").exists():
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut)
+
+    def write():
+        with atomic_folder(tmp_path / "data") as building:
+            (building / "new.txt").touch()
+
+    with pytest.raises(PermissionError) as caught:
+        write()
+    assert caught.value.filename == str(tmp_path / "data"), "not the temporary one"
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["old.txt"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "data"]
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "é" * 125])
+def test_a_set_of_files_with_names_as_long_as_names_can_be(tmp_path, name):
+    for content in ("old", "new"):
+        with atomic_set():
+            for file in (f"{name}.png", f"{name}.tif"):
+                write_text_atomic(tmp_path / file, content)
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+            f"{name}.png": content,
+            f"{name}.tif": content,
+        }
+
+
 def test_folders_of_killed_processes_are_removed(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
