@@ -129,8 +129,8 @@ def test_arrays_and_lists(folder):
         ("--tile", "1", "a side of 64 or more"),
         ("--tile", "0", "a side of 64 or more"),
         ("--overlap", "-1", "cannot overlap by -1"),
-        ("--diameter", "0", "above 0, or auto"),
-        ("--diameter", "nan", "above 0, or auto"),
+        ("--diameter", "0", "a number of pixels above 0"),
+        ("--diameter", "nan", "a number of pixels above 0"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused_once_and_before_any_work(folder, capsys, option, value, said):

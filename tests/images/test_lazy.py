@@ -236,6 +236,20 @@ def test_zarr(tmp_path, version):
     assert_parts_of(open_source(tmp_path / "ome.zarr"), GREY)
 
 
+def test_a_zarr_that_claims_too_much_or_has_a_group_for_an_image(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(tmp_path / "claim.zarr", shape=(10**6, 10**6), chunks=(64, 64), dtype="uint8")
+    zarr.create_array(tmp_path / "chunk.zarr", shape=(64, 64), chunks=(10**6, 10**6), dtype="uint8")
+    for name in ("claim", "chunk"):
+        with pytest.raises(ImageError, match=rf"{name}\.zarr claims to hold 1000000 × 1000000 pixels"):
+            open_source(tmp_path / f"{name}.zarr")
+    group = zarr.open_group(tmp_path / "ome.zarr", mode="w")
+    group.create_group("full")
+    group.attrs["ome"] = {"multiscales": [{"datasets": [{"path": "full"}]}]}
+    with pytest.raises(ImageError, match="full is a Zarr group, where an array should be"):
+        open_source(tmp_path / "ome.zarr")
+
+
 def test_without_zarr_its_package_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.zarr").mkdir()
     (tmp_path / "a.zarr" / ".zarray").write_text("{}")
