@@ -49,7 +49,7 @@ demo: install  ## Simulated cells, training, prediction, score and pictures, end
 	$(BIN)/python tools/evaluate.py --predictions $(DEMO)/before/submission.csv \
 	    --ground-truth $(DEMO)/simulated/test.csv --json $(DEMO)/score_before.json
 	DETECTRON2_DATASETS=datasets $(BIN)/python tools/train_net.py \
-	    --config-file configs/quickstart/cells_R_18_FPN_GN.yaml OUTPUT_DIR $(DEMO)/run
+	    --config-file configs/quickstart/cells_effnet_lite0_FPN.yaml OUTPUT_DIR $(DEMO)/run
 	$(BIN)/python tools/infer.py --config-file $(DEMO)/run/config.yaml --input $(DEMO)/simulated/test --output $(DEMO)/prediction
 	$(BIN)/python tools/visualize.py comparison --images $(DEMO)/simulated/test --ground-truth $(DEMO)/simulated/test.csv \
 	    --predictions $(DEMO)/prediction/submission.csv --output $(DEMO)/pictures

@@ -6,6 +6,7 @@ ConvNeXts, Swin transformers. ``MODEL.TIMM.NAME`` chooses one; ``MODEL.TIMM.PRET
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -61,7 +62,9 @@ class TimmBackbone(Backbone):
 
     def _create(self, **weights) -> torch.nn.Module:
         try:
-            import timm
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # timm's own, about what it uses of PyTorch
+                import timm
         except ImportError:
             raise CellSegError(
                 f"MODEL.TIMM.NAME {self.name!r} needs timm, which is not installed: pip install timm"
