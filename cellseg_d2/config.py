@@ -244,7 +244,7 @@ def add_cellseg_config(cfg: CN) -> None:
     # A cell needs so many pixels of the prediction.
     cfg.MODEL.DENSE.MIN_PIXELS = 8
     # A cell is dropped where the field differs from that which its mask would have by more than this (mean square).
-    cfg.MODEL.DENSE.MAX_FLOW_ERROR = 0.5
+    cfg.MODEL.DENSE.MAX_FLOW_ERROR = 1.0
     # Side of the grids of its masks. 56 is enough for all but large cells with thin branches.
     cfg.MODEL.DENSE.MASK_SIZE = 56
     # How much a detection of the dense branch counts beside one of the boxes, where the two are merged (TEST.FUSION).

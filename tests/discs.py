@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -66,14 +67,14 @@ def write_disc_dataset(root: Path, *, images: int = 4, size: int = 96, count: in
     return folder
 
 
-def write_untrained_run(folder: Path, config_file: Path) -> Path:
+def write_untrained_run(folder: Path, config_file: Path, opts: Sequence[str] = ()) -> Path:
     """Write what a training run leaves, with random weights and thresholds so low that something is found."""
     import torch
     from detectron2.modeling import build_model
 
     from cellseg_d2.config import load_config
 
-    cfg = load_config(config_file, ["MODEL.DEVICE", "cpu"])
+    cfg = load_config(config_file, ["MODEL.DEVICE", "cpu", *opts])
     cfg.MODEL.CLASS_NAMES = list(CLASSES)
     cfg.TEST.POSTPROCESS.SCORE_THRESHOLDS = [0.1]
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.spatial import KDTree
 
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +37,5 @@ def crowd(size: int, number: int, radius: float, seed: int = 0) -> np.ndarray:
     """Touching convex cells without gaps, int32 labels ``(size, size)``: discs cut where neighbours are nearer."""
     rng = np.random.default_rng(seed)
     centres = rng.uniform(0, size, (number, 2))
-    rows, columns = grid(size)
-    distances = np.hypot(rows[..., None] - centres[:, 0], columns[..., None] - centres[:, 1])
-    return np.where(distances.min(axis=2) <= radius, distances.argmin(axis=2) + 1, 0).astype(np.int32)
+    distance, nearest = KDTree(centres).query(np.moveaxis(np.mgrid[:size, :size], 0, -1))
+    return np.where(distance <= radius, nearest + 1, 0).astype(np.int32)

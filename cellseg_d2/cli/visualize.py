@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
 
 EXAMPLES = """\
   python tools/visualize.py comparison --images test/ --ground-truth test.csv --predictions out/submission.csv \\
@@ -13,6 +14,7 @@ EXAMPLES = """\
   python tools/visualize.py dataset --images train/ --ground-truth train.csv --output pictures --limit 12
   python tools/visualize.py augmentations --config-file configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml \\
       --output augmentations.png INPUT.COPY_PASTE.PROBABILITY 0.5
+  python tools/visualize.py fields --config-file output/dense/config.yaml --images test/ --output pictures
 """
 
 
@@ -54,6 +56,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     augmentations.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
     augmentations.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
 
+    fields = commands.add_parser(
+        "fields", help="what a dense branch sees: image | in a cell? | direction of its centre | cells"
+    )
+    fields.add_argument("--config-file", required=True, metavar="FILE", help="of a run, or an exported model's")
+    fields.add_argument("--weights", metavar="FILE", help="default: the best, or the last, beside the configuration")
+    fields.add_argument("--images", required=True, nargs="+", metavar="PATH", help="files, folders or quoted globs")
+    fields.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
+    fields.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    fields.add_argument("--columns", type=int, default=4, metavar="N", help="in a picture (default: %(default)s)")
+    add_postprocess_options(fields)
+    fields.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
+
     args = parser.parse_args(argv)
     if args.command == "augmentations" and min(args.count, args.columns) < 1:
         augmentations.error("--count and --columns must be at least 1")
@@ -62,7 +76,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    return draw_augmentations(args) if args.command == "augmentations" else draw_images(args)
+    return {"augmentations": draw_augmentations, "fields": draw_fields}.get(args.command, draw_images)(args)
 
 
 def draw_augmentations(args: argparse.Namespace) -> int:
@@ -98,6 +112,29 @@ def draw_augmentations(args: argparse.Namespace) -> int:
     sheet = augmentation_sheet(mapper, entries[index], title, count=args.count, columns=args.columns, seed=args.seed)
     save_image(args.output, sheet)
     print(f"image {index} of {len(entries)}, {describe_augmentations(cfg)}: {args.output}")
+    return 0
+
+
+def draw_fields(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from cellseg_d2.config import load_config
+    from cellseg_d2.images.read import find_images, read_image
+    from cellseg_d2.inference.model import CellSegmenter
+    from cellseg_d2.visualization.field_sheet import field_sheet
+    from cellseg_d2.visualization.overlays import save_image
+    from cellseg_d2.weights.weights import find_weights
+
+    cfg = load_config(args.config_file, args.opts)
+    weights = args.weights or find_weights(args.config_file)
+    segmenter = CellSegmenter.from_config(cfg, weights)
+    segmenter.params, _ = choose_postprocess(args, segmenter.params, [weights])
+    output, paths = Path(args.output), find_images(args.images)[: args.limit]
+    for path in tqdm(paths, desc="drawing", unit="image"):
+        image = read_image(path)
+        maps, cells = segmenter.dense_maps(image), segmenter.segment(image)
+        save_image(output / f"{path.stem}.png", field_sheet(image, maps, cells.crops, path.stem, args.columns))
+    print(f"{len(paths)} pictures: {output}")
     return 0
 
 

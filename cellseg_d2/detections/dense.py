@@ -41,14 +41,14 @@ class DenseParams:
         threshold: of the foreground's probability. Lower than that of a mask, so that the latter can be chosen later.
         min_pixels: of the maps, that a cell needs.
         max_flow_error: cells are dropped whose mean squared difference between the field and the one that their masks
-            would have is above this (Cellpose's check; 0.4 there).
+            would have is above this, as Cellpose does.
         mask_size: cells a side of the grids of masks.
         limit: at most so many detections, the best ones.
     """
 
     threshold: float = 0.4
     min_pixels: int = 8
-    max_flow_error: float = 0.5
+    max_flow_error: float = 1.0
     mask_size: int = 56
     limit: int = 1000
 
@@ -69,8 +69,8 @@ class DenseParams:
 def maps_to_detections(maps: DenseMaps, height: int, width: int, params: DenseParams | None = None) -> Detections:
     """The cells of an image, each with its mask's probabilities.
 
-    A cell's score is the mean probability of its pixels, times the mean agreement of the field with the one that its
-    mask would have: 1 is the same direction everywhere, 0 none.
+    A cell's score is the mean probability of its pixels, times the mean part of the field that goes where the field of
+    its mask would go: 1 if all of it does, 0 across it. Where a network is unsure of the direction, its field is short.
 
     Args:
         maps: of the image alone, without padding.
@@ -79,31 +79,35 @@ def maps_to_detections(maps: DenseMaps, height: int, width: int, params: DensePa
     """
     params = params or DenseParams()
     labels = follow_flows(maps.flow, maps.foreground >= params.threshold, params.min_pixels)
-    boxes = ndimage.find_objects(labels)
-    count = len(boxes)
-    size = params.mask_size
     inside = np.flatnonzero(labels)
     cell = labels.ravel()[inside] - 1
-    pixels = np.maximum(np.bincount(cell, minlength=count), 1)
+    pixels = np.bincount(cell)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(cell, values, minlength=count) / pixels
+        return np.bincount(cell, values) / pixels
 
     found, wanted = (flow.reshape(2, -1)[:, inside] for flow in (maps.flow, flow_field(labels)))
-    length = np.maximum(np.sqrt((found**2).sum(axis=0)), 1e-6)
-    agreement = mean((found * wanted).sum(axis=0) / length)
+    agreement = mean((found * wanted).sum(axis=0))
     error = mean(((found - wanted) ** 2).sum(axis=0))
     scores = mean(maps.foreground.ravel()[inside]) * np.clip(agreement, 0, 1)
     classes = np.stack([mean(own.ravel()[inside]) for own in maps.classes]).argmax(axis=0)
-
     kept = np.flatnonzero(error <= params.max_flow_error)
     kept = kept[np.argsort(-scores[kept], kind="stable")][: params.limit]
+    boxes, masks = _boxes_and_masks(labels, kept, maps.foreground, params.mask_size)
+    boxes = np.minimum(boxes * maps.stride, [width, height, width, height]).astype(np.float32)
+    return Detections(height, width, boxes, scores[kept].astype(np.float32), classes[kept], masks)
+
+
+def _boxes_and_masks(
+    labels: np.ndarray, kept: np.ndarray, foreground: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the cells with the labels ``kept + 1``: boxes float32 ``(N, 4)`` and probabilities on their grids."""
+    places = ndimage.find_objects(labels)
+    boxes = np.zeros((len(kept), 4), dtype=np.float32)
     masks = np.zeros((len(kept), size, size), dtype=np.float32)
-    places = np.zeros((len(kept), 4), dtype=np.float32)
     for row, i in enumerate(kept.tolist()):
-        rows, columns = boxes[i]
-        own = np.where(labels[boxes[i]] == i + 1, maps.foreground[boxes[i]], 0)
+        rows, columns = places[i]
+        boxes[row] = columns.start, rows.start, columns.stop, rows.stop
+        own = np.where(labels[places[i]] == i + 1, foreground[places[i]], 0)
         masks[row] = cv2.resize(own, (size, size), interpolation=cv2.INTER_LINEAR)
-        places[row] = columns.start, rows.start, columns.stop, rows.stop
-    places = np.minimum(places * maps.stride, [width, height, width, height]).astype(np.float32)
-    return Detections(height, width, places, scores[kept].astype(np.float32), classes[kept], masks)
+    return boxes, masks

@@ -17,12 +17,16 @@ from cellseg_d2.config import class_names, load_config
 from cellseg_d2.data.augmentations.build import build_test_augmentations
 from cellseg_d2.data.augmentations.resize import ResizeTransform
 from cellseg_d2.data.dataset_mapper import image_to_tensor
+from cellseg_d2.detections.dense import DenseMaps
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.fusion import FusionParams, resample_masks
 from cellseg_d2.detections.instances import UnpastedMasks, to_detections
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.tta import View, detect_views, views_from_config
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.modeling.dense_rcnn import DenseSegmenter
 from cellseg_d2.modeling.folding import fold_frozen_norms
 from cellseg_d2.modeling.precision import prediction_dtype
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
@@ -156,6 +160,21 @@ class CellSegmenter(Segmenter):
     def glance(self, image: np.ndarray, scale: float) -> Detections:
         """See :meth:`Segmenter.glance`; without test-time augmentation."""
         return self._detect(image, scale)
+
+    def dense_maps(self, image: np.ndarray) -> DenseMaps:
+        """What the network's dense branch says about a grey image ``(H, W)`` of any numeric type, seen as a whole.
+
+        Raises:
+            CellSegError: the network has no such branch.
+        """
+        network = self._model.model
+        if not isinstance(network, DenseSegmenter):
+            raise CellSegError(
+                f"the network is a {type(network).__name__}, which has no dense branch: MODEL.META_ARCHITECTURE "
+                "DenseSegmenter and DenseRCNN have one"
+            )
+        seen = self._resize(to_uint8(image, self.intensity, self.intensity_percentiles), 1.0)
+        return network.dense_maps([{"image": image_to_tensor(seen, self._channels)}])[0]
 
     @torch.no_grad()
     def _detect(self, image: np.ndarray, scale: float) -> Detections:

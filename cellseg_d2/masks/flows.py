@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from scipy import ndimage
+from skimage import measure
 
 # A centre is at least this share as far inside of its cell as the pixel that is furthest inside.
 _DEEP = 0.75
@@ -22,6 +23,8 @@ _STEPS = 2
 # Cells larger than this need the range of float64: heat falls by a factor for every pixel of a thin process.
 _LARGE = 64
 _KERNEL = np.full(3, 1 / 3)
+# Pixels that are worked on at once, which bounds the memory.
+_ATLAS_PIXELS = 2**21
 
 
 def flow_field(labels: np.ndarray) -> np.ndarray:
@@ -43,32 +46,39 @@ def flow_field(labels: np.ndarray) -> np.ndarray:
         [[0.0, 1.0, 0.0, -1.0, 0.0]]
     """
     field = np.zeros((2, labels.size), dtype=np.float32)
-    boxes = [(label, *box) for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None]
-    sides = np.array([[s.stop - s.start for s in box[1:]] for box in boxes], dtype=np.int64).reshape(-1, 2)
-    # Cells of like size are done together: large ones take more steps.
-    group = np.ceil(2 * np.log2(sides.max(axis=1, initial=1))).astype(np.int64)
+    parts = measure.label(labels, background=0, connectivity=2)
+    boxes = [(number, *box) for number, box in enumerate(ndimage.find_objects(parts), start=1)]
+    sides = np.array([max(s.stop - s.start for s in box[1:]) for box in boxes], dtype=np.int64)
+    # Parts of like size are done together: large ones take more steps.
+    group = np.ceil(2 * np.log2(sides)).astype(np.int64)
     for number in np.unique(group):
-        atlas = _Atlas.of(labels, [boxes[i] for i in np.flatnonzero(group == number)])
-        field[:, atlas.pixels] = _directions(_heat(atlas, 2 ** (number / 2)), atlas)
+        side = 2 ** (number / 2)
+        own, most = np.flatnonzero(group == number), max(1, int(_ATLAS_PIXELS / side**2))
+        for start in range(0, len(own), most):
+            atlas = _Atlas.of(parts, [boxes[i] for i in own[start : start + most]])
+            field[:, atlas.pixels] = _directions(_heat(atlas, side), atlas)
     return field.reshape(2, *labels.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class _Atlas:
-    """Cells beside each other, with a gap between them, so that all are worked on at once.
+    """Parts of cells beside each other, with a gap between them, so that all are worked on at once.
 
     Attributes:
         mask: uint8 ``(h + 2, n · (w + 1) + 1)``.
         places: the mask's pixels, flat positions in it, int64 ``(P,)``.
+        part: which of the ``n`` each is of, int64 ``(P,)``.
         pixels: where they come from, flat positions in the image, int64 ``(P,)``.
     """
 
     mask: np.ndarray
     places: np.ndarray
+    part: np.ndarray
     pixels: np.ndarray
 
     @classmethod
     def of(cls, labels: np.ndarray, boxes: list[tuple[int, slice, slice]]) -> _Atlas:
+        """Of some labels, each with its rows and columns."""
         number = np.array([label for label, _, _ in boxes])
         top, bottom, left, right = (
             np.array([getattr(box[axis], end) for box in boxes]) for axis in (1, 2) for end in ("start", "stop")
@@ -78,15 +88,15 @@ class _Atlas:
         inside = (rows < bottom[:, None])[:, :, None] & (columns < right[:, None])[:, None]
         rows, columns = np.minimum(rows, labels.shape[0] - 1), np.minimum(columns, labels.shape[1] - 1)
         crops = (labels[rows[:, :, None], columns[:, None]] == number[:, None, None]) & inside
-        cell, y, x = np.nonzero(crops)
+        part, y, x = np.nonzero(crops)
         mask = np.zeros((height + 2, len(boxes) * (width + 1) + 1), dtype=np.uint8)
-        places = (y + 1) * mask.shape[1] + cell * (width + 1) + x + 1
+        places = (y + 1) * mask.shape[1] + part * (width + 1) + x + 1
         mask.ravel()[places] = 1
-        return cls(mask, places, (top[cell] + y) * labels.shape[1] + left[cell] + x)
+        return cls(mask, places, part, (top[part] + y) * labels.shape[1] + left[part] + x)
 
     def centres(self) -> np.ndarray:
         """Places of the centres; several of a part where they are equally good."""
-        part = cv2.connectedComponents(self.mask, connectivity=8)[1].ravel()[self.places] - 1
+        part = self.part
         depth = cv2.distanceTransform(self.mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).ravel()[self.places]
         deepest = np.zeros(part.max() + 1, dtype=depth.dtype)
         np.maximum.at(deepest, part, depth)

@@ -92,7 +92,7 @@ class DenseSegmenter(ReflectionPaddedRCNN):
 
     def detect(self, images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> list[Instances]:
         """The detections in each image, in its pixels as the network sees it."""
-        found = self.dense_detections(self.dense_head.predict(decoded), images.image_sizes)
+        found = self.dense_detections(decoded, images.image_sizes)
         return [to_instances(own, self.device) for own in found]
 
     def box_losses(
@@ -101,19 +101,29 @@ class DenseSegmenter(ReflectionPaddedRCNN):
         """Losses of what learns beside the dense branch: nothing."""
         return {}
 
-    def dense_detections(self, maps: torch.Tensor, sizes: list[tuple[int, int]]) -> list[Detections]:
-        """The cells that the maps of a batch show, see :func:`cellseg_d2.detections.dense.maps_to_detections`.
+    def dense_detections(self, decoded: torch.Tensor, sizes: list[tuple[int, int]]) -> list[Detections]:
+        """The cells that the dense branch sees, see :func:`cellseg_d2.detections.dense.maps_to_detections`.
 
         Args:
-            maps: of the padded images.
+            decoded: features of the decoder, of padded images.
             sizes: height and width of each image without its padding.
         """
+        maps = zip(self._maps(decoded, sizes), sizes, strict=True)
+        return [maps_to_detections(own, height, width, self.dense_params) for own, (height, width) in maps]
+
+    @torch.no_grad()
+    def dense_maps(self, batched_inputs: list[dict]) -> list[DenseMaps]:
+        """What the dense branch says about each image; inputs as in evaluation."""
+        images = self.preprocess_image(batched_inputs)
+        return self._maps(self.dense_head.decode(images.tensor, self.backbone(images.tensor)), images.image_sizes)
+
+    def _maps(self, decoded: torch.Tensor, sizes: list[tuple[int, int]]) -> list[DenseMaps]:
         stride, found = self.dense_head.stride, []
-        for padded, (height, width) in zip(maps, sizes, strict=True):
-            own = padded[:, : -(-height // stride), : -(-width // stride)].float()
+        for padded, (height, width) in zip(self.dense_head.predict(decoded).float(), sizes, strict=True):
+            own = padded[:, : -(-height // stride), : -(-width // stride)]
             kinds = own[CLASSES].softmax(dim=0) if len(own[CLASSES]) else torch.ones_like(own[FOREGROUND])
             arrays = (part.cpu().numpy() for part in (own[FOREGROUND][0].sigmoid(), own[FLOW], kinds))
-            found.append(maps_to_detections(DenseMaps(stride, *arrays), height, width, self.dense_params))
+            found.append(DenseMaps(stride, *arrays))
         return found
 
 
@@ -169,7 +179,7 @@ class DenseRCNN(DenseSegmenter):
         boxes, _ = self.roi_heads(images, self._with_context(features, decoded), proposals, None)
         if self.dense_weight == 0:
             return boxes
-        dense = self.dense_detections(self.dense_head.predict(decoded), images.image_sizes)
+        dense = self.dense_detections(decoded, images.image_sizes)
         views = ([to_detections(own), other] for own, other in zip(boxes, dense, strict=True))
         return [to_instances(fuse(both, self.fusion, [1.0, self.dense_weight]), self.device) for both in views]
 

@@ -86,10 +86,12 @@ class UNetHead(nn.Module):
         self.blocks = nn.ModuleList(_block(channels, channels, norm) for _ in levels)
         self.stem = _block(image_channels * finest**2, channels, norm) if stem else None
         self.last = _block(channels, channels, norm)
-        kinds = num_classes if num_classes > 1 else 0
-        self.predictor = Conv2d(channels, (4 + kinds) * (finest // stride) ** 2, 1)
-        nn.init.normal_(self.predictor.weight, std=0.01)
-        nn.init.zeros_(self.predictor.bias)
+        self.predictor = Conv2d(channels, 4 * (finest // stride) ** 2, 1)
+        # A layer of its own, at the decoder's stride, so that weights for other classes can be had without it.
+        self.classifier = Conv2d(channels, num_classes, 1) if num_classes > 1 else None
+        for layer in (self.predictor, *([self.classifier] if self.classifier else [])):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
         with torch.no_grad():  # most pixels are background
             self.predictor.bias[: 2 * (finest // stride) ** 2] = -2.0
 
@@ -136,7 +138,11 @@ class UNetHead(nn.Module):
         Logits of the foreground and of the boundary, the flow in x and y, and logits of the ``K`` classes where there
         are several.
         """
-        return F.pixel_shuffle(self.predictor(decoded), self.finest // self.stride)
+        finer = self.finest // self.stride
+        maps = F.pixel_shuffle(self.predictor(decoded), finer)
+        if self.classifier is None:
+            return maps
+        return torch.cat([maps, F.interpolate(self.classifier(decoded), scale_factor=finer, mode="nearest")], dim=1)
 
     def losses(self, maps: torch.Tensor, targets: list[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """The losses of predictions.

@@ -14,7 +14,6 @@ from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.data.stream import derived_seed
 from cellseg_d2.masks.crop import MaskCrop
-from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.visualization.comparison import contact_sheet
 from cellseg_d2.visualization.overlays import draw_outlines, text_strip
 
@@ -59,9 +58,7 @@ def target_crops(instances: Instances) -> list[MaskCrop]:
     masks = instances.gt_masks
     if not isinstance(masks, LabelMasks):
         return [MaskCrop.from_full(mask.numpy()) for mask in masks]
-    layers = masks.layers.numpy()
-    layers = layers if layers.dtype == np.uint8 else layers.view(np.uint16)
-    return LabelLayers(layers, masks.layer_of_mask.numpy(), masks.label_of_mask.numpy()).crops()
+    return masks.to_label_layers().crops()
 
 
 def describe_augmentations(cfg: CfgNode) -> str:

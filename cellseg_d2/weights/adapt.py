@@ -28,6 +28,7 @@ CLASS_ROWS = (
     (re.compile(r"roi_heads\.box_predictor\.(\d+\.)?cls_score\.(weight|bias)"), 1, 1),
     (re.compile(r"roi_heads\.box_predictor\.(\d+\.)?bbox_pred\.(weight|bias)"), 4, 0),
     (re.compile(r"roi_heads\.mask_head\.predictor\.(weight|bias)"), 1, 0),
+    (re.compile(r"dense_head\.classifier\.(weight|bias)"), 1, 0),
 )
 # What the parameters have adapted to, without having its shape.
 SILENT_SETTINGS = ("PIXEL_MEAN", "PIXEL_STD", "ANCHOR_GENERATOR.SIZES", "ANCHOR_GENERATOR.ASPECT_RATIOS")
@@ -219,7 +220,7 @@ def _named_as(state: Mapping[str, torch.Tensor], file: WeightFile) -> dict[str, 
 
 def _check_norm(path: Path, file: WeightFile, state: Mapping[str, torch.Tensor]) -> None:
     """Parameters of one kind of normalisation have the names and shapes of another's, but not its meaning."""
-    outside = ("fpn_", "roi_heads.", "proposal_generator.")
+    outside = ("fpn_", "roi_heads.", "proposal_generator.", "dense_head.")
     before = _norm([name for name in file.weights if not any(part in name for part in outside)])
     now = _norm([name for name in state if name.startswith("backbone.") and "fpn_" not in name])
     if before and now and before != now:

@@ -13,7 +13,7 @@ from cellseg_d2.data.dataset_mapper import MASK_FORMATS, CellDatasetMapper
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.visualization.augmentation_sheet import augmentation_sheet, describe_augmentations, target_crops
 from cellseg_d2.visualization.overlays import PALETTE
-from tests.discs import write_disc_dataset
+from tests.discs import write_disc_dataset, write_untrained_run
 
 CONFIG = "configs/quickstart/instant_test.yaml"
 
@@ -100,3 +100,25 @@ def test_grey_levels_are_those_of_the_original(entry):
 def test_copy_paste_comes_first(repository):
     cfg = load_config(repository / CONFIG, ["INPUT.COPY_PASTE.PROBABILITY", "0.5"])
     assert describe_augmentations(cfg) == "copy-paste (0.5) → rotate_zoom_crop → flip"
+
+
+def test_fields_of_a_dense_model(repository, tmp_path, capsys):
+    folder = write_disc_dataset(tmp_path, images=2)
+    run = tmp_path / "run"
+    run.mkdir()
+    write_untrained_run(run, repository / CONFIG, ["MODEL.META_ARCHITECTURE", "DenseSegmenter"])
+    options = ["--images", str(folder / "images"), "--config-file", str(run / "config.yaml"), "MODEL.DEVICE", "cpu"]
+    assert not tool.main(["fields", "--output", str(tmp_path / "out"), "--limit", "1", "--columns", "2", *options])
+    assert "1 pictures" in capsys.readouterr().out
+    picture = np.array(Image.open(next((tmp_path / "out").glob("*.png"))))
+    assert picture.shape[1] >= 2 * 96
+
+
+def test_fields_of_a_network_without_a_dense_branch_are_refused(repository, tmp_path):
+    folder = write_disc_dataset(tmp_path, images=2)
+    run = tmp_path / "run"
+    run.mkdir()
+    write_untrained_run(run, repository / CONFIG)
+    options = ["--images", str(folder / "images"), "--config-file", str(run / "config.yaml"), "MODEL.DEVICE", "cpu"]
+    with pytest.raises(CellSegError, match="which has no dense branch"):
+        tool.main(["fields", "--output", str(tmp_path / "out"), *options])

@@ -1,9 +1,12 @@
 """From maps to detections: drawn cells with ideal maps, and what is wrong with others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cellseg_d2.detections.dense import DenseMaps, DenseParams, maps_to_detections
+from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.flows import flow_field
 from tests.shapes import crowd, disc, star
@@ -53,16 +56,30 @@ def test_touching_cells_stay_apart():
     assert np.mean(best) > 0.95
 
 
-def test_a_field_that_does_not_fit_costs_the_score_and_then_the_cell():
+def test_a_short_field_costs_the_score():
     labels = disc(60, 30, 30, 20).astype(np.int32)
     maps = ideal(labels)
-    rng = np.random.default_rng(0)
-    noisy = DenseMaps(
-        1, maps.foreground, maps.flow + rng.normal(0, 0.4, maps.flow.shape).astype(np.float32), maps.classes
+    sure, unsure = (
+        maps_to_detections(replace(maps, flow=length * maps.flow), 60, 60).scores
+        for length in (np.float32(1), np.float32(0.5))
     )
-    good, bad = (maps_to_detections(m, 60, 60, DenseParams(max_flow_error=10)) for m in (maps, noisy))
-    assert bad.scores.max() < good.scores.max() - 0.03
+    assert sure == pytest.approx(0.9, abs=0.01)
+    assert unsure == pytest.approx(sure / 2, abs=0.01)
+
+
+def test_a_field_that_does_not_fit_costs_the_cell():
+    labels = disc(60, 30, 30, 20).astype(np.int32)
+    maps = ideal(labels)
+    noise = np.random.default_rng(0).normal(0, 0.4, maps.flow.shape).astype(np.float32)
+    noisy = replace(maps, flow=maps.flow + noise)
+    assert len(maps_to_detections(noisy, 60, 60, DenseParams(max_flow_error=1.0))) == 1
     assert len(maps_to_detections(noisy, 60, 60, DenseParams(max_flow_error=0.1))) == 0
+
+
+@pytest.mark.parametrize("wrong", [{"threshold": 0.0}, {"threshold": 1.0}, {"mask_size": 0}])
+def test_wrong_settings_are_a_sentence(wrong):
+    with pytest.raises(CellSegError, match=r"MODEL\.DENSE\.[A-Z_]+ is .+; it must be"):
+        DenseParams(**wrong)
 
 
 def test_the_best_are_kept_and_come_first():

@@ -17,7 +17,7 @@ from cellseg_d2.postprocess.tuning_image import ImageTrials
 from cellseg_d2.weights.model_folder import export_model
 from tests.dense_discs import batch, configuration, disc_entries, trained
 
-PARAMS = PostprocessParams(score_thresholds=(0.4,), min_areas=(20,), ranking="box")
+PARAMS = PostprocessParams(score_thresholds=(0.25,), min_areas=(20,), ranking="box")
 
 
 @pytest.fixture(scope="module")

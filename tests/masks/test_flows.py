@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cellseg_d2.masks import flows
 from cellseg_d2.masks.flows import flow_field
 from tests.shapes import arc, crowd, disc, grid, star
 
@@ -103,3 +104,12 @@ def test_long_thin_cells_have_a_direction_everywhere():
 def test_nothing_of_nothing():
     assert not flow_field(np.zeros((7, 9), np.int64)).any()
     assert not flow_field(np.eye(5, dtype=np.int32)[:1]).any()  # a single pixel
+
+
+def test_memory_is_bounded_whatever_the_labels(monkeypatch):
+    """Labels that reach over the whole image, as a network's may that has learnt nothing."""
+    labels = np.random.default_rng(0).integers(0, 40, (120, 150))
+    labels[:, ::30] = 0
+    whole = flow_field(labels)
+    monkeypatch.setattr(flows, "_ATLAS_PIXELS", 1)
+    assert np.array_equal(flow_field(labels), whole)

@@ -274,3 +274,20 @@ def test_pre_training_then_fine_tuning(repository, tmp_path, monkeypatch, caplog
     assert torch.equal(after[MASK][1], before[MASK][0])
     second.train()
     assert (tmp_path / "second/model_final.pth").exists()
+
+
+def test_a_dense_branch_keeps_what_it_knows_for_other_classes(config, earlier):
+    """Foreground and field are of no class; only the kinds of cells are learnt anew."""
+    dense = ("MODEL.META_ARCHITECTURE", "DenseSegmenter", "MODEL.DENSE.CHANNELS", "32")
+    model, path = earlier(["cell"], *dense)
+    fresh, state, transfer = transferred(config(["a", "b"], *dense), path)
+    before = model.state_dict()
+    assert set(transfer.initialised) == {"dense_head.classifier.weight", "dense_head.classifier.bias"}
+    assert all(torch.equal(state[name], before[name]) for name in before)
+
+    model, path = earlier(["a", "b"], *dense)
+    fresh, state, transfer = transferred(config(["b", "c"], *dense), path)
+    name, before = "dense_head.classifier.weight", model.state_dict()
+    assert torch.equal(state[name][0], before[name][1])
+    assert torch.equal(state[name][1], fresh[name][1])
+    assert "classes of the same names" in transfer.adapted[name]
