@@ -9,8 +9,8 @@ import numpy as np
 _STEPS = 12
 # Doublings of the walk: 12 · 2⁸ steps are enough for any cell.
 _DOUBLINGS = 8
-# Pixels further apart than this lie in different places.
-_REACH = 2
+# Squares of this size touch where walks end within two pixels of each other, which is then the same place.
+_NEAR = np.ones((2, 2), np.uint8)
 
 
 def follow_flows(field: np.ndarray, inside: np.ndarray, min_pixels: int = 1) -> np.ndarray:
@@ -82,5 +82,5 @@ def _sinks(ends: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Number of the place in which each walk ends, from 1 on, int64 ``(P,)``; places next to each other are one."""
     reached = np.zeros(shape, dtype=np.uint8)
     reached.ravel()[ends] = 1
-    near = cv2.dilate(reached, np.ones((_REACH, _REACH), np.uint8))
+    near = cv2.dilate(reached, _NEAR)
     return cv2.connectedComponents(near, connectivity=8)[1].ravel()[ends].astype(np.int64)
