@@ -32,9 +32,12 @@ def test_every_shipped_configuration_builds_its_model(path):
     model = build_model(cfg)
     first = next(module for module in model.backbone.bottom_up.modules() if isinstance(module, nn.Conv2d))
     assert len(cfg.MODEL.PIXEL_MEAN) == len(cfg.MODEL.PIXEL_STD) == first.in_channels
-    assert model.proposal_generator.anchor_generator.num_anchors == [
-        len(sizes) * len(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS[0]) for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES
-    ]
+    ratios = len(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS[0])
+    if cfg.MODEL.META_ARCHITECTURE == "DenseSegmenter":
+        assert model.proposal_generator is None
+    else:
+        anchors = model.proposal_generator.anchor_generator.num_anchors
+        assert anchors == [len(sizes) * ratios for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES]
     if not cfg.MODEL.WEIGHTS and cfg.DATASETS.TRAIN:
         assert all(parameter.requires_grad for parameter in model.parameters())
         assert cfg.MODEL.RESNETS.NORM == "GN" or cfg.MODEL.TIMM.PRETRAINED
