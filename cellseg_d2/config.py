@@ -16,6 +16,7 @@ from fvcore.common.config import BASE_KEY
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
 from cellseg_d2.data.augmentations.settings import interval
+from cellseg_d2.detections.dense import DenseParams
 from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.images.intensity import MODES
@@ -39,6 +40,12 @@ RANGES = {
     "DATALOADER.CACHE_MB": (0, math.inf),
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": (0, 1),
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": (0, 1),
+    "MODEL.DENSE.CHANNELS": (1, 100_000),
+    "MODEL.DENSE.MIN_PIXELS": (0, math.inf),
+    "MODEL.DENSE.MAX_FLOW_ERROR": (0, math.inf),
+    "MODEL.DENSE.MASK_SIZE": (1, 1000),
+    "MODEL.DENSE.FUSION_WEIGHT": (0, 1000),
+    **{f"MODEL.DENSE.{name}_WEIGHT": (0, math.inf) for name in ("FOREGROUND", "BOUNDARY", "FLOW", "CLASS")},
 }
 
 
@@ -378,6 +385,7 @@ def check_values(cfg: CN) -> None:
         raise CellSegError(f"INPUT.INTENSITY is {cfg.INPUT.INTENSITY!r}; it can be {' or '.join(MODES)}")
     PostprocessParams.from_config(cfg)
     FusionParams.from_config(cfg)
+    DenseParams.from_config(cfg)
 
 
 def _check_files(config_file: Path, children: tuple[Path, ...] = ()) -> None:

@@ -54,9 +54,7 @@ class DenseParams:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
-            raise CellSegError(f"MODEL.DENSE.THRESHOLD is {self.threshold}; it must be above 0 and below 1")
-        if self.mask_size < 1:
-            raise CellSegError(f"MODEL.DENSE.MASK_SIZE is {self.mask_size}; it must be at least 1")
+            raise CellSegError(f"the foreground's threshold is {self.threshold}; it must be above 0 and below 1")
 
     @classmethod
     def from_config(cls, cfg: Mapping[str, Any]) -> DenseParams:

@@ -17,6 +17,7 @@ from cellseg_d2.detections.dense import DenseMaps, DenseParams, maps_to_detectio
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.fusion import FusionParams, fuse
 from cellseg_d2.detections.instances import to_detections
+from cellseg_d2.errors import CellSegError
 from cellseg_d2.modeling.reflection_padding import ReflectionPaddedRCNN
 from cellseg_d2.modeling.unet_head import CLASSES, FLOW, FOREGROUND, build_dense_head
 
@@ -150,6 +151,11 @@ class DenseRCNN(DenseSegmenter):
         self.dense_weight = dense_weight
         self.mask_context = mask_context
         if mask_context is not None:
+            if not hasattr(self.roi_heads, "mask_in_features"):
+                raise CellSegError(
+                    "MODEL.DENSE.TO_MASK_HEAD needs heads such as StandardROIHeads, which pool features for masks, not "
+                    f"{type(self.roi_heads).__name__}"
+                )
             self.roi_heads.mask_in_features = [mask_context.name(level) for level in mask_context.levels]
 
     @classmethod

@@ -55,6 +55,7 @@ def field_sheet(
         "direction of its centre": enlarged(field_colors(maps.flow * (maps.foreground >= 0.5))),
         f"{len(crops)} cell{'' if len(crops) == 1 else 's'}": draw_outlines(image, crops, fill=0.35, upscale=1),
     }
-    panels = [np.concatenate([text_strip(width, name), picture]) for name, picture in pictures.items()]
+    size = max(11, width // 28)
+    panels = [np.concatenate([text_strip(width, name, text_size=size), own]) for name, own in pictures.items()]
     sheet = contact_sheet(panels, columns)
-    return np.concatenate([text_strip(sheet.shape[1], title), sheet])
+    return np.concatenate([text_strip(sheet.shape[1], title, text_size=round(1.2 * size)), sheet])

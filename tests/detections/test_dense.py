@@ -76,10 +76,10 @@ def test_a_field_that_does_not_fit_costs_the_cell():
     assert len(maps_to_detections(noisy, 60, 60, DenseParams(max_flow_error=0.1))) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 0.0}, {"threshold": 1.0}, {"mask_size": 0}])
-def test_wrong_settings_are_a_sentence(wrong):
-    with pytest.raises(CellSegError, match=r"MODEL\.DENSE\.[A-Z_]+ is .+; it must be"):
-        DenseParams(**wrong)
+@pytest.mark.parametrize("threshold", [0.0, 1.0, float("nan")])
+def test_a_threshold_that_separates_nothing_is_refused(threshold):
+    with pytest.raises(CellSegError, match=r"the foreground's threshold is .+; it must be above 0 and below 1"):
+        DenseParams(threshold=threshold)
 
 
 def test_the_best_are_kept_and_come_first():

@@ -96,6 +96,13 @@ def test_features_for_the_mask_head_begin_as_nothing_and_are_learnt(entries):
     assert all(projection.weight.abs().max() > 0 for projection in network.mask_context.projections[:1])
 
 
+def test_heads_without_pooled_masks_take_no_features():
+    opts = ("MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "MODEL.ROI_HEADS.IN_FEATURES", "['p4']", "MODEL.MASK_ON", "False")
+    pooler = ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignV2", "MODEL.RESNETS.DEPTH", "18")
+    with pytest.raises(CellSegError, match="TO_MASK_HEAD needs heads such as StandardROIHeads"):
+        build_network(configuration("DenseRCNN", "MODEL.DENSE.TO_MASK_HEAD", "True", *opts, *pooler))
+
+
 def test_boxes_alone_are_the_result_where_the_branch_counts_nothing():
     cfg = configuration("DenseRCNN", "MODEL.DENSE.FUSION_WEIGHT", "0.0")
     torch.manual_seed(0)
