@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -96,9 +97,7 @@ def check_plain(cfg: CfgNode) -> None:
         CellSegError: names the first key that it cannot follow, and the way out.
     """
     for key, registry in _PARTS.items():
-        name = cfg.MODEL
-        for step in key.split("."):
-            name = name[step]
+        name = _plain_name(cfg, key)
         if name and not (name in registry and registry.get(name).__module__.startswith("detectron2.")):
             raise CellSegError(
                 f"MODEL.{key} is {name}, which plain Detectron2 lacks; only networks of its own parts can be exported "
@@ -118,9 +117,21 @@ def check_plain(cfg: CfgNode) -> None:
         )
 
 
+def _plain_name(cfg: CfgNode, key: str) -> str:
+    """The part that the configuration names, or the one of Detectron2's that predicts the same."""
+    name = cfg.MODEL
+    for step in key.split("."):
+        name = name[step]
+    return getattr(_PARTS[key].get(name), "plain_name", name) if name in _PARTS[key] else name
+
+
 def plain_settings(cfg: CfgNode) -> dict:
     """What differs from Detectron2's own defaults, of its own keys that prediction reads, as plain nested values."""
-    stock = get_cfg()
+    stock, cfg = get_cfg(), cfg.clone()
+    cfg.defrost()
+    for key in _PARTS:
+        node, _, last = f"MODEL.{key}".rpartition(".")
+        reduce(getattr, node.split("."), cfg)[last] = _plain_name(cfg, key)
     model = _changed(cfg.MODEL, stock.MODEL)
     for name in ("WEIGHTS", "DEVICE"):
         model.pop(name, None)
