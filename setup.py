@@ -1,4 +1,4 @@
-"""Packaging of cellseg_d2. Detectron2, which is on no package index, is installed by ``make install``."""
+"""Packaging of cellseg_d2. Detectron2, on no package index, comes by ``cellseg-d2 install-detectron2``."""
 
 from pathlib import Path
 
@@ -14,14 +14,16 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["cellseg_d2", "cellseg_d2.*"]),
+    packages=[*find_packages(include=["cellseg_d2", "cellseg_d2.*"]), "cellseg_d2.configs"],
+    package_dir={"cellseg_d2.configs": "configs"},  # so that an installed package has them too
     package_data={
+        "cellseg_d2.configs": ["*.yaml", "*/*.yaml"],
         "cellseg_d2": [
             "models/*/*",
             "visualization/report/*.html",
             "visualization/report/*.css",
             "visualization/report/*.js",
-        ]
+        ],
     },
     entry_points={"console_scripts": ["cellseg-d2 = cellseg_d2.cli:main"]},
     install_requires=[

@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,34 @@ def default_config() -> CN:
     return cfg
 
 
+def config_folder() -> Path:
+    """The folder with the project's own configurations: of the installed package, or of the checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def find_config(config_file: str | Path) -> Path:
+    """The file itself, or the project's own of that name, such as ``quickstart/cells_effnet_lite0_FPN``.
+
+    Raises:
+        CellSegError: there is neither; names the project's own that come near.
+    """
+    path, own = Path(config_file), config_folder()
+    if path.is_file():
+        return path
+    words = path.as_posix().removesuffix(".yaml").removeprefix("configs/")
+    inside = own / f"{words}.yaml"
+    if not path.is_absolute() and ".." not in path.parts and inside.is_file():
+        return inside
+    names = [file.relative_to(own).with_suffix("").as_posix() for file in sorted(own.glob("*/*.yaml"))]
+    near = get_close_matches(words, names, n=3, cutoff=0.4) or names[:3]
+    raise CellSegError(
+        f"there is no configuration file {str(config_file)!r}, nor one of the project's own of that name, such as "
+        f"{', '.join(near)}"
+    )
+
+
 def merge_config_file(cfg: CN, config_file: str | Path) -> None:
     """Lay a YAML file over ``cfg``, with the files that it names as ``_BASE_`` below it.
 
@@ -290,9 +319,8 @@ def merge_config_file(cfg: CN, config_file: str | Path) -> None:
         CellSegError: the file or a ``_BASE_`` of it is missing or no YAML of plain values, or a key or the type of a
             value is wrong.
     """
-    if not Path(config_file).is_file():
-        raise CellSegError(f"there is no configuration file {str(config_file)!r}; configs/ holds the project's own")
-    _check_files(Path(config_file))
+    config_file = find_config(config_file)
+    _check_files(config_file)
     try:
         cfg.merge_from_file(str(config_file), allow_unsafe=False)
     except MemoryError:

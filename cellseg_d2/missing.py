@@ -8,9 +8,8 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 
 HELP = (
-    "Detectron2 is not installed, and no package index has it under that name: in a checkout of cellseg_d2 type "
-    "`make install` (a tested wheel), or `make install DETECTRON2=git` (upstream's main, needs a compiler); elsewhere "
-    "type `pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git`"
+    "Detectron2 is not installed, and no package index has it under that name: type `cellseg-d2 install-detectron2` "
+    "(the Python part of a known wheel, for any Python and system)"
 )
 
 

@@ -19,7 +19,7 @@ def test_importing_what_needs_it_says_what_to_type(repository):
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("ModuleNotFoundError: Detectron2 is not installed")
-    assert "make install" in last
+    assert "`cellseg-d2 install-detectron2`" in last
 
 
 def test_tools_say_it_in_one_sentence(repository):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cellseg_d2.cli.benchmark_options import MEMORY_CONFIG, parse_args
+from cellseg_d2.cli.benchmark_options import parse_args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -174,9 +174,7 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
     elif "waiting" in args.parts:
         print("\nTime spent waiting for data was not measured: name training runs with --run")
     if "memory" in args.parts:
-        if args.memory_config == MEMORY_CONFIG and not MEMORY_CONFIG.is_file():
-            print("\nGPU memory was not measured: there is no configs/ here, name a file with --memory-config")
-        elif torch.cuda.is_available():
+        if torch.cuda.is_available():
             memory = training.measure_memory(memory_config(args.memory_config, dataset), dense)
             title = f"Memory of training on the densest image ({torch.cuda.get_device_name()})"
             show(title, "memory", report.memory_table(memory), memory)

@@ -8,8 +8,7 @@ from pathlib import Path
 from cellseg_d2.cli.common import make_parser
 
 PARTS = ("rates", "targets", "round-trip", "outside", "waiting", "memory")
-# Of the checkout; an installed package has no configs/.
-MEMORY_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "sartorius" / "mask_rcnn_R_50_FPN.yaml"
+MEMORY_CONFIG = Path("sartorius/mask_rcnn_R_50_FPN")
 EXAMPLES = """\
   python tools/benchmark.py data --csv train.csv --images train/ --images-limit 20
   python tools/benchmark.py data --json datasets/sartorius/instances_train.json --run output/quickstart \\
@@ -63,7 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=MEMORY_CONFIG,
         metavar="FILE",
-        help="model for the GPU memory, from scratch (default: configs/sartorius/mask_rcnn_R_50_FPN.yaml)",
+        help="model for the GPU memory, from scratch (default: %(default)s)",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of all random draws (default: %(default)s)")
     group = data.add_argument_group("output")

@@ -27,5 +27,8 @@ GROUPS = {
         "report": "write one HTML page about a training run, about predictions, or about both",
         "benchmark": "measure this project against stock Detectron2",
     },
+    "set-up": {
+        "install-detectron2": "install Detectron2, which is on no package index under its own name",
+    },
 }
 COMMANDS = {name: summary for commands in GROUPS.values() for name, summary in commands.items()}

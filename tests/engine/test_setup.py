@@ -2,17 +2,19 @@
 
 import json
 import math
+import runpy
 import socket
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 
 import pytest
+import setuptools
 import yaml
 from detectron2.modeling import build_model
 from torch import nn
 
-from cellseg_d2.config import RANGES, load_config
+from cellseg_d2.config import RANGES, find_config, load_config
 from cellseg_d2.engine.setup import prepare_training, require_weights, resolve_epochs
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io import network
@@ -262,3 +264,33 @@ def test_weights_on_a_server_that_says_nothing_are_one_sentence(monkeypatch, tmp
         url = f"http://127.0.0.1:{server.getsockname()[1]}/model.pth"
         with pytest.raises(CellSegError, match=r"cannot be had \(TimeoutError: timed out.*the ways out"):
             require_weights(url)
+
+
+@pytest.mark.parametrize(
+    "name", ["quickstart/instant_test", "quickstart/instant_test.yaml", "configs/quickstart/instant_test.yaml"]
+)
+def test_the_projects_own_configurations_are_found_by_name(name, tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(tmp_path)
+    own = load_config(repository / "configs/quickstart/instant_test.yaml", ["SEED", "1"])
+    assert load_config(name, ["SEED", "1"]) == own
+
+
+def test_a_name_that_is_not_there_brings_up_those_that_come_near(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        CellSegError, match="nor one of the project's own of that name, such as quickstart/instant_test"
+    ):
+        find_config("quickstart/instant_tset")
+    with pytest.raises(CellSegError, match="no configuration file"):
+        find_config("../configs/quickstart/instant_test.yaml")
+
+
+def test_a_wheel_has_all_configurations(repository, monkeypatch):
+    words = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **given: words.update(given))
+    monkeypatch.chdir(repository)
+    runpy.run_path("setup.py")
+    assert words["package_dir"] == {"cellseg_d2.configs": "configs"}
+    assert "cellseg_d2.configs" in words["packages"]
+    kept = {path for pattern in words["package_data"]["cellseg_d2.configs"] for path in Path("configs").glob(pattern)}
+    assert kept == set(Path("configs").rglob("*.yaml"))
