@@ -15,8 +15,8 @@ EXAMPLES = """\
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "install_detectron2",
-        "Install Detectron2, which is on no package index under its own name: the Python part of a repackaged wheel on\n"
-        "PyPI (upstream's commit 9ca66896), checked by its hash, for any Python and system. No compiler is needed.",
+        "Install Detectron2, which is on no package index under its own name: the Python part of a repackaged wheel\n"
+        "on PyPI (upstream's commit 9ca66896), checked by its hash, for any Python and system, without a compiler.",
         EXAMPLES,
     )
     parser.add_argument(
