@@ -34,6 +34,7 @@ RANGES = {
     "TEST.DETECTIONS_PER_IMAGE": (1, 1_000_000),
     "SOLVER.IMS_PER_BATCH": (1, 100_000),
     "SOLVER.GRADIENT_ACCUMULATION": (1, 100_000),
+    "SOLVER.EMA.DECAY": (0, 1),
     "SOLVER.MAX_ITER": (0, math.inf),
     "SOLVER.BASE_LR": (0, math.inf),
     "DATALOADER.NUM_WORKERS": (0, 10_000),
@@ -153,7 +154,12 @@ def add_cellseg_config(cfg: CN) -> None:
     # learnt on photographs change less than heads that begin from nothing, and the first ones least.
     cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     cfg.SOLVER.STAGE_LR_DECAY = 1.0
-    # The optimizer steps once every so many iterations, on the mean of their gradients: a batch of
+    # An iteration draws so many batches and steps on the mean of their gradients: a batch of
+    # An exponential moving average of the weights, of which an iteration leaves DECAY, is evaluated and saved in place
+    # of the weights that are trained.
+    cfg.SOLVER.EMA = CN()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.999
     # IMS_PER_BATCH × GRADIENT_ACCUMULATION images in the memory of IMS_PER_BATCH.
     cfg.SOLVER.GRADIENT_ACCUMULATION = 1
     # Lengths in epochs of the training set instead of iterations. Where one is above 0 it replaces its neighbour in
