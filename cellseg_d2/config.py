@@ -35,6 +35,7 @@ RANGES = {
     "TEST.DETECTIONS_PER_IMAGE": (1, 1_000_000),
     "SOLVER.IMS_PER_BATCH": (1, 100_000),
     "SOLVER.GRADIENT_ACCUMULATION": (1, 100_000),
+    "SOLVER.EMA.DECAY": (0, 1),
     "SOLVER.MAX_ITER": (0, math.inf),
     "SOLVER.BASE_LR": (0, math.inf),
     "DATALOADER.NUM_WORKERS": (0, 10_000),
@@ -62,10 +63,8 @@ def add_cellseg_config(cfg: CN) -> None:
     # Median diameter, in pixels of the image, of the cells that the model knows best at this zoom; 0 is unknown. Users
     # may then say how large their own cells are (cellseg_d2/inference/scale.py).
     cfg.INPUT.CELL_DIAMETER = 0.0
-    # Flips, besides Detectron2's "horizontal", "vertical" and "none": "both" flips along each axis with chance ½.
-    cfg.INPUT.RANDOM_FLIP = "both"
     # Which augmentations training images go through, in this order (cellseg_d2/data/augmentations).
-    cfg.INPUT.AUGMENTATIONS = ["resize", "crop", "rotation", "flip"]
+    cfg.INPUT.AUGMENTATIONS = ["resize", "crop", "rotation", "flip", "vertical_flip"]
     # "rotation": by a random angle in degrees, drawn evenly from the range; [0, 0] is none. The size is kept, and the
     # image enlarged as little as is needed to have no empty corners.
     cfg.INPUT.ROTATION = CN()
@@ -154,9 +153,14 @@ def add_cellseg_config(cfg: CN) -> None:
     # learnt on photographs change less than heads that begin from nothing, and the first ones least.
     cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     cfg.SOLVER.STAGE_LR_DECAY = 1.0
-    # The optimizer steps once every so many iterations, on the mean of their gradients: a batch of
+    # An iteration draws so many batches and steps on the mean of their gradients: a batch of
     # IMS_PER_BATCH × GRADIENT_ACCUMULATION images in the memory of IMS_PER_BATCH.
     cfg.SOLVER.GRADIENT_ACCUMULATION = 1
+    # An exponential moving average of the weights, of which an iteration leaves DECAY, is evaluated and saved in place
+    # of the weights that are trained.
+    cfg.SOLVER.EMA = CN()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.999
     # Lengths in epochs of the training set instead of iterations. Where one is above 0 it replaces its neighbour in
     # iterations: MAX_ITER, STEPS, CHECKPOINT_PERIOD, TEST.EVAL_PERIOD.
     cfg.SOLVER.EPOCHS = 0
@@ -265,9 +269,11 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.MODEL.CLASS_NAMES = []
     # Images without cells teach what a cell is not.
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
-    # "layers": masks as a few label images, see cellseg_d2/data/label_masks.py. "bitmask": one full-size mask a cell,
-    # as in stock Detectron2.
-    cfg.INPUT.MASK_FORMAT = "layers"
+    # Whether masks are kept as a few label images (cellseg_d2/data/label_masks.py) rather than, as in stock Detectron2,
+    # as one full-size mask a cell.
+    cfg.INPUT.MASK_LAYERS = True
+    # Of Detectron2's own mapper: converted datasets have no polygons.
+    cfg.INPUT.MASK_FORMAT = "bitmask"
     # Megabytes of decoded images and masks that each worker process keeps; the whole competition takes about 800.
     cfg.DATALOADER.CACHE_MB = 512
     # "auto" is CUDA where there is one, otherwise the CPU.
@@ -319,6 +325,11 @@ def merge_config_file(cfg: CN, config_file: str | Path) -> None:
         CellSegError: the file or a ``_BASE_`` of it is missing or no YAML of plain values, or a key or the type of a
             value is wrong.
     """
+    if Path(config_file).suffix == ".py":
+        raise CellSegError(
+            f"{config_file} is a LazyConfig of Detectron2; this reads YAML, such as that in configs/. A LazyConfig can "
+            "call the classes of cellseg_d2 by itself, and is trained with Detectron2's own lazyconfig_train_net.py"
+        )
     config_file = find_config(config_file)
     _check_files(config_file)
     try:

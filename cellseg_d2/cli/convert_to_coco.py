@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cellseg_d2.cli.common import command_line, make_parser
+from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions
+
+if TYPE_CHECKING:
+    from cellseg_d2.datasets.readers import Source
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -21,19 +26,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "  python tools/convert_to_coco.py --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
         "  python tools/convert_to_coco.py --images mine/images --labels mine/labels --output datasets/mine\n",
     )
-    group = parser.add_argument_group("source (one of --csv, --livecell, --labels)")
+    group = parser.add_argument_group("source (one of these)")
     source = group.add_mutually_exclusive_group(required=True)
-    source.add_argument("--csv", type=Path, metavar="FILE", help="the competition's train.csv, also gzipped")
-    source.add_argument(
-        "--livecell",
-        type=Path,
-        metavar="PATH",
-        help="folder of LIVECell as in the Kaggle download, or one of its JSON files; its own parts are kept",
-    )
-    source.add_argument(
-        "--labels", type=Path, metavar="DIR", help="label images, 8, 16 or 32 bits, named as their images"
-    )
-    group.add_argument("--images", type=Path, metavar="DIR", help="folder of images, for --csv and --labels")
+    for name, reader in DATASET_READERS.items():
+        source.add_argument(f"--{name}", type=Path, metavar=reader.details["metavar"], help=reader.summary)
+    group = parser.add_argument_group("images")
+    group.add_argument("--images", type=Path, metavar="DIR", help="folder of the annotated images")
     group.add_argument(
         "--livecell-images", type=Path, metavar="DIR", help="if not in the folder 'images' of --livecell"
     )
@@ -119,22 +117,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def open_sources(args: argparse.Namespace) -> dict:
-    from cellseg_d2.datasets.image_folder import ImageFolder
-    from cellseg_d2.datasets.label_images import LabelImages
-    from cellseg_d2.datasets.livecell import find_livecell, livecell_source
-    from cellseg_d2.datasets.sartorius import CELL_TYPES, SartoriusCsv
-
-    drop = tuple(args.drop_images)
-    if args.livecell:
-        files, root = find_livecell(args.livecell, args.livecell_images)
-        images = ImageFolder(root, args.allow_missing_images, recursive=True)
-        return {part: livecell_source(path, images, args.categories == "type", drop) for part, path in files.items()}
-    images = ImageFolder(args.images, args.allow_missing_images) if args.images else None
-    if args.csv:
-        types = tuple(args.cell_types or CELL_TYPES)
-        return {"": SartoriusCsv(args.csv, images, cell_types=types, drop=drop, keep_empty=args.keep_empty)}
-    return {"": LabelImages(images, args.labels, args.category, drop)}
+def open_sources(args: argparse.Namespace) -> dict[str, Source]:
+    name = next(name for name in DATASET_READERS if getattr(args, name.replace("-", "_")) is not None)
+    options = ReaderOptions(
+        images=args.livecell_images or args.images,
+        allow_missing=args.allow_missing_images,
+        drop=tuple(args.drop_images),
+        category=args.category,
+        by_type=args.categories == "type",
+        cell_types=tuple(args.cell_types),
+        keep_empty=args.keep_empty,
+    )
+    return DATASET_READERS[name](getattr(args, name.replace("-", "_")), options)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -22,10 +22,12 @@ from cellseg_d2.datasets.coco_checks import is_cell
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.read import read_image
+from cellseg_d2.masks.coco import rles_of
 from cellseg_d2.masks.components import components, split_components
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.dense_targets import dense_targets
 from cellseg_d2.masks.layers import LabelLayers
+from cellseg_d2.masks.rle import RLEError
 from cellseg_d2.modeling.dense_rcnn import TARGETS as DENSE_TARGETS
 from cellseg_d2.modeling.dense_rcnn import dense_stride
 
@@ -99,11 +101,9 @@ class CellDatasetMapper:
             dense_stride: where above 0, samples also get ``dense``, the maps of :func:`dense_targets` at this stride.
         """
         if mask_format not in MASK_FORMATS:
-            raise CellSegError(f"INPUT.MASK_FORMAT is {mask_format!r}; it can be {' or '.join(MASK_FORMATS)}")
+            raise CellSegError(f"the mask format is {mask_format!r}; it can be {' or '.join(MASK_FORMATS)}")
         if dense_stride and mask_format != "layers":
-            raise CellSegError(
-                f"a dense branch learns from masks as layers; set INPUT.MASK_FORMAT layers, not {mask_format}"
-            )
+            raise CellSegError("a dense branch learns from masks as layers: set INPUT.MASK_LAYERS True")
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.channels = channels
@@ -127,7 +127,7 @@ class CellDatasetMapper:
             "is_train": is_train,
             "augmentations": build_train_augmentations(cfg) if is_train else build_test_augmentations(cfg),
             "channels": len(cfg.MODEL.PIXEL_MEAN),
-            "mask_format": cfg.INPUT.MASK_FORMAT,
+            "mask_format": "layers" if cfg.INPUT.MASK_LAYERS else "bitmask",
             "min_cell_area": cfg.INPUT.MIN_CELL_AREA,
             "min_visible": cfg.INPUT.MIN_CELL_VISIBLE,
             "intensity": cfg.INPUT.INTENSITY,
@@ -144,7 +144,7 @@ class CellDatasetMapper:
         """One sample.
 
         Args:
-            dataset_dict: in Detectron2's standard format, with COCO RLE segmentations; it is not changed.
+            dataset_dict: in Detectron2's standard format, with COCO RLE or polygons; it is not changed.
 
         Returns:
             The dict without its annotations, with ``image``, uint8 ``(C, H, W)``, and in training ``instances`` with
@@ -188,7 +188,10 @@ class CellDatasetMapper:
     def _load(self, dataset_dict: dict) -> Sample:
         image = self.read_image(dataset_dict)
         annotations = [a for a in dataset_dict["annotations"] if is_cell(a)]
-        masks = LabelLayers.from_coco([a["segmentation"] for a in annotations], *image.shape)
+        try:
+            masks = LabelLayers.from_coco(rles_of(annotations, *image.shape), *image.shape)
+        except RLEError as error:
+            raise CellSegError(f"{dataset_dict['file_name']}: a cell cannot be trained on: {error}") from None
         return Sample(image, masks, np.array([a["category_id"] for a in annotations], dtype=np.int64))
 
     def paste(self, sample: Sample) -> Sample:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from tabulate import tabulate
 from tqdm import tqdm
@@ -16,27 +15,11 @@ from cellseg_d2.datasets.audit import Audit
 from cellseg_d2.datasets.coco_json import EncodedImage, category_ids, encode_record, relative_root, write_coco_files
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.folds import split_groups
-from cellseg_d2.datasets.image_folder import ImageFolder
-from cellseg_d2.datasets.records import ImageRecord
+from cellseg_d2.datasets.readers import Source
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_set, write_json_atomic
 
 AUDIT_FILE = "audit.json"
-
-
-class Source(Protocol):
-    """What all readers offer: SartoriusCsv, CocoFile, LabelImages."""
-
-    path: Path
-    images: ImageFolder | None
-    categories: Sequence[str]
-    ids: list[str]
-    has_groups: bool
-    drop: set[str]
-
-    def __len__(self) -> int: ...
-
-    def records(self, log: FindingLog) -> Iterator[ImageRecord]: ...
 
 
 @dataclass(eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.errors import ImageError
@@ -114,3 +115,12 @@ class LabelImages:
         ]
         height, width = labels.shape
         return ImageRecord(name, found[0], height, width, category if cells else None, None, cells)
+
+
+@DATASET_READERS.register("labels", metavar="DIR")
+def open_labels(path: Path, options: ReaderOptions) -> dict[str, Source]:
+    """label images, 8, 16 or 32 bits, named as their images"""
+    images = options.image_folder()
+    if images is None:
+        raise CellSegError("label images need the folder of their images: --images DIR")
+    return {"": LabelImages(images, path, options.category, options.drop)}

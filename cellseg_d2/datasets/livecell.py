@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cellseg_d2.datasets.coco_reader import CocoFile
 from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.errors import CellSegError
 
 SPLITS = ("train", "val", "test")
@@ -83,3 +84,11 @@ def livecell_source(
     """
     # All lines, also where a part lacks one, so that category ids never depend on what is converted.
     return CocoFile(json_file, images, describe_livecell, CELL_LINES if by_type else ("cell",), drop)
+
+
+@DATASET_READERS.register("livecell", metavar="PATH")
+def open_livecell(path: Path, options: ReaderOptions) -> dict[str, Source]:
+    """folder of LIVECell as in the Kaggle download, or one of its JSON files; its own parts are kept"""
+    files, root = find_livecell(path, options.images)
+    images = ImageFolder(root, options.allow_missing, recursive=True)
+    return {part: livecell_source(file, images, options.by_type, options.drop) for part, file in files.items()}

@@ -15,6 +15,7 @@ import pandas as pd
 
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.csv import read_csv_table
@@ -256,3 +257,10 @@ def _size(height: str, width: str) -> tuple[int, int] | None:
     if not all(number.is_integer() and number > 0 for number in numbers) or math.prod(numbers) > MAX_PIXELS:
         return None
     return int(numbers[0]), int(numbers[1])
+
+
+@DATASET_READERS.register("csv", metavar="FILE")
+def open_csv(path: Path, options: ReaderOptions) -> dict[str, Source]:
+    """the competition's train.csv, also gzipped"""
+    types = options.cell_types or CELL_TYPES
+    return {"": SartoriusCsv(path, options.image_folder(), types, options.drop, options.keep_empty)}

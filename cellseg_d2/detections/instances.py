@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from detectron2.structures import Instances
+from detectron2.layers.mask_ops import paste_masks_in_image
+from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from cellseg_d2.detections.detections import Detections
@@ -14,7 +15,7 @@ class UnpastedMasks(nn.Module):
     """A Detectron2 R-CNN whose predictions are scaled to the original image, with masks left on their boxes' grids.
 
     Detectron2 pastes every mask into a full-size image, which for 800 cells takes hundreds of megabytes; and the
-    probabilities are lost. Here ``pred_masks`` stays float ``(N, 1, M, M)``; :func:`to_detections` reads both forms.
+    probabilities are lost. Here ``pred_masks`` is :class:`MaskGrids`; :func:`to_detections` reads both forms.
 
     Args:
         model: a model with ``GeneralizedRCNN``'s ``inference(batched_inputs, do_postprocess=False)``; a
@@ -38,6 +39,40 @@ class UnpastedMasks(nn.Module):
         ]
 
 
+class MaskGrids:
+    """Masks as probabilities on the grids of their boxes, which pass for Detectron2's pasted ones where they are read.
+
+    One mask at a time is pasted into its image, when it is asked for: ``for mask in instances.pred_masks`` gives bool
+    ``(H, W)``, as of the stock model.
+
+    Attributes:
+        probabilities: float ``(N, 1, M, M)``.
+        boxes: float ``(N, 4)``, in pixels of the image.
+        image_size: ``(height, width)``.
+    """
+
+    def __init__(self, probabilities: torch.Tensor, boxes: torch.Tensor, image_size: tuple[int, int]):
+        self.probabilities = probabilities
+        self.boxes = boxes
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def __getitem__(self, index: int | slice | torch.Tensor) -> torch.Tensor | MaskGrids:
+        """The pasted mask of a number, the grids of anything else."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(index)  # which ends iteration
+            probabilities = self.probabilities[index].float()
+            return paste_masks_in_image(probabilities, self.boxes[index][None], self.image_size)[0]
+        return MaskGrids(self.probabilities[index], self.boxes[index], self.image_size)
+
+    def to(self, *args, **kwargs) -> MaskGrids:
+        """As of a tensor."""
+        return MaskGrids(self.probabilities.to(*args, **kwargs), self.boxes.to(*args, **kwargs), self.image_size)
+
+
 def _rescaled(instances: Instances, height: int | None, width: int | None) -> Instances:
     seen_height, seen_width = instances.image_size
     height, width = height or seen_height, width or seen_width
@@ -45,8 +80,11 @@ def _rescaled(instances: Instances, height: int | None, width: int | None) -> In
     boxes = fields["pred_boxes"].clone()
     boxes.scale(width / seen_width, height / seen_height)
     boxes.clip((height, width))
-    result = Instances((height, width), **{**fields, "pred_boxes": boxes})
-    return result[boxes.nonempty()]
+    # NumPy, which evaluators use, has no bfloat16, which is what mixed precision may leave.
+    fields = {**fields, "pred_boxes": Boxes(boxes.tensor.float()), "scores": fields["scores"].float()}
+    if "pred_masks" in fields:
+        fields["pred_masks"] = MaskGrids(fields["pred_masks"], boxes.tensor, (height, width))
+    return Instances((height, width), **fields)[boxes.nonempty()]
 
 
 def to_detections(instances: Instances) -> Detections:
@@ -54,12 +92,12 @@ def to_detections(instances: Instances) -> Detections:
 
     Args:
         instances: with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks``, the latter either
-            probabilities on the boxes' grids, float ``(N, 1, M, M)``, as of :class:`UnpastedMasks`, or stock
-            Detectron2's pasted masks, bool ``(N, H, W)``.
+            probabilities on the boxes' grids, :class:`MaskGrids` or float ``(N, 1, M, M)``, or stock Detectron2's
+            pasted masks, bool ``(N, H, W)``.
     """
     height, width = instances.image_size
     masks = instances.pred_masks
-    # NumPy has no bfloat16, which is what mixed precision may leave.
+    masks = masks.probabilities if isinstance(masks, MaskGrids) else masks
     masks = masks[:, 0].float().cpu().numpy() if masks.dim() == 4 else [*map(MaskCrop.from_full, masks.cpu().numpy())]
     return Detections(
         height,

@@ -1,22 +1,25 @@
-"""Hooks of the trainer: random states, evaluation and the best checkpoint across kills and resumptions, and curves."""
+"""Hooks of the trainer: random states, averaged weights, the best model, records, checkpoints and curves.
+
+Their order in the trainer is evaluation, best model, records, checkpoint. A checkpoint knows all that came before it: a
+run that resumes from it has nothing to make up for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 
-from detectron2.engine import HookBase, TrainerBase, hooks
+import torch
+from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventWriter
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from cellseg_d2.data.stream import STEP, derived_seed
-from cellseg_d2.io.atomic import write_json_atomic
-from cellseg_d2.io.text import read_record
 from cellseg_d2.visualization.curves import plot_training
-
-BEST_SCORE = "best_score.json"
 
 
 class SeedSteps(HookBase):
@@ -36,104 +39,96 @@ class SeedSteps(HookBase):
         seed_all_rng(derived_seed(self._seed, STEP, comm.get_rank(), self.trainer.iter))
 
 
-@contextmanager
-def _before_start(trainer: TrainerBase) -> Iterator[None]:
-    """As if it were still the iteration of the checkpoint from which the run resumes."""
-    trainer.iter = trainer.storage.iter = trainer.start_iter - 1
-    try:
-        yield
-    finally:
-        trainer.iter = trainer.storage.iter = trainer.start_iter
+class WeightAverage(HookBase):
+    """Keeps an exponential moving average of the weights, which is evaluated and saved in their place.
 
+    In a checkpoint, ``model`` is the average, as it is in any other file of weights; the weights that are trained are
+    in the state of this hook, and training resumes from them. Where there is no such state, it starts from what was
+    loaded into the average.
 
-class MissedEvaluation(hooks.EvalHook):
-    """At the start of a resumed run, makes up for an evaluation that was cut off.
-
-    A checkpoint is written before the evaluation of the same iteration, so a run that resumes from it would never have
-    that score. Whether it is missing, ``best_score.json`` tells.
+    Attributes:
+        averaged: the model with the averaged weights; its buffers are those of the trained one.
 
     Args:
-        eval_period, eval_function: of the :class:`detectron2.engine.hooks.EvalHook` of the run.
+        model: that is trained; a ``DistributedDataParallel`` around it is taken off.
+        decay: share of the average that an iteration leaves; less in the first ones, which begin from nothing:
+            ``min(decay, (1 + n) / (10 + n))`` in the n-th, as TensorFlow's ``ExponentialMovingAverage``.
     """
 
-    def before_train(self) -> None:
-        start = self.trainer.start_iter
-        if self._period > 0 and start > 0 and start % self._period == 0 and start < self.trainer.max_iter:
-            missing = comm.is_main_process() and last_evaluated(self.trainer.cfg.OUTPUT_DIR) < start - 1
-            if comm.all_gather(missing)[0]:
-                with _before_start(self.trainer):
-                    self._do_eval()
-
-    def after_step(self) -> None:
-        pass
-
-    def after_train(self) -> None:
-        del self._func  # as Detectron2's, which may hold the trainer
-
-
-class RecordWriter(hooks.PeriodicWriter):
-    """Has files written every 20 iterations and right after each evaluation: the rest, a kill would take away.
-
-    Args:
-        writers: of files.
-        evaluation_period: of the :class:`detectron2.engine.hooks.EvalHook`, which must come before this hook.
-    """
-
-    def __init__(self, writers: Sequence[EventWriter], evaluation_period: int):
-        super().__init__(writers)
-        self._evaluation_period = evaluation_period
+    def __init__(self, model: nn.Module, decay: float):
+        self._decay = decay
+        self._trained = getattr(model, "module", model)
+        self._average = AveragedModel(self._trained, multi_avg_fn=self._update)
+        self.averaged = self._average.module
+        self._resumed: dict | None = None
 
     def before_train(self) -> None:
-        if self.trainer.storage.latest():  # scores that MissedEvaluation made up for
-            self._write()
+        self._trained.load_state_dict(self._resumed or copy.deepcopy(self.averaged.state_dict()))
+        self._average.n_averaged.fill_(self.trainer.start_iter + 1)  # at 0, PyTorch would begin with a copy
+        self._resumed = None
 
     def after_step(self) -> None:
-        if self._evaluation_period > 0 and (self.trainer.iter + 1) % self._evaluation_period == 0:
-            self._write()
-        else:
-            super().after_step()
+        self._average.update_parameters(self._trained)
 
-    def _write(self) -> None:
-        for writer in self._writers:
-            writer.write()
+    @torch.no_grad()
+    def _update(self, average: Sequence[torch.Tensor], trained: Sequence[torch.Tensor], count: torch.Tensor) -> None:
+        share = 1 - min(self._decay, (1 + int(count)) / (10 + int(count)))
+        for kept, new in zip(average, trained, strict=True):
+            kept.lerp_(new, share)
+
+    def state_dict(self) -> dict:
+        return {"trained": self._trained.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._resumed = state["trained"]
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
-    """Detectron2's hook, which also remembers the best score when training is resumed.
+    """Detectron2's hook, whose best score is kept in checkpoints and goes on from there."""
 
-    The score is kept in ``best_score.json`` beside the checkpoints rather than in them: a checkpoint is written before
-    the evaluation of the same iteration. The file also notes the last iteration that was evaluated; it comes last, when
-    the model is saved and the score written by all writers.
+    def state_dict(self) -> dict:
+        return {"metric": self._val_metric, "score": self.best_metric, "iteration": self.best_iter}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state["metric"] == self._val_metric:
+            self.best_metric, self.best_iter = state["score"], state["iteration"]
+
+
+class RecordWriter(hooks.PeriodicWriter):
+    """Has files written every 20 iterations, after each evaluation and before each checkpoint.
+
+    A run that resumes from a checkpoint thus finds all rows up to it. On a GPU, the largest memory that was allocated
+    is written with them.
+
+    Args:
+        writers: of files.
+        periods: of evaluations and checkpoints; 0 is never.
     """
 
-    @property
-    def _record(self) -> Path:
-        return Path(self.trainer.cfg.OUTPUT_DIR) / BEST_SCORE
+    def __init__(self, writers: Sequence[EventWriter], periods: Sequence[int]):
+        super().__init__(writers)
+        self._periods = [period for period in (self._period, *periods) if period > 0]
 
-    def before_train(self) -> None:
-        if self.trainer.start_iter == 0:
-            self._record.unlink(missing_ok=True)
-            return
-        record = read_best_score(self.trainer.cfg.OUTPUT_DIR)
-        self.best_metric, self.best_iter = record.get("score"), record.get("iteration")
-        if self._val_metric in self.trainer.storage.latest():  # by MissedEvaluation
-            with _before_start(self.trainer):
-                self._best_checking()
-
-    def _best_checking(self) -> None:
-        super()._best_checking()
-        record = {"metric": self._val_metric, "score": self.best_metric, "iteration": self.best_iter}
-        write_json_atomic(self._record, {**record, "evaluated": self.trainer.iter}, sync=True)
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done == self.trainer.max_iter or any(done % period == 0 for period in self._periods):
+            if torch.cuda.is_available():
+                memory = torch.cuda.max_memory_allocated() / 2**20
+                self.trainer.storage.put_scalar("gpu_memory_mib", memory, smoothing_hint=False)
+            for writer in self._writers:
+                writer.write()
 
 
-def read_best_score(folder: str | Path) -> dict:
-    """The record of :class:`BestCheckpointer` in the folder of a run; empty where there is none."""
-    return read_record(Path(folder) / BEST_SCORE) or {}
+class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
+    """Detectron2's hook, which writes the last checkpoint once more when the last evaluation is done.
 
+    It is written before, so that an evaluation that fails costs no training, and after, so that it holds the best
+    score; also where a kill had left nothing else to do.
+    """
 
-def last_evaluated(folder: str | Path) -> int:
-    """The last iteration of a run whose score and best model are on disk; -1 before the first."""
-    return int(read_best_score(folder).get("evaluated", -1))
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:  # as Detectron2 tells a complete training from one that failed
+            self.checkpointer.save(f"{self.file_prefix}_final", iteration=self.trainer.max_iter - 1)
 
 
 class PlotCurves(HookBase):

@@ -100,7 +100,7 @@ def resolve_epochs(cfg: CfgNode, num_images: float) -> None:
 
     An epoch is as many iterations as it takes to see ``num_images`` images, rounded up for the whole length.
     """
-    per_epoch = num_images / cfg.SOLVER.IMS_PER_BATCH
+    per_epoch = num_images / (cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.GRADIENT_ACCUMULATION)
 
     def iterations(epochs: int) -> int:
         return max(1, math.ceil(epochs * per_epoch))

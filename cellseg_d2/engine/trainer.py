@@ -11,7 +11,7 @@ from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter, JSONWriter
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 from torch.optim import Optimizer
@@ -19,10 +19,18 @@ from torch.utils.data import DataLoader
 
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.mixing import in_classes, mixed
-from cellseg_d2.data.stream import build_stream_loader
+from cellseg_d2.data.stream import SampleStream, build_stream_loader
 from cellseg_d2.detections.instances import UnpastedMasks
+from cellseg_d2.engine.accumulation import AccumulatingTrainer
 from cellseg_d2.engine.checkpointer import CellCheckpointer
-from cellseg_d2.engine.hooks import BestCheckpointer, MissedEvaluation, PlotCurves, RecordWriter, SeedSteps
+from cellseg_d2.engine.hooks import (
+    BestCheckpointer,
+    PeriodicCheckpointer,
+    PlotCurves,
+    RecordWriter,
+    SeedSteps,
+    WeightAverage,
+)
 from cellseg_d2.engine.optimizers import build_optimizer
 from cellseg_d2.engine.writers import LossCSVWriter, MetricsWriter
 from cellseg_d2.errors import CellSegError
@@ -36,7 +44,6 @@ from cellseg_d2.weights.weights import load_trained
 
 logger = logging.getLogger(__name__)
 
-FINAL = "model_final.pth"  # of Detectron2's PeriodicCheckpointer
 # Measures that compare masks whatever their classes.
 CLASS_BLIND = ("competition",)
 
@@ -54,6 +61,13 @@ class CellTrainer(DefaultTrainer):
         >>> trainer.resume_or_load(resume=False)  # doctest: +SKIP
         >>> trainer.train()  # doctest: +SKIP
     """
+
+    def __init__(self, cfg: CfgNode):
+        super().__init__(cfg)
+        if (batches := cfg.SOLVER.GRADIENT_ACCUMULATION) > 1:
+            self._trainer = AccumulatingTrainer(
+                self.model, self.data_loader, self.optimizer, batches, cfg.SOLVER.AMP.ENABLED
+            )
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -116,9 +130,6 @@ class CellTrainer(DefaultTrainer):
             logger.info("backbone %s from %s", self.cfg.MODEL.TIMM.NAME, source)
         elif not self.cfg.MODEL.WEIGHTS or resumes:
             super().resume_or_load(resume)
-            if self.start_iter >= self.max_iter and not self.checkpointer.get_checkpoint_file().endswith(FINAL):
-                # Killed between two names of the last checkpoint: nothing is left to train that would write it.
-                self.checkpointer.save(FINAL.removesuffix(".pth"), iteration=self.iter)
         else:
             transfer = load_pretrained(self.checkpointer.model, self.cfg)
             logger.info("from %s: %s", self.cfg.MODEL.WEIGHTS, transfer)
@@ -131,7 +142,14 @@ class CellTrainer(DefaultTrainer):
         Raises:
             CellSegError: memory does not suffice. Less of it would be another training, so that is for users to choose.
         """
-        self.data_loader.dataset.start_at(self.start_iter)
+        stream = getattr(self.data_loader, "dataset", None)
+        if isinstance(stream, SampleStream):
+            stream.start_at(self.start_iter * self.cfg.SOLVER.GRADIENT_ACCUMULATION)
+        elif self.start_iter > 0:
+            logger.warning(
+                "the data loader of %s begins anew: only that of build_stream_loader goes on where it was",
+                type(self).__name__,
+            )
         try:
             return super().train()
         except (MemoryError, RuntimeError) as error:
@@ -150,7 +168,9 @@ class CellTrainer(DefaultTrainer):
         super().after_train()
 
     def state_dict(self) -> dict:
-        return {**super().state_dict(), "seed": self.cfg.SEED}
+        # After the last iteration, Detectron2 counts one further.
+        iteration = min(self.iter, self.max_iter - 1)
+        return {**super().state_dict(), "iteration": iteration, "seed": self.cfg.SEED}
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
@@ -167,26 +187,33 @@ class CellTrainer(DefaultTrainer):
         )
 
     def build_writers(self) -> list[EventWriter]:
-        """What prints, and TensorBoard's; the files that tools read have writers and hooks of their own."""
-        return [writer for writer in super().build_writers() if not isinstance(writer, JSONWriter)]
+        """What prints, and TensorBoard's; the files that tools read have writers and a hook of their own."""
+        return [CommonMetricPrinter(self.max_iter), TensorboardXWriter(self.cfg.OUTPUT_DIR)]
 
     def build_hooks(self) -> list[HookBase | None]:
+        """Detectron2's, but that a checkpoint comes after the evaluation, whose score it holds."""
         cfg, folder = self.cfg, Path(self.cfg.OUTPUT_DIR)
+        average = WeightAverage(self.model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
+        model = average.averaged if average else self.model
         # Detectron2's constructor, which ends with this call, has made a checkpointer that writes in place.
-        self.checkpointer = CellCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
-        losses, period = LossCSVWriter(folder / "losses.csv"), cfg.TEST.EVAL_PERIOD
-        result: list[HookBase | None] = [SeedSteps(cfg.SEED)] if cfg.SEED >= 0 else []
-        for hook in super().build_hooks():
-            if isinstance(hook, hooks.PeriodicCheckpointer):
-                # Before the checkpoint: a run that resumes from it has all rows up to there.
-                result.append(hooks.PeriodicWriter([losses], cfg.SOLVER.CHECKPOINT_PERIOD))
-            elif isinstance(hook, hooks.EvalHook):
-                result.append(MissedEvaluation(period, lambda: self.test(cfg, self.model)))
-            result.append(hook)
+        self.checkpointer = CellCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+
+        def evaluate() -> dict:
+            self._last_eval_results = self.test(cfg, model)
+            return self._last_eval_results
+
+        others = hooks.EvalHook, hooks.PeriodicCheckpointer, hooks.PeriodicWriter
+        result = [SeedSteps(cfg.SEED) if cfg.SEED >= 0 else None]
+        result += [hook for hook in super().build_hooks() if not isinstance(hook, others)]
+        result += [average, hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate)]
         if comm.is_main_process():
-            result.append(RecordWriter([losses, MetricsWriter(folder / "metrics.json")], period))
-            if cfg.DATASETS.TEST:
-                best = CellCheckpointer(self.model, cfg.OUTPUT_DIR, tag=False, trainer=weakref.proxy(self))
-                result.append(BestCheckpointer(period, best, cfg.TEST.BEST_METRIC))
-            result.append(PlotCurves(period or 500))
+            best = CellCheckpointer(model, cfg.OUTPUT_DIR, tag=False, trainer=weakref.proxy(self))
+            files = [LossCSVWriter(folder / "losses.csv"), MetricsWriter(folder / "metrics.json")]
+            result += [
+                BestCheckpointer(cfg.TEST.EVAL_PERIOD, best, cfg.TEST.BEST_METRIC) if cfg.DATASETS.TEST else None,
+                RecordWriter(files, (cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD)),
+                PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
+                PlotCurves(cfg.TEST.EVAL_PERIOD or 500),
+                hooks.PeriodicWriter(self.build_writers()),
+            ]
         return result

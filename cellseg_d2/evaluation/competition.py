@@ -21,6 +21,7 @@ from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME
 from cellseg_d2.detections.raw import save_raw
 from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
 from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.masks.coco import rles_of
 from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle
 from cellseg_d2.metrics.competition import ImageScore, score_image, summarize
 from cellseg_d2.postprocess.params import FILE_NAME as PARAMS_FILE_NAME
@@ -79,7 +80,7 @@ class CompetitionEvaluator(DatasetEvaluator):
             name = Path(truth["file_name"]).stem
             types = Counter(self._type_names[a["category_id"]] for a in annotations)
             cell_type = types.most_common(1)[0][0] if types else "no cells"
-            score = score_image(predicted, [a["segmentation"] for a in annotations])
+            score = score_image(predicted, rles_of(annotations, cells.height, cells.width))
             self._scores[name] = (score, cell_type)
             self._rows[name] = [crop_to_kaggle(crop, cells.width) for crop in cells.crops]
             if self._save_detections:

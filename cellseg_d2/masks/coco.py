@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,18 @@ def to_rle(segmentation: object, height: int, width: int) -> tuple[dict, float]:
     rle = coco_mask.merge(coco_mask.frPyObjects([points.ravel().tolist() for points in outlines], height, width))
     rle["counts"] = rle["counts"].decode("ascii")
     return rle, outside if outside > POLYGON_TOLERANCE else 0.0
+
+
+def rles_of(annotations: Iterable[Mapping], height: int, width: int) -> list[dict]:
+    """The masks of annotations of a Detectron2 dataset dict: polygons are rasterised, compressed RLE stays as it is.
+
+    Raises:
+        RLEError: one has no mask, or a damaged one.
+    """
+    found = (annotation.get("segmentation") for annotation in annotations)
+    return [
+        s if isinstance(s, dict) and not isinstance(s["counts"], list) else to_rle(s, height, width)[0] for s in found
+    ]
 
 
 def _checked(rle: Mapping, height: int, width: int) -> dict:

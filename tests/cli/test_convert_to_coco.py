@@ -247,7 +247,7 @@ def test_as_a_command(competition, repository, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "one of the arguments --csv --livecell --labels"),
+        ((), "one of the arguments --csv --labels --livecell"),
         (("--csv", "a.csv"), "--images"),
         (("--labels", "x"), "--images"),
         (("--csv", "a.csv", "--livecell", "b"), "not allowed with"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cellseg_d2.config import load_config
-from cellseg_d2.engine.hooks import PlotCurves, last_evaluated
+from cellseg_d2.engine.hooks import PlotCurves
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 
@@ -89,39 +89,48 @@ def test_a_training_that_starts_anew_leaves_nothing_to_resume_from(trainer):
 
 
 def test_an_evaluation_that_was_cut_off_is_made_up_for(trainer, tmp_path, monkeypatch):
-    """The checkpoint of an iteration is written before its evaluation."""
     test = ("DATASETS.TEST", "('discs_val',)", "TEST.EVAL_PERIOD", 2, "SOLVER.CHECKPOINT_PERIOD", 2)
-    evaluated = []
+    folder, evaluated = tmp_path / "run", []
 
     @staticmethod
     def score(cfg, model):
         evaluated.append(len(evaluated))
         return {"competition": {"mean": 0.5 - len(evaluated) / 10}}
 
-    monkeypatch.setattr(CellTrainer, "test", score)
-    first = trainer("run", *test)
-
     @staticmethod
     def killed(cfg, model):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(CellTrainer, "test", killed)
-        with pytest.raises(KeyboardInterrupt):
-            first.train()
-    assert last_evaluated(tmp_path / "run") == -1
+    def interrupted(start):
+        run = trainer("run", *test, resume=True)
+        assert run.start_iter == start
+        with monkeypatch.context() as patch:
+            patch.setattr(CellTrainer, "test", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run.train()
 
-    second = trainer("run", *test, resume=True)
-    assert second.start_iter == 2
-    second.train()
-    assert len(evaluated) == 3  # at 2, made up for, at 4, and at the end
-    record = json.loads((tmp_path / "run" / "best_score.json").read_text())
-    assert record == {"metric": "competition/mean", "score": 0.4, "iteration": 1, "evaluated": LENGTH}
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()]
-    scores = {line["iteration"]: line["competition/mean"] for line in lines if "competition/mean" in line}
-    assert scores == pytest.approx({1: 0.4, 3: 0.3, LENGTH: 0.2})
+    def read(name):
+        return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+    monkeypatch.setattr(CellTrainer, "test", score)
+    interrupted(start=0)
+    assert not (folder / "last_checkpoint").exists()
+    first = trainer("run", *test, resume=True)
+    first.max_iter = 2
+    first.train()
+    interrupted(start=2)
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+
+    evaluated.clear()
+    last = trainer("run", *test, resume=True)
+    last.train()
+    assert len(evaluated) == 2  # at 4, and at the end
+    state = torch.load(folder / "model_final.pth", weights_only=True)
+    assert state["trainer"]["hooks"]["BestCheckpointer"]["score"] == pytest.approx(0.4)
+    lines = [line for line in read("metrics.json") if "competition/mean" in line]
+    assert {line["iteration"]: line["competition/mean"] for line in lines} == pytest.approx({3: 0.4, LENGTH: 0.3})
 
     third = trainer("run", *test, resume=True)  # nothing is left but the last evaluation
     third.train()
-    assert len(evaluated) == 4
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text().splitlines()[-1])["iteration"] == LENGTH
+    assert len(evaluated) == 3
+    assert read("metrics.json")[-1]["iteration"] == LENGTH

@@ -60,8 +60,8 @@ def test_losses_and_predictions_at_every_stride(entries, name, stride):
     assert pasted.image_size == grids.image_size == (35, 45)
     assert len(pasted) == 0 or pasted.pred_masks.shape[1:] == (35, 45)
     sizes = (28, 56) if name == "DenseRCNN" else (56,)  # the boxes' own where the branch finds nothing
-    assert grids.pred_masks.shape[1] == 1
-    assert grids.pred_masks.shape[2] == grids.pred_masks.shape[3] in sizes
+    assert grids.pred_masks.probabilities.shape[1] == 1
+    assert grids.pred_masks.probabilities.shape[2] == grids.pred_masks.probabilities.shape[3] in sizes
 
 
 def test_both_are_trained_by_the_same_step_as_each_alone(entries):
@@ -127,7 +127,7 @@ def test_other_networks_get_no_maps(entries):
 
 def test_masks_must_be_layers():
     with pytest.raises(CellSegError, match="INPUT"):
-        CellDatasetMapper(configuration("DenseSegmenter", "INPUT.MASK_FORMAT", "bitmask"), is_train=True)
+        CellDatasetMapper(configuration("DenseSegmenter", "INPUT.MASK_LAYERS", False), is_train=True)
 
 
 @pytest.mark.parametrize(

@@ -54,16 +54,18 @@ def crop(cfg: CfgNode) -> list[T.Augmentation]:
 
 @AUGMENTATION_REGISTRY.register()
 def flip(cfg: CfgNode) -> list[T.Augmentation]:
-    """``INPUT.RANDOM_FLIP``: horizontal, vertical, both (each with chance ½), or none."""
+    """``INPUT.RANDOM_FLIP`` with chance ½: horizontal, vertical, both (each with chance ½), or none."""
     which = cfg.INPUT.RANDOM_FLIP
     if which not in ("none", "horizontal", "vertical", "both"):
         raise CellSegError(f"INPUT.RANDOM_FLIP is {which!r}; it can be none, horizontal, vertical or both")
-    flips = []
-    if which in ("horizontal", "both"):
-        flips.append(T.RandomFlip(horizontal=True, vertical=False))
-    if which in ("vertical", "both"):
-        flips.append(T.RandomFlip(horizontal=False, vertical=True))
-    return flips
+    flips = [T.RandomFlip(horizontal=True, vertical=False)] if which in ("horizontal", "both") else []
+    return flips + (vertical_flip(cfg) if which in ("vertical", "both") else [])
+
+
+@AUGMENTATION_REGISTRY.register()
+def vertical_flip(cfg: CfgNode) -> list[T.Augmentation]:
+    """Upside down with chance ½: cells have no up and down."""
+    return [T.RandomFlip(horizontal=False, vertical=True)]
 
 
 @AUGMENTATION_REGISTRY.register()

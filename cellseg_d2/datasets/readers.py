@@ -1,0 +1,91 @@
+"""The sources that ``convert-to-coco`` reads, each a decorated function in a file of its own in this folder.
+
+Example, for a format in which a file lists images and masks::
+
+    @DATASET_READERS.register("mine", metavar="FILE")
+    def open_mine(path: Path, options: ReaderOptions) -> dict[str, Source]:
+        \"\"\"a file of mine\"\"\"
+        return {"": MySource(path, options.image_folder(), options.drop)}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from cellseg_d2.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from cellseg_d2.datasets.findings import FindingLog
+    from cellseg_d2.datasets.image_folder import ImageFolder
+    from cellseg_d2.datasets.records import ImageRecord
+
+
+class Source(Protocol):
+    """Annotated images that can be read one by one: what a reader opens.
+
+    Attributes:
+        path: of the annotations.
+        images: the folder of the images; None where there is none.
+        categories: names of the categories, in the order of their ids.
+        ids: names of the images.
+        has_groups: whether images know what others they look alike.
+        drop: ids of images to leave out.
+    """
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def images(self) -> ImageFolder | None: ...
+    @property
+    def categories(self) -> Sequence[str]: ...
+    @property
+    def ids(self) -> list[str]: ...
+    @property
+    def has_groups(self) -> bool: ...
+    @property
+    def drop(self) -> set[str]: ...
+    def __len__(self) -> int: ...
+
+    def records(self, log: FindingLog) -> Iterator[ImageRecord]: ...
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What users say beside the path; a reader takes what concerns it.
+
+    Attributes:
+        images: folder of the images.
+        allow_missing: whether masks are read whose image has no file.
+        drop: ids of images to leave out.
+        category: name for cells of which the source tells no kind.
+        by_type: whether each kind of cells becomes a category.
+        cell_types: the kinds that may occur, in the order of their category ids; empty are the reader's own.
+        keep_empty: whether images without annotations are images without cells.
+    """
+
+    images: Path | None = None
+    allow_missing: bool = False
+    drop: tuple[str, ...] = ()
+    category: str = "cell"
+    by_type: bool = False
+    cell_types: tuple[str, ...] = ()
+    keep_empty: bool = False
+
+    def image_folder(self) -> ImageFolder | None:
+        """The folder of the images, where it was named."""
+        from cellseg_d2.datasets.image_folder import ImageFolder  # reads images, which help texts need not
+
+        return None if self.images is None else ImageFolder(self.images, self.allow_missing)
+
+
+class Reader(Entry):
+    """Called as ``reader(path, options)``; gives a :class:`Source` for each part, for one without parts under ``""``.
+
+    The decorator's ``metavar`` says in help texts what the path is, ``FILE`` or ``DIR``.
+    """
+
+
+DATASET_READERS = Registry("DATASET_READERS", "cellseg_d2.datasets", "the dataset reader", Reader)

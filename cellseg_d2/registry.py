@@ -1,0 +1,142 @@
+"""What configurations and command lines can name: a decorated function in a file of its own is a new choice.
+
+Of the package's own files the decorators are read, not run, so that a list of all choices imports none of them. A file
+elsewhere registers its function when it is imported (``--import``).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module, resources  # noqa: TID251  folders of entries, imported when one is called
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from cellseg_d2.errors import CellSegError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One choice, which is called as the function that it stands for.
+
+    Attributes:
+        name: by which it is chosen.
+        summary: the first line of the function's docstring.
+        module: where the function is.
+        details: further arguments of the decorator.
+    """
+
+    name: str
+    summary: str
+    module: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    functions: dict[str, Callable[..., Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.name not in self.functions:
+            import_module(self.module)
+        return self.functions[self.name](*args, **kwargs)
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Registry(Mapping[str, E], Generic[E]):
+    """The choices of one kind by name.
+
+    Args:
+        variable: the name by which files import this registry.
+        package: the folder whose files are searched for ``@<variable>.register("name", …)``, with literal arguments.
+        kind: what an entry is, for messages.
+        entry: the class of the entries.
+    """
+
+    def __init__(self, variable: str, package: str, kind: str, entry: type[E]):
+        self._decorator = f"{variable}.register"
+        self._package = package
+        self._kind = kind
+        self._make = entry
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._entries: dict[str, E] | None = None
+
+    def register(self, name: str, **details: Any) -> Callable[[F], F]:
+        """Decorator of the function that ``name`` shall stand for; its docstring's first line explains it to users.
+
+        Raises:
+            CellSegError: the name is taken.
+        """
+
+        def add(function: F) -> F:
+            other = self._all().get(name)
+            if other is not None and other.module != function.__module__:
+                raise CellSegError(
+                    f"{self._kind} {name!r} of {function.__module__} is there already, in {other.module}: rename it"
+                )
+            self._functions[name] = function
+            summary = _first_line(function.__doc__)
+            self._all()[name] = self._make(name, summary, function.__module__, details, self._functions)
+            return function
+
+        return add
+
+    def choose(self, name: str, where: str) -> E:
+        """The entry called ``name``.
+
+        Args:
+            name: of the entry.
+            where: what names it, for the message.
+
+        Raises:
+            CellSegError: there is none; the message lists those that there are.
+        """
+        if name not in self:
+            raise CellSegError(f"{where} names {name!r}, which is none of: {', '.join(self)}")
+        return self[name]
+
+    def table(self, indent: str = "  ") -> str:
+        """All names with what they stand for, one a line, for help texts."""
+        width = max(map(len, self))
+        return "\n".join(f"{indent}{name:{width}}  {entry.summary}" for name, entry in self.items())
+
+    def __getitem__(self, name: str) -> E:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._all()))
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, E]:
+        if self._entries is None:
+            self._entries = {}
+            folder = resources.files(self._package)
+            for file in folder.iterdir():
+                if file.name.endswith(".py") and self._decorator in (source := file.read_text(encoding="utf-8")):
+                    self._read(source, f"{self._package}.{Path(file.name).stem}")
+        return self._entries
+
+    def _read(self, source: str, module: str) -> None:
+        assert self._entries is not None
+        for node in ast.parse(source).body:
+            for decorator in getattr(node, "decorator_list", []):
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == self._decorator:
+                    assert isinstance(node, ast.FunctionDef | ast.ClassDef)
+                    name = ast.literal_eval(decorator.args[0])
+                    details = {word.arg: ast.literal_eval(word.value) for word in decorator.keywords if word.arg}
+                    summary = _first_line(ast.get_docstring(node))
+                    self._entries[name] = self._make(name, summary, module, details, self._functions)
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].rstrip(".")
+
+
+def import_all(package: str) -> None:
+    """Import every file of a package, for what they register elsewhere, such as in Detectron2's registries."""
+    for file in resources.files(package).iterdir():
+        if file.name.endswith(".py") and not file.name.startswith("_"):
+            import_module(f"{package}.{Path(file.name).stem}")
