@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cellseg_d2.cli.common import command_line, make_parser
-from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
+from cellseg_d2.cli.postprocess_options import (
+    add_postprocess_options,
+    choose_postprocess,
+    describe_postprocess,
+    load_segmenter,
+)
 
 if TYPE_CHECKING:
     from cellseg_d2.detections.detections import Detections
@@ -189,7 +194,7 @@ class Source(NamedTuple):
     def of_file(cls, args: argparse.Namespace, paths: list[Path], categories: tuple[str, ...]) -> Source:
         from cellseg_d2.errors import CellSegError
         from cellseg_d2.images.read import image_size
-        from cellseg_d2.postprocess.params import PostprocessParams
+        from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
         from cellseg_d2.predictions.files import no_detections, read_detections
 
         sizes = {path.stem: image_size(path) for path in paths}
@@ -201,23 +206,17 @@ class Source(NamedTuple):
         def detect(path: Path) -> Detections:
             return found.images[path.stem] if path.stem in found.images else no_detections(*sizes[path.stem])
 
-        params, source = choose_postprocess(args, PostprocessParams(), [args.predictions])
+        beside = args.predictions.with_name(FILE_NAME)
+        beside = beside if beside.is_file() else None
+        params = choose_postprocess(args, PostprocessParams(), beside)
         params.check_classes(names)
-        print(f"post-processing of {'the defaults' if source == 'the configuration' else source}")
+        print(f"post-processing of {describe_postprocess(args, beside, 'the defaults')}")
         return cls(detect, params, names, found.scored)
 
     @classmethod
     def of_model(cls, args: argparse.Namespace) -> Source:
-        from cellseg_d2.config import load_config
         from cellseg_d2.images.read import read_image
-        from cellseg_d2.inference.ensemble import build_segmenter
-        from cellseg_d2.weights.weights import find_weights
 
-        opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else []), *args.opts]
-        cfgs = [load_config(path, opts) for path in args.config_file]
-        weights = args.weights or [find_weights(path) for path in args.config_file]
-        segmenter = build_segmenter(cfgs, weights)
-        segmenter.params, source = choose_postprocess(args, segmenter.params, weights)
-        segmenter.params.check_classes(segmenter.class_names)
+        segmenter, _, source = load_segmenter(args, args.config_file)
         print(f"post-processing of {source}")
         return cls(lambda path: segmenter.detect(read_image(path)), segmenter.params, segmenter.class_names)

@@ -172,7 +172,8 @@ def model(tmp_path_factory, repository):
     run = write_untrained_run(root, repository / "configs/quickstart/instant_test.yaml")
     opts = ["INPUT.ZOOM_TEST", "1.0", "INPUT.CELL_DIAMETER", "18.0", "TEST.TILE", "128"]
     cfg = load_config(run / "config.yaml", opts)
-    return export_model(cfg, run / "model_best.pth", root / "exported", params=PostprocessParams((0.3,), vote=False))
+    cfg.TEST.POSTPROCESS.update(PostprocessParams((0.3,), vote=False).to_config())
+    return export_model(cfg, run / "model_best.pth", root / "exported")
 
 
 def test_a_model_folder_is_one_line(model, discs):

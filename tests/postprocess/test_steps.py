@@ -230,7 +230,7 @@ def test_parameters_survive_a_file(tmp_path):
     )  # fmt: skip
     params.to_yaml(tmp_path / "postprocess.yaml", "two\nlines")
     text = (tmp_path / "postprocess.yaml").read_text()
-    assert text.startswith("# two\n# lines\nscore_thresholds: [0.3, 0.5]\n")
+    assert text.startswith("# two\n# lines\nTEST:\n  POSTPROCESS:\n    SCORE_THRESHOLDS: [0.3, 0.5]\n")
     assert PostprocessParams.from_yaml(tmp_path / "postprocess.yaml") == params
     (tmp_path / "part.yaml").write_text("min_areas: [7]\n")
     assert PostprocessParams.from_yaml(tmp_path / "part.yaml") == PostprocessParams(min_areas=(7,))
