@@ -203,7 +203,7 @@ def add_cellseg_config(cfg: CN) -> None:
     # Side in pixels of the windows in which images that are larger are looked at, where INPUT.ZOOM_TEST is set.
     cfg.TEST.TILE = 1024
 
-    # Test-time augmentation in prediction (tools/infer.py): every orientation at every scale, merged.
+    # Test-time augmentation in prediction and evaluation: every orientation at every scale, merged.
     cfg.TEST.TTA = CN()
     cfg.TEST.TTA.ENABLED = False
     # "none", "horizontal", "vertical" or "both".

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from cellseg_d2.detections.detections import Detections
@@ -47,6 +48,23 @@ def _rescaled(instances: Instances, height: int | None, width: int | None) -> In
     boxes.clip((height, width))
     result = Instances((height, width), **{**fields, "pred_boxes": boxes})
     return result[boxes.nonempty()]
+
+
+def to_instances(detections: Detections) -> Instances:
+    """The inverse of :func:`to_detections`, on the CPU."""
+    shape = detections.height, detections.width
+    masks = detections.masks
+    if isinstance(masks, np.ndarray):
+        masks = masks[:, None]
+    else:
+        masks = np.array([crop.to_full(*shape) for crop in masks], dtype=bool).reshape(-1, *shape)
+    return Instances(
+        shape,
+        pred_boxes=Boxes(torch.from_numpy(detections.boxes)),
+        scores=torch.from_numpy(detections.scores),
+        pred_classes=torch.from_numpy(detections.classes),
+        pred_masks=torch.from_numpy(masks),
+    )
 
 
 def to_detections(instances: Instances) -> Detections:

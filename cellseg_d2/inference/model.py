@@ -112,6 +112,11 @@ class CellSegmenter(Segmenter):
         model = build_network(cfg)
         load_trained(model, weights)
         fold_frozen_norms(model.eval())
+        return cls.from_network(cfg, model)
+
+    @classmethod
+    def from_network(cls, cfg: CfgNode, model: nn.Module) -> CellSegmenter:
+        """A network as it is, with the settings of its configuration; it is put into evaluation mode."""
         by_factor = cfg.INPUT.ZOOM_TEST > 0
         return cls(
             model,

@@ -10,8 +10,16 @@ from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.components import components
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess import nms
 from cellseg_d2.postprocess.nms import mask_nms, mask_pairs
 from cellseg_d2.postprocess.steps import PostprocessParams, postprocess, vote_class
+
+
+@pytest.fixture(autouse=True, params=["as a whole", "cell by cell"])
+def _way(request, monkeypatch):
+    """Small images, too, are worked on in both ways."""
+    if request.param == "cell by cell":
+        monkeypatch.setattr(nms, "LARGE_IMAGE", 0)
 
 
 def rectangles(*boxes, scores, classes=None):
