@@ -202,3 +202,20 @@ def shared_pixels(first: MaskCrop, second: MaskCrop) -> int:
     a = first.mask[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0]
     b = second.mask[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]
     return int(np.count_nonzero(a & b))
+
+
+def intersections(crops: Sequence[MaskCrop]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of masks that share pixels.
+
+    Args:
+        crops: ``N`` masks of one image.
+
+    Returns:
+        Indices ``(K,)`` of the first and of the second mask of each pair, first < second, in ascending order, and the
+        number ``(K,)`` of pixels that they share, all int64.
+    """
+    first, second = box_pairs(np.array([crop.box for crop in crops], dtype=np.int64).reshape(-1, 4))
+    pairs = zip(first.tolist(), second.tolist(), strict=True)
+    shared = np.array([shared_pixels(crops[i], crops[j]) for i, j in pairs], dtype=np.int64)
+    used = shared > 0
+    return first[used], second[used], shared[used]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array, triu
 
 from cellseg_d2.masks.crop import MaskCrop
-from cellseg_d2.masks.overlaps import box_pairs, shared_pixels
+from cellseg_d2.masks.overlaps import intersections
 
 # Pixels up to which an image is worked on as a whole; in larger ones each cell among its neighbours, which takes no
 # memory of the image's size, but more time where cells are crowded. The results are the same.
@@ -39,13 +39,14 @@ def mask_pairs(crops: Sequence[MaskCrop], height: int, width: int) -> MaskPairs:
         crops: ``N`` masks inside an image of ``height`` × ``width`` pixels; an empty one overlaps nothing.
     """
     areas = np.array([crop.area for crop in crops], dtype=np.int64)
-    first, second, shared = (_by_pixel if height * width <= LARGE_IMAGE else _by_box)(crops, height, width)
+    small = height * width <= LARGE_IMAGE
+    first, second, shared = _by_pixel(crops, height, width) if small else intersections(crops)
     iou = shared / (areas[first] + areas[second] - shared)
     return MaskPairs(first, second, iou, shared / np.minimum(areas[first], areas[second]))
 
 
 def _by_pixel(crops: Sequence[MaskCrop], height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of masks and the pixels that they share, by a sparse product of masks × pixels with its transpose.
+    """:func:`cellseg_d2.masks.overlaps.intersections` by a sparse product of masks × pixels with its transpose.
 
     Only masks that share a pixel meet in it, and only the pixels that several masks have are in it.
     """
@@ -62,15 +63,6 @@ def _by_pixel(crops: Sequence[MaskCrop], height: int, width: int) -> tuple[np.nd
     shared.sort_indices()
     shared = shared.tocoo()
     return shared.row.astype(np.int64), shared.col.astype(np.int64), shared.data
-
-
-def _by_box(crops: Sequence[MaskCrop], *_: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same, one pair of overlapping boxes after the other: its memory does not grow with the image."""
-    first, second = box_pairs(np.array([crop.box for crop in crops], dtype=np.int64).reshape(-1, 4))
-    shared = [shared_pixels(crops[i], crops[j]) for i, j in zip(first.tolist(), second.tolist(), strict=True)]
-    shared = np.array(shared, dtype=np.int64)
-    used = shared > 0
-    return first[used], second[used], shared[used]
 
 
 def mask_nms(pairs: MaskPairs, present: np.ndarray, max_iou: float = 1.0, max_containment: float = 1.0) -> np.ndarray:
