@@ -21,7 +21,9 @@ from cellseg_d2.detections.dense import DenseParams
 from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.images.intensity import MODES
+from cellseg_d2.io.settings import differences, flat, nested
 from cellseg_d2.io.text import read_json, read_yaml
+from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS_FILE
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.tiling.grid import LEAST_TILE
 
@@ -206,7 +208,7 @@ def add_cellseg_config(cfg: CN) -> None:
     # Side in pixels of the windows in which images that are larger are looked at, where INPUT.ZOOM_TEST is set.
     cfg.TEST.TILE = 1024
 
-    # Test-time augmentation in prediction (tools/infer.py): every orientation at every scale, merged.
+    # Test-time augmentation in prediction and evaluation: every orientation at every scale, merged.
     cfg.TEST.TTA = CN()
     cfg.TEST.TTA.ENABLED = False
     # "none", "horizontal", "vertical" or "both".
@@ -340,13 +342,17 @@ def merge_config_file(cfg: CN, config_file: str | Path) -> None:
         raise CellSegError(f"{config_file} is no valid configuration: {one_line(error)}") from error
 
 
-def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool = False) -> CN:
+def load_config(
+    config_file: str | Path, opts: Sequence = (), resume: bool = False, postprocess: str | Path | None = None
+) -> CN:
     """Detectron2's defaults, the project's keys, the file, and ``KEY VALUE`` pairs, in this order.
 
     Args:
-        config_file: YAML, with ``_BASE_`` where it builds on another one.
+        config_file: YAML, with ``_BASE_`` where it builds on another one. A ``postprocess.yaml`` in the same folder, as
+            earlier versions left one there, is laid over its ``TEST.POSTPROCESS``.
         opts: ``KEY VALUE`` pairs.
         resume: a negative ``SEED`` becomes that of the run in ``OUTPUT_DIR``, where there is one.
+        postprocess: YAML whose ``TEST.POSTPROCESS`` is laid over that of the file.
 
     Raises:
         CellSegError: the file or a ``_BASE_`` of it is missing or no YAML of plain values, or a key or the type of a
@@ -354,6 +360,9 @@ def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool 
     """
     cfg = default_config()
     merge_config_file(cfg, config_file)
+    for file in filter(None, (postprocess_beside(config_file), postprocess)):
+        params = PostprocessParams.from_yaml(file, PostprocessParams.from_config(cfg))
+        cfg.TEST.POSTPROCESS.update(params.to_config())
     if len(opts) % 2:
         raise CellSegError(f"configuration options come as KEY VALUE pairs, but {opts[-1]!r} has no partner")
     try:
@@ -376,6 +385,12 @@ def load_config(config_file: str | Path, opts: Sequence[str] = (), resume: bool 
         # Written to the run's configuration and its record, so that it can be repeated.
         cfg.SEED = secrets.randbelow(2**31) if drawn_before is None else drawn_before
     return cfg
+
+
+def postprocess_beside(config_file: str | Path) -> Path | None:
+    """The ``postprocess.yaml`` in a configuration's folder; None where there is none."""
+    path = Path(config_file).with_name(POSTPROCESS_FILE)
+    return path if path.is_file() else None
 
 
 def _check_device(cfg: CN) -> None:
@@ -453,16 +468,5 @@ def class_names(cfg: CN) -> list[str]:
 
 def changed_settings(cfg: CN) -> dict:
     """What differs from the defaults of Detectron2 and of this project, as plain nested values."""
-    return _difference(cfg, default_config())
-
-
-def _difference(node: CN, default: CN) -> dict:
-    changes = {}
-    for key, value in node.items():
-        if isinstance(value, CN):
-            value = _difference(value, default[key]) if isinstance(default.get(key), CN) else value
-            if value:
-                changes[key] = value
-        elif key not in default or value != default[key]:
-            changes[key] = list(value) if isinstance(value, tuple) else value
-    return changes
+    own, changed = flat(cfg), set(differences(cfg, default_config()))
+    return nested({key: value for key, value in own.items() if key in changed})

@@ -16,7 +16,7 @@ from detectron2.layers import paste_masks_in_image
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.masks.label_runs import kaggle_from_labels
+from cellseg_d2.masks.rle import kaggle_from_labels
 from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
 
 OURS = "this project"

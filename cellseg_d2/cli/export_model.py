@@ -1,4 +1,4 @@
-"""Make a folder to hand on of a trained model: short configuration, safetensors, post-processing."""
+"""Make a folder to hand on of a trained model: short configuration and safetensors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ EXAMPLES = """\
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "export_model",
-        "Make a folder to hand on of a trained model: config.yaml (only what differs from the defaults),\n"
-        "model.safetensors (which cannot run code) and postprocess.yaml. tools/infer.py and CellSegmenter take it.",
+        "Make a folder to hand on of a trained model: config.yaml (what differs from the defaults and matters to\n"
+        "prediction, with the post-processing) and model.safetensors (which cannot run code). tools/infer.py and\n"
+        "CellSegmenter take it.",
         EXAMPLES,
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config.yaml of the training run")
@@ -30,8 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--postprocess",
         metavar="YAML",
-        help="of tools/tune_postprocess.py (default: postprocess.yaml beside the weights if it is there, otherwise the "
-        "configuration's)",
+        help="other values for TEST.POSTPROCESS, such as those of tools/tune_postprocess.py",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--full-precision", action="store_true", help="keep 32 bits a weight, not 16")
@@ -53,28 +53,25 @@ def main(argv: list[str] | None = None) -> None:
 
     from pathlib import Path
 
-    from cellseg_d2.config import load_config
+    from cellseg_d2.config import load_config, postprocess_beside
     from cellseg_d2.io.claim import claimed
     from cellseg_d2.io.outputs import check_outputs
-    from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
     from cellseg_d2.weights.model_folder import CONFIG, WEIGHTS, export_model
     from cellseg_d2.weights.plain_detectron2 import PLAIN_WEIGHTS, export_plain_detectron2
     from cellseg_d2.weights.weights import find_weights
 
     weights = Path(args.weights or find_weights(args.config_file))
-    written = (CONFIG, PLAIN_WEIGHTS) if args.plain_detectron2 else (CONFIG, WEIGHTS, FILE_NAME)
+    written = (CONFIG, PLAIN_WEIGHTS if args.plain_detectron2 else WEIGHTS)
     check_outputs([Path(args.output) / name for name in written], [args.config_file, weights, args.postprocess])
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, postprocess=args.postprocess)
     if args.plain_detectron2:
         with claimed(args.output):
             folder = export_plain_detectron2(cfg, weights, args.output)
         size = (folder / PLAIN_WEIGHTS).stat().st_size / 1e6
         print(f"{weights} ({size:.1f} MB) for plain Detectron2: {folder}; its config.yaml says how to load it")
         return
-    beside = weights.with_name(FILE_NAME)
-    tuned = args.postprocess or (beside if beside.is_file() else None)
-    params = PostprocessParams.from_yaml(tuned) if tuned else None
     with claimed(args.output):
-        folder = export_model(cfg, weights, args.output, half=not args.full_precision, params=params)
+        folder = export_model(cfg, weights, args.output, half=not args.full_precision)
     size = (folder / WEIGHTS).stat().st_size / 1e6
-    print(f"{weights} ({size:.1f} MB), post-processing of {tuned or 'the configuration'}: {folder}")
+    source = args.postprocess or postprocess_beside(args.config_file) or "the configuration"
+    print(f"{weights} ({size:.1f} MB), post-processing of {source}: {folder}")

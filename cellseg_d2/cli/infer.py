@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser, quieten
-from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
+from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess, load_segmenter
 
 FORMATS = """\
 what --save can name (default: submission overlay):
@@ -137,27 +137,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def load_segmenter(args: argparse.Namespace):
+def choose_segmenter(args: argparse.Namespace):
     """The model or models that the arguments name, and in words what they are."""
-    from cellseg_d2.config import load_config
     from cellseg_d2.inference.classical import FEATURES, ClassicalSegmenter
-    from cellseg_d2.inference.ensemble import build_segmenter
     from cellseg_d2.weights.model_folder import CONFIG, find_model
-    from cellseg_d2.weights.weights import find_weights
 
     if not args.config_file and args.model in FEATURES:
         segmenter = ClassicalSegmenter(args.model)
-        segmenter.params, _ = choose_postprocess(args, segmenter.params, [])
+        segmenter.params = choose_postprocess(args, segmenter.params)
         return segmenter, f"{args.model} and a watershed, without a network"
-    config_files = args.config_file or [find_model(args.model) / CONFIG]
-    opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else []), *args.opts]
-    cfgs = [load_config(path, opts) for path in config_files]
-    weights = args.weights or [find_weights(path) for path in config_files]
-    segmenter = build_segmenter(cfgs, weights)
-    segmenter.params, source = choose_postprocess(args, segmenter.params, weights)
-    segmenter.params.check_classes(segmenter.class_names)
+    segmenter, cfg, source = load_segmenter(args, args.config_file or [find_model(args.model) / CONFIG])
     name = ", ".join(map(str, args.config_file)) if args.config_file else f"model {args.model}"
-    return segmenter, f"{name} on {cfgs[0].MODEL.DEVICE}, post-processing of {source}"
+    return segmenter, f"{name} on {cfg.MODEL.DEVICE}, post-processing of {source}"
 
 
 def segment(args: argparse.Namespace, paths: list[Path]) -> int:
@@ -171,7 +162,7 @@ def segment(args: argparse.Namespace, paths: list[Path]) -> int:
 
     read = [*paths, *(args.config_file or []), *(args.weights or []), args.postprocess]
     check_outputs(output_places(args.output, args.save), read)
-    segmenter, what = load_segmenter(args)
+    segmenter, what = choose_segmenter(args)
     if comm.is_main_process():
         processes = f" in {comm.get_world_size()} processes" if comm.get_world_size() > 1 else ""
         print(f"{len(paths)} images{processes}, {what}", flush=True)

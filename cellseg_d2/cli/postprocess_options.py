@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 
+PREFIX = "TEST.POSTPROCESS."
+
 
 def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
-    """The options that :func:`choose_postprocess` reads."""
-    group = parser.add_argument_group(
-        "post-processing", "Defaults: those of the YAML file where there is one, otherwise the configuration's."
-    )
+    """The options that :func:`postprocess_opts`, :func:`choose_postprocess` and :func:`describe_postprocess` read."""
+    group = parser.add_argument_group("post-processing", "Defaults: TEST.POSTPROCESS of the configuration.")
     group.add_argument(
         "--postprocess",
         metavar="FILE",
-        help="YAML of tools/tune_postprocess.py (default: postprocess.yaml beside the weights of a single model, or "
-        "beside saved predictions, if it is there), or 'config' for the configuration's",
+        help="YAML with other values for TEST.POSTPROCESS, such as that of tools/tune_postprocess.py",
     )
     group.add_argument("--score-threshold", nargs="+", type=float, metavar="S", help="one, or one for each class")
     group.add_argument("--mask-threshold", nargs="+", type=float, metavar="P", help="probability that a pixel needs")
@@ -22,31 +21,57 @@ def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-vote", action="store_true", help="an image may hold several types of cells")
 
 
-def choose_postprocess(args, params, weights):
-    """From the weakest to the strongest word: the configuration's ``params``, a YAML file, the command line.
+def postprocess_opts(args: argparse.Namespace) -> list:
+    """The options as ``KEY VALUE`` pairs of a configuration."""
+    named = {
+        "SCORE_THRESHOLDS": args.score_threshold,
+        "MASK_THRESHOLDS": args.mask_threshold,
+        "MIN_AREAS": args.min_area,
+        "VOTE": False if args.no_vote else None,
+    }
+    return [word for key, value in named.items() if value is not None for word in (PREFIX + key, value)]
 
-    Returns the parameters, and in words where they are from.
+
+def describe_postprocess(args: argparse.Namespace, beside: object, otherwise: str = "the configuration") -> str:
+    """Where the values come from, in words: from ``--postprocess``, the file ``beside``, or ``otherwise``."""
+    words = [*postprocess_opts(args)[::2], *args.opts[::2]]
+    changes = dict.fromkeys(key.removeprefix(PREFIX).lower() for key in words if key.startswith(PREFIX))
+    source = str(args.postprocess or beside or otherwise)
+    return source + (f" with {', '.join(changes)} of the command line" if changes else "")
+
+
+def choose_postprocess(args: argparse.Namespace, params, beside=None):
+    """``params`` where there is no configuration, with a file and the options over them.
+
+    Args:
+        args: of the command line.
+        params: the weakest word.
+        beside: YAML that counts where ``--postprocess`` names none.
     """
     from dataclasses import replace
-    from pathlib import Path
 
-    from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
+    if file := args.postprocess or beside:
+        params = type(params).from_yaml(file, params)
+    opts = postprocess_opts(args)
+    return replace(
+        params,
+        **{key.removeprefix(PREFIX).lower(): value for key, value in zip(opts[::2], opts[1::2], strict=True)},
+    )
 
-    beside = Path(weights[0]).with_name(FILE_NAME) if len(weights) == 1 else None
-    path = args.postprocess or (beside if beside and beside.is_file() else "config")
-    named = {
-        "score_thresholds": args.score_threshold,
-        "mask_thresholds": args.mask_threshold,
-        "min_areas": args.min_area,
-        "vote": False if args.no_vote else None,
-    }
-    prefix = "TEST.POSTPROCESS."
-    options = [key.removeprefix(prefix).lower() for key in args.opts[::2] if key.startswith(prefix)]
-    changes = {name: getattr(params, name) for name in options if hasattr(params, name)}
-    changes |= {name: value for name, value in named.items() if value is not None}
-    if str(path) != "config":
-        params = PostprocessParams.from_yaml(path)
-    source = "the configuration" if str(path) == "config" else str(path)
-    if changes:
-        source += f" with {', '.join(changes)} of the command line"
-    return replace(params, **changes), source
+
+def load_segmenter(args: argparse.Namespace, config_files):
+    """The model of a configuration, or the ensemble of several, as the options say.
+
+    Returns:
+        It, the first configuration, and in words where the post-processing is from.
+    """
+    from cellseg_d2.config import load_config, postprocess_beside
+    from cellseg_d2.inference.ensemble import build_segmenter
+    from cellseg_d2.weights.weights import find_weights
+
+    opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else [])]
+    opts += [*postprocess_opts(args), *args.opts]
+    cfgs = [load_config(path, opts, postprocess=args.postprocess) for path in config_files]
+    segmenter = build_segmenter(cfgs, args.weights or [find_weights(path) for path in config_files])
+    segmenter.params.check_classes(segmenter.class_names)
+    return segmenter, cfgs[0], describe_postprocess(args, postprocess_beside(config_files[0]))

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cellseg_d2.cli.common import command_line, make_parser
-from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
+from cellseg_d2.cli.postprocess_options import (
+    add_postprocess_options,
+    choose_postprocess,
+    describe_postprocess,
+    load_segmenter,
+)
 
 if TYPE_CHECKING:
     from cellseg_d2.detections.detections import Detections
-    from cellseg_d2.postprocess.params import PostprocessParams
+    from cellseg_d2.postprocess.steps import Cells, PostprocessParams
 
 EXAMPLES = """\
   python tools/pseudo_label.py --images kaggle/train_semi_supervised --category-from-name \\
@@ -134,17 +139,19 @@ def label(args: argparse.Namespace, command: str) -> int:
     for path in (progress := tqdm(paths, desc="labelling", unit="image", disable=None)):
         try:
             check_name(path)
-            detections = source.detect(path)
+            detections, cells = source.find(path)
         except CellSegError as error:
             failed += 1
             progress.write(f"skipped: {error}")
             continue
         names, kind = source.class_names, known.get(path)
-        if kind in names:  # so that its thresholds apply
+        if kind in names and len(names) > 1:  # so that its thresholds apply
             detections = replace(detections, classes=np.full(len(detections), names.index(kind)))
+            cells = None
         elif kind is not None:
             names = [kind] * len(names)
-        cells = postprocess(detections, source.params)
+        if cells is None:
+            cells = postprocess(detections, source.params)
         labels.add(path, cells, names, len(detections), scored=source.scored, least=args.min_cells)
     files = labels.write(args.output, command=command, like=str(args.like), held_out=list(map(str, args.held_out)))
     print(labels.table())
@@ -178,9 +185,16 @@ def without_leaks(paths: list[Path], leaks: dict[Path, str], policy: str) -> lis
 
 
 class Source(NamedTuple):
-    """Where predictions come from: detections by path, how they become cells, their classes, whether scores count."""
+    """Where predictions come from.
 
-    detect: Callable[[Path], Detections]
+    Attributes:
+        find: the detections in an image, and the cells that they become where that is known.
+        params: how detections become cells.
+        class_names: of the detections.
+        scored: whether scores count.
+    """
+
+    find: Callable[[Path], tuple[Detections, Cells | None]]
     params: PostprocessParams
     class_names: list[str]
     scored: bool = True
@@ -189,7 +203,7 @@ class Source(NamedTuple):
     def of_file(cls, args: argparse.Namespace, paths: list[Path], categories: tuple[str, ...]) -> Source:
         from cellseg_d2.errors import CellSegError
         from cellseg_d2.images.read import image_size
-        from cellseg_d2.postprocess.params import PostprocessParams
+        from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
         from cellseg_d2.predictions.files import no_detections, read_detections
 
         sizes = {path.stem: image_size(path) for path in paths}
@@ -198,26 +212,23 @@ class Source(NamedTuple):
         if found.class_names is None and len(categories) > 1 and not kind_is_known(args):
             raise CellSegError("a submission does not tell what the cells are: give --category or --category-from-name")
 
-        def detect(path: Path) -> Detections:
-            return found.images[path.stem] if path.stem in found.images else no_detections(*sizes[path.stem])
+        def find(path: Path) -> tuple[Detections, None]:
+            return found.images.get(path.stem, no_detections(*sizes[path.stem])), None
 
-        params, source = choose_postprocess(args, PostprocessParams(), [args.predictions])
+        beside = args.predictions.with_name(FILE_NAME)
+        beside = beside if beside.is_file() else None
+        params = choose_postprocess(args, PostprocessParams(), beside)
         params.check_classes(names)
-        print(f"post-processing of {'the defaults' if source == 'the configuration' else source}")
-        return cls(detect, params, names, found.scored)
+        print(f"post-processing of {describe_postprocess(args, beside, 'the defaults')}")
+        return cls(find, params, names, found.scored)
 
     @classmethod
     def of_model(cls, args: argparse.Namespace) -> Source:
-        from cellseg_d2.config import load_config
-        from cellseg_d2.images.read import read_image
-        from cellseg_d2.inference.ensemble import build_segmenter
-        from cellseg_d2.weights.weights import find_weights
-
-        opts = ["MODEL.DEVICE", args.device, *(["TEST.TTA.ENABLED", "True"] if args.tta else []), *args.opts]
-        cfgs = [load_config(path, opts) for path in args.config_file]
-        weights = args.weights or [find_weights(path) for path in args.config_file]
-        segmenter = build_segmenter(cfgs, weights)
-        segmenter.params, source = choose_postprocess(args, segmenter.params, weights)
-        segmenter.params.check_classes(segmenter.class_names)
+        segmenter, _, source = load_segmenter(args, args.config_file)
         print(f"post-processing of {source}")
-        return cls(lambda path: segmenter.detect(read_image(path)), segmenter.params, segmenter.class_names)
+
+        def find(path: Path) -> tuple[Detections, Cells]:
+            found = segmenter.segment(path, keep_detections=True)
+            return found.detections, found.cells
+
+        return cls(find, segmenter.params, segmenter.class_names)

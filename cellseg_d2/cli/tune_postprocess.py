@@ -11,7 +11,7 @@ EXAMPLES = """\
   python tools/train_net.py --config-file output/mine/config.yaml --eval-only \\
       MODEL.WEIGHTS output/mine/model_best.pth TEST.SAVE_DETECTIONS True
   python tools/tune_postprocess.py --detections output/mine/inference/sartorius_val/detections.npz \\
-      --ground-truth datasets/sartorius/instances_val.json --output output/mine/postprocess.yaml
+      --ground-truth datasets/sartorius/instances_val.json --output output/mine/tuned.yaml
   python tools/tune_postprocess.py --detections output/folds/*/inference/*/detections.npz --ground-truth train.csv \\
       --exclude 1e55de6c2a34 --output tuned.yaml
   python tools/tune_postprocess.py --detections detections.npz --ground-truth train.csv --output tuned.yaml \\
@@ -29,7 +29,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Search the post-processing (score and mask thresholds and minimum areas of each cell type, ranking, mask\n"
         "NMS, overlap policy, holes, components) with the best competition score on images that the model was not\n"
         "trained on. The search is repeated in a cross-validation: the held-out gain is what other images will see.\n"
-        "tools/infer.py reads the result where it lies beside the weights as postprocess.yaml.",
+        "The result is a piece of a configuration (TEST.POSTPROCESS): tools/infer.py and tools/export_model.py take\n"
+        "it as --postprocess, and a configuration file as _BASE_.",
         EXAMPLES,
     )
     group = parser.add_argument_group("files")
@@ -48,8 +49,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--start",
         metavar="YAML",
-        help="values to begin and to compare with (default: postprocess.yaml beside the first detections, where "
-        "the other tools leave it, otherwise one threshold of 0.5)",
+        help="configuration with the values of TEST.POSTPROCESS to begin and to compare with (default: "
+        "postprocess.yaml beside the first detections, where the other tools leave it, otherwise the built-in ones)",
     )
     group.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
     group = parser.add_argument_group("search")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess
+from cellseg_d2.cli.postprocess_options import add_postprocess_options, postprocess_opts
 
 EXAMPLES = """\
   python tools/visualize.py comparison --images test/ --ground-truth test.csv --predictions out/submission.csv \\
@@ -125,10 +125,8 @@ def draw_fields(args: argparse.Namespace) -> int:
     from cellseg_d2.visualization.overlays import save_image
     from cellseg_d2.weights.weights import find_weights
 
-    cfg = load_config(args.config_file, args.opts)
-    weights = args.weights or find_weights(args.config_file)
-    segmenter = CellSegmenter.from_config(cfg, weights)
-    segmenter.params, _ = choose_postprocess(args, segmenter.params, [weights])
+    cfg = load_config(args.config_file, [*postprocess_opts(args), *args.opts], postprocess=args.postprocess)
+    segmenter = CellSegmenter.from_config(cfg, args.weights or find_weights(args.config_file))
     output, paths = Path(args.output), find_images(args.images)[: args.limit]
     for path in tqdm(paths, desc="drawing", unit="image"):
         image = read_image(path)

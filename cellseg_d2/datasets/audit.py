@@ -11,6 +11,7 @@ import numpy as np
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import intersections
 from cellseg_d2.masks.repair import measure_shape, repair_shape
 
 NEAR_DUPLICATE_IOU = 0.5
@@ -201,41 +202,6 @@ class Audit:
         }
 
 
-def intersections(crops: Sequence[MaskCrop]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of masks that share pixels.
-
-    Args:
-        crops: ``N`` masks of one image.
-
-    Returns:
-        Indices ``(K,)`` of the first and of the second mask of each pair, first < second, and the number ``(K,)`` of
-        pixels that they share, all int64.
-    """
-    boxes = np.array([crop.box for crop in crops], dtype=np.int64).reshape(-1, 4)
-    x0, y0, x1, y1 = boxes.T
-    firsts, seconds, shared = [], [], []
-    for i, crop in enumerate(crops):
-        # Against the later ones only, so that memory grows with N and not with its square.
-        later = slice(i + 1, None)
-        near = (x0[later] < x1[i]) & (x0[i] < x1[later]) & (y0[later] < y1[i]) & (y0[i] < y1[later])
-        for j in (np.flatnonzero(near) + i + 1).tolist():
-            pixels = _shared_pixels(crop, crops[j])
-            if pixels:
-                firsts.append(i)
-                seconds.append(j)
-                shared.append(pixels)
-    return np.array(firsts, dtype=np.int64), np.array(seconds, dtype=np.int64), np.array(shared, dtype=np.int64)
-
-
-def _shared_pixels(a: MaskCrop, b: MaskCrop) -> int:
-    ax0, ay0, ax1, ay1 = a.box
-    bx0, by0, bx1, by1 = b.box
-    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
-    part_a = a.mask[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0]
-    part_b = b.mask[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]
-    return int(np.count_nonzero(part_a & part_b))
-
-
 def coverage(crops: Sequence[MaskCrop], height: int, width: int) -> tuple[int, int]:
     """Number of pixels in at least one, and in at least two of the masks."""
     count = np.zeros((height, width), dtype=np.uint8)
@@ -254,7 +220,7 @@ def find_doubles(
     down, and a double does not make others doubles: in a chain a, b, c where a and c are far apart, only b goes.
 
     Args:
-        first, second, shared: of the pairs, see :func:`intersections`.
+        first, second, shared: of the pairs, see :func:`cellseg_d2.masks.overlaps.intersections`.
         areas: int64 ``(N,)``, of all cells in pixels.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.structures import Boxes, Instances
@@ -85,6 +86,23 @@ def _rescaled(instances: Instances, height: int | None, width: int | None) -> In
     if "pred_masks" in fields:
         fields["pred_masks"] = MaskGrids(fields["pred_masks"], boxes.tensor, (height, width))
     return Instances((height, width), **fields)[boxes.nonempty()]
+
+
+def to_instances(detections: Detections) -> Instances:
+    """The inverse of :func:`to_detections`, on the CPU."""
+    shape, boxes = (detections.height, detections.width), torch.from_numpy(detections.boxes)
+    if isinstance(detections.masks, np.ndarray):
+        masks = MaskGrids(torch.from_numpy(detections.masks)[:, None], boxes, shape)
+    else:
+        full = [crop.to_full(*shape) for crop in detections.masks]
+        masks = torch.from_numpy(np.array(full, dtype=bool).reshape(-1, *shape))
+    return Instances(
+        shape,
+        pred_boxes=Boxes(boxes),
+        scores=torch.from_numpy(detections.scores),
+        pred_classes=torch.from_numpy(detections.classes),
+        pred_masks=masks,
+    )
 
 
 def to_detections(instances: Instances) -> Detections:

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.mixing import in_classes, mixed
 from cellseg_d2.data.stream import SampleStream, build_stream_loader
-from cellseg_d2.detections.instances import UnpastedMasks
 from cellseg_d2.engine.accumulation import AccumulatingTrainer
 from cellseg_d2.engine.checkpointer import CellCheckpointer
 from cellseg_d2.engine.hooks import (
@@ -35,9 +34,10 @@ from cellseg_d2.engine.optimizers import build_optimizer
 from cellseg_d2.engine.writers import LossCSVWriter, MetricsWriter
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.build import build_evaluator
+from cellseg_d2.inference.evaluated import EvaluatedSegmenter, without_annotations
 from cellseg_d2.inference.memory import is_out_of_memory
 from cellseg_d2.modeling.build import build_network
-from cellseg_d2.modeling.precision import prediction_dtype
+from cellseg_d2.modeling.folding import fold_frozen_norms
 from cellseg_d2.weights.adapt import load_pretrained
 from cellseg_d2.weights.timm_weights import load_backbone
 from cellseg_d2.weights.weights import load_trained
@@ -86,7 +86,10 @@ class CellTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        return build_detection_test_loader(cfg, dataset_name, mapper=CellDatasetMapper(cfg, is_train=False))
+        """Names of images, which :meth:`test` reads as users' images are read. A loader that gives images may replace
+        it: the network then sees these as they are given.
+        """
+        return build_detection_test_loader(cfg, dataset_name, mapper=without_annotations, num_workers=0)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -113,6 +116,7 @@ class CellTrainer(DefaultTrainer):
         if not weights:
             raise CellSegError("nothing to evaluate: give MODEL.WEIGHTS, or --resume for the last checkpoint")
         load_trained(model, weights)
+        fold_frozen_norms(model.eval())  # as for predictions
         return model
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -181,10 +185,8 @@ class CellTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict:
-        """As ``DefaultTrainer.test``, without ever pasting all masks into full-size images."""
-        return super().test(
-            cfg, UnpastedMasks(model, prediction_dtype(cfg.TEST.PRECISION, cfg.MODEL.DEVICE)), evaluators
-        )
+        """As ``DefaultTrainer.test`` of what ``tools/infer.py`` predicts with the same configuration."""
+        return super().test(cfg, EvaluatedSegmenter(cfg, model), evaluators)
 
     def build_writers(self) -> list[EventWriter]:
         """What prints, and TensorBoard's; the files that tools read have writers and a hook of their own."""

@@ -35,7 +35,8 @@ class CompetitionEvaluator(DatasetEvaluator):
     """Scores what would be submitted: cells after thresholds and overlap removal.
 
     Each process scores its own images; only the scores and the submission's rows are gathered. Takes the outputs of
-    any Detectron2 R-CNN with masks, pasted or not (see :func:`cellseg_d2.detections.instances.to_detections`).
+    :class:`cellseg_d2.inference.evaluated.EvaluatedSegmenter`, which hold the cells, and those of any Detectron2 R-CNN
+    with masks, pasted or not (see :func:`cellseg_d2.detections.instances.to_detections`), from which they are made.
 
     Args:
         dataset_name: registered, with COCO RLE segmentations.
@@ -74,7 +75,7 @@ class CompetitionEvaluator(DatasetEvaluator):
         for image, output in zip(inputs, outputs, strict=True):
             truth = self._truth[image["image_id"]]
             detections = to_detections(output["instances"])
-            cells = postprocess(detections, self._params)
+            cells = output["cells"] if "cells" in output else postprocess(detections, self._params)
             predicted = [crop_to_coco(crop, cells.height, cells.width) for crop in cells.crops]
             annotations = [annotation for annotation in truth["annotations"] if is_cell(annotation)]
             name = Path(truth["file_name"]).stem

@@ -23,7 +23,7 @@ from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable
 from cellseg_d2.io.claim import claimed
 from cellseg_d2.io.csv import spreadsheet_table
 from cellseg_d2.io.outputs import check_outputs
-from cellseg_d2.masks.label_runs import kaggle_from_labels
+from cellseg_d2.masks.rle import kaggle_from_labels
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.predictions.submission import write_submission
 

@@ -29,7 +29,6 @@ from cellseg_d2.modeling.build import build_network
 from cellseg_d2.modeling.dense_rcnn import DenseSegmenter
 from cellseg_d2.modeling.folding import fold_frozen_norms
 from cellseg_d2.modeling.precision import prediction_dtype
-from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights.model_folder import CONFIG, find_model
 from cellseg_d2.weights.weights import find_weights, load_trained
@@ -105,10 +104,7 @@ class CellSegmenter(Segmenter):
         """
         folder = find_model(model)
         cfg = load_config(folder / CONFIG, ["MODEL.DEVICE", device])
-        segmenter = cls.from_config(cfg, find_weights(folder / CONFIG))
-        if (folder / POSTPROCESS).is_file():
-            segmenter.params = PostprocessParams.from_yaml(folder / POSTPROCESS)
-        return segmenter
+        return cls.from_config(cfg, find_weights(folder / CONFIG))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, weights: str | Path) -> CellSegmenter:
@@ -116,6 +112,11 @@ class CellSegmenter(Segmenter):
         model = build_network(cfg)
         load_trained(model, weights)
         fold_frozen_norms(model.eval())
+        return cls.from_network(cfg, model)
+
+    @classmethod
+    def from_network(cls, cfg: CfgNode, model: nn.Module) -> CellSegmenter:
+        """A network as it is, with the settings of its configuration; it is put into evaluation mode."""
         by_factor = cfg.INPUT.ZOOM_TEST > 0
         return cls(
             model,

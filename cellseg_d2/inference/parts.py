@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, write_json_atomic
+from cellseg_d2.io.settings import differences
 from cellseg_d2.io.text import read_record
 
 _BLOCK, _MOST_BLOCKS = 1 << 20, 64
@@ -73,7 +74,7 @@ class Parts:
         """
         settings = json.loads(json.dumps(settings, default=str))
         before = read_record(self.folder / SETTINGS) if resume else None
-        if before is not None and (changed := _differences(before, settings)):
+        if before is not None and (changed := differences(settings, before)):
             shown = ", ".join(changed[:4]) + (", …" if len(changed) > 4 else "")
             raise CellSegError(
                 f"what is unfinished in {self.output} cannot be resumed, since it has other settings ({shown}): give "
@@ -156,15 +157,3 @@ def write_tables(path: str | Path, tables: Callable[[], Iterable[str]]) -> None:
         writer.writeheader()
         for table in tables():
             writer.writerows(csv.DictReader(io.StringIO(table)))
-
-
-def _differences(first: object, second: object, name: str = "") -> list[str]:
-    """Dotted names of the values that differ between nested dicts."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        keys = dict.fromkeys([*first, *second])
-        return [
-            found
-            for key in keys
-            for found in _differences(first.get(key), second.get(key), f"{name}.{key}" if name else key)
-        ]
-    return [] if first == second else [name]

@@ -127,13 +127,13 @@ class Segmenter(ABC):
             channel_axis: which axis of an array holds the channels, where its shape would not tell.
             pixel_size: in micrometres, by default that of the TIFF's metadata.
             name: of the image, by default the file's without its suffix.
-            keep_detections: whether the result has the detections before any threshold, as they come from one window
-                that holds the whole image.
+            keep_detections: whether the result has the detections before any threshold; those of several windows are
+                merged.
             progress: whether a bar is shown for an image of several windows.
 
         Raises:
-            CellSegError: the image cannot be read or understood, does not fit into memory, needs several windows though
-                its detections are to be kept, or the model does not know about diameters.
+            CellSegError: the image cannot be read or understood, does not fit into memory, or the model does not know
+                about diameters.
         """
         check_windows(tile, overlap)
         options = {
@@ -215,21 +215,9 @@ class Segmenter(ABC):
         scale = self._scale(source, diameter, own_tile or largest)
         # The network gets windows of one size, whatever the size of the cells.
         side = (tile and min(tile, limit)) or (own_tile and round(own_tile / scale)) or largest
-        if keep_detections and largest > side:
-            raise CellSegError(
-                f"detections are kept of images that fit into one window, but this one has {source.width} × "
-                f"{source.height} pixels and windows of {side}: ask for a tile of {largest}"
-            )
-        seen: list[Detections] = []
-
-        def detect(window: np.ndarray) -> Detections:
-            detections = self._fused(window, scale)
-            if keep_detections:
-                seen.append(detections)
-            return detections
-
+        kept: list[Detections] = []
         cells = segment_tiled(
-            detect,
+            partial(self._fused, scale=scale),
             source,
             self.params,
             tile=side,
@@ -237,8 +225,9 @@ class Segmenter(ABC):
             intensity=self.intensity,
             intensity_percentiles=self.intensity_percentiles,
             progress=progress and largest > side,
+            keep=kept.append if keep_detections else None,
         )
-        return cells, seen[0] if seen else None
+        return cells, kept[0] if kept else None
 
     def _scale(self, source: ImageSource, diameter: float | None, side: int) -> float:
         """How much larger than usual the network is to see the image, which it looks at in windows of ``side``."""

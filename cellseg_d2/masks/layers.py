@@ -16,8 +16,7 @@ from scipy import ndimage
 
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import clip_crop, resolve_overlaps
-from cellseg_d2.masks.rle import encode_coco, format_kaggle_rle
-from cellseg_d2.masks.rle_batch import decode_coco_many
+from cellseg_d2.masks.rle import decode_coco_many, encode_coco, equal_runs
 
 # Labels a layer may hold. uint16 uses half its range, so that torch, whose uint16 can do little, may read it as int16.
 MAX_LABEL: dict[np.dtype, int] = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 32767}
@@ -142,11 +141,9 @@ class LabelLayers:
 
     def to_coco(self) -> list[dict]:
         """Compressed COCO RLEs ``{"size", "counts"}`` of all cells."""
-        return [encode_coco(runs, self.height, self.width) for runs in self._runs_by_cell(column_major=True)]
-
-    def to_kaggle(self) -> list[str]:
-        """The competition's texts of all cells."""
-        return [format_kaggle_rle(runs) for runs in self._runs_by_cell(column_major=False)]
+        cells, runs = self._cell_runs(column_major=True)
+        borders = np.searchsorted(cells, np.arange(1, len(self)))
+        return [encode_coco(own, self.height, self.width) for own in np.split(runs, borders)[: len(self)]]
 
     def map_layers(self, function: Callable[[np.ndarray], np.ndarray]) -> LabelLayers:
         """Apply a geometric transform to all masks: once per layer.
@@ -188,22 +185,16 @@ class LabelLayers:
         owned = [np.flatnonzero(self.layer_of_cell == index) for index in range(len(self.layers))]
         return [(layer, own, self.label_of_cell[own]) for layer, own in zip(self.layers, owned, strict=True)]
 
-    def _runs_by_cell(self, column_major: bool) -> list[np.ndarray]:
-        cells, runs = self._cell_runs(column_major)
-        return np.split(runs, np.searchsorted(cells, np.arange(1, len(self)))) if len(self) else []
-
     def _cell_runs(self, column_major: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The cell of every run, int64 ``(R,)``, ascending, and the canonical runs of each cell, int64 ``(R, 2)``."""
         cells, runs = [], []
         for layer, own, labels in self._cells_by_layer():
             cell_of_label = np.full(MAX_LABEL[layer.dtype] + 1, -1, dtype=np.int64)
             cell_of_label[labels] = own
-            flat = (layer.T if column_major else layer).ravel()
-            edges = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [len(flat)]])
-            cell = cell_of_label[flat[edges[:-1]]]
-            ours = np.flatnonzero(cell >= 0)
-            cells.append(cell[ours])
-            runs.append(np.stack([edges[ours], edges[ours + 1] - edges[ours]], axis=1))
+            own_runs, found = equal_runs((layer.T if column_major else layer).ravel())
+            cell = cell_of_label[found]
+            cells.append(cell[cell >= 0])
+            runs.append(own_runs[cell >= 0])
         cells = np.concatenate(cells)
         order = np.argsort(cells, kind="stable")
         return cells[order], np.concatenate(runs)[order]

@@ -160,3 +160,62 @@ def clip_crop(crop: MaskCrop, height: int, width: int) -> MaskCrop:
     rows = slice(max(-y0, 0), max(height - y0, 0))
     columns = slice(max(-x0, 0), max(width - x0, 0))
     return MaskCrop(max(y0, 0), max(x0, 0), crop.mask[rows, columns])
+
+
+def window_crop(crop: MaskCrop, box: tuple[int, int, int, int]) -> MaskCrop:
+    """The part of a mask inside a window ``(x0, y0, x1, y1)``, with its place in the window."""
+    x0, y0, x1, y1 = box
+    return clip_crop(MaskCrop(crop.top - y0, crop.left - x0, crop.mask), y1 - y0, x1 - x0)
+
+
+def box_pairs(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of boxes that overlap.
+
+    Args:
+        boxes: ``(N, 4)``, ``(x0, y0, x1, y1)``; an empty one overlaps nothing.
+
+    Returns:
+        Indices ``first < second``, int64 ``(K,)`` each, in ascending order.
+    """
+    used = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    order = used[np.argsort(boxes[used, 1], kind="stable")]
+    x0, y0, x1, y1 = boxes[order].T
+    # Of boxes sorted by their upper sides, those that begin above a box's lower side follow it without a gap.
+    ends = np.searchsorted(y0, y1, side="left").tolist()
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    for i, end in enumerate(ends):
+        below = slice(i + 1, end)
+        hits = i + 1 + np.flatnonzero((x0[below] < x1[i]) & (x1[below] > x0[i]))
+        if len(hits):
+            found.append(np.sort(np.stack([np.full(len(hits), order[i]), order[hits]], axis=1), axis=1))
+    pairs = np.concatenate(found)
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return pairs[:, 0], pairs[:, 1]
+
+
+def shared_pixels(first: MaskCrop, second: MaskCrop) -> int:
+    """Number of pixels that two masks share."""
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = first.box, second.box
+    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
+    if x0 >= x1 or y0 >= y1:
+        return 0
+    a = first.mask[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0]
+    b = second.mask[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]
+    return int(np.count_nonzero(a & b))
+
+
+def intersections(crops: Sequence[MaskCrop]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of masks that share pixels.
+
+    Args:
+        crops: ``N`` masks of one image.
+
+    Returns:
+        Indices ``(K,)`` of the first and of the second mask of each pair, first < second, in ascending order, and the
+        number ``(K,)`` of pixels that they share, all int64.
+    """
+    first, second = box_pairs(np.array([crop.box for crop in crops], dtype=np.int64).reshape(-1, 4))
+    pairs = zip(first.tolist(), second.tolist(), strict=True)
+    shared = np.array([shared_pixels(crops[i], crops[j]) for i, j in pairs], dtype=np.int64)
+    used = shared > 0
+    return first[used], second[used], shared[used]

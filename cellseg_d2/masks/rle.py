@@ -3,12 +3,15 @@
 Runs are ``(R, 2)`` int64 arrays of ``[start, length]``: 0-based positions in the flattened image. Two orders exist and
 must not be mixed: Kaggle's runs are **row-major** (``position = y * width + x``), COCO's are **column-major**
 (``position = x * height + y``). Masks themselves are in :mod:`cellseg_d2.masks.crop`.
+
+What is read and written in Python is done for all masks of an image at once, which for hundreds of them is much faster;
+a single mask is a batch of one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -19,8 +22,8 @@ NO_RUNS = np.zeros((0, 2), dtype=np.int64)
 # Images beyond this are taken for nonsense: a mask as large takes a gigabyte, and pycocotools counts in 32 bits.
 MAX_PIXELS = 2**30
 
-
 _WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_SPACE, _ZERO = ord(" "), ord("0")
 
 
 class RLEError(CellSegError):
@@ -72,8 +75,76 @@ def format_kaggle_rle(runs: np.ndarray) -> str:
         >>> format_kaggle_rle(np.array([[0, 3], [9, 2]]))
         '1 3 10 2'
     """
-    shifted = np.asarray(runs, dtype=np.int64) + np.array([1, 0])
-    return " ".join(map(str, shifted.ravel().tolist()))
+    runs = np.asarray(runs, dtype=np.int64)
+    return _kaggle_texts(runs, np.zeros(len(runs), dtype=np.int64), 1)[0]
+
+
+def _kaggle_texts(runs: np.ndarray, masks: np.ndarray, count: int) -> list[str]:
+    """The texts of ``count`` masks, from the runs of all, ``(R, 2)``, and the mask of each, ``(R,)``, ascending."""
+    numbers = (runs + np.array([1, 0])).ravel()
+    # Decimal digits of all numbers, from the last to the first, and a space behind; leading zeros are not shown.
+    most = len(str(numbers.max(initial=0)))
+    letters = np.full((len(numbers), most + 1), _SPACE, dtype=np.uint8)
+    shown = np.ones(letters.shape, dtype=bool)
+    for place in reversed(range(most)):
+        tens = numbers // 10
+        letters[:, place] = numbers - 10 * tens + _ZERO
+        shown[:, place] = (numbers > 0) | (place == most - 1)
+        numbers = tens
+    text = letters[shown].tobytes().decode("ascii")
+    lengths = np.bincount(masks, shown.sum(axis=1).reshape(-1, 2).sum(axis=1), count).astype(np.int64)
+    ends = np.cumsum(lengths)
+    return [text[start:end].rstrip() for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+
+
+def equal_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where equal values follow each other: runs ``(R, 2)`` int64 that cover all of ``values`` ``(P,)``, and the value
+    of each.
+    """
+    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(values)), bool), values[1:] != values[:-1]]))
+    return np.stack([starts, np.diff(starts, append=len(values))], axis=1), values[starts]
+
+
+def runs_from_labels(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The canonical **row-major** runs of every cell of a label image.
+
+    Args:
+        labels: integers ``(H, W)``, 0 for background, ``i + 1`` for cell ``i``.
+        count: of the cells, ``N``. Any of them may have no pixel.
+
+    Returns:
+        The runs of all cells, int64 ``(R, 2)``, and the cell of each, int64 ``(R,)``, ascending.
+
+    Raises:
+        ValueError: the array has not two axes, no integers, or a label that is not 0…``count``.
+
+    Example:
+        >>> runs, cells = runs_from_labels(np.array([[2, 2, 0], [0, 1, 2]]), 2)
+        >>> runs.tolist(), cells.tolist()
+        ([[4, 1], [0, 2], [5, 1]], [0, 1, 1])
+    """
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be a 2-D array of integers, not {labels.ndim}-D of {labels.dtype}")
+    runs, found = equal_runs(labels.ravel())
+    cells = found.astype(np.int64) - 1
+    if cells.min(initial=0) < -1 or cells.max(initial=-1) >= count:
+        raise ValueError(f"labels must be 0…{count}, not {cells.min() + 1}…{cells.max() + 1}")
+    order = np.argsort(cells, kind="stable")
+    order = order[np.searchsorted(cells[order], 0) :]  # those of the background come first
+    return runs[order], cells[order]
+
+
+def kaggle_from_labels(labels: np.ndarray, count: int) -> list[str]:
+    """The competition's text (row-major, 1-indexed) of every cell; empty for a cell without pixels.
+
+    Args, Raises:
+        See :func:`runs_from_labels`.
+
+    Example:
+        >>> kaggle_from_labels(np.array([[2, 2, 0], [0, 1, 2]]), 3)
+        ['5 1', '1 2 6 1', '']
+    """
+    return _kaggle_texts(*runs_from_labels(labels, count), count)
 
 
 def run_problems(runs: np.ndarray, height: int, width: int) -> list[str]:
@@ -150,13 +221,6 @@ def runs_to_counts(runs: np.ndarray, size: int) -> np.ndarray:
     return counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
 
 
-def counts_to_runs(counts: np.ndarray) -> np.ndarray:
-    """Runs ``(R, 2)`` of the foreground in COCO's alternating ``counts``; inverse of :func:`runs_to_counts`."""
-    ends = np.cumsum(counts)
-    runs = np.stack([ends[0:-1:2], counts[1::2]], axis=1) if len(counts) > 1 else NO_RUNS.copy()
-    return runs[runs[:, 1] > 0]
-
-
 def encode_coco(runs: np.ndarray, height: int, width: int) -> dict:
     """Compressed COCO RLE of canonical **column-major** runs.
 
@@ -177,15 +241,53 @@ def decode_coco(rle: Mapping) -> np.ndarray:
     Raises:
         RLEError: it is no such dict, or the counts do not add up to the size.
     """
-    height, width = rle_size(rle)
-    counts = rle["counts"]
-    counts = _plain_counts(counts) if isinstance(counts, list) else _decompress(counts)
-    # Before the sum, which huge counts could overflow to the very size.
+    return _decode([rle], *rle_size(rle))[0]
+
+
+def decode_coco_many(rles: Sequence[Mapping], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """**Column-major** runs of many COCO RLEs; see :func:`decode_coco`.
+
+    Args:
+        rles: ``N`` of one image.
+        height, width: of the image in pixels.
+
+    Returns:
+        The runs of all masks, int64 ``(R, 2)``, and the index of the mask of each, int64 ``(R,)``, ascending.
+
+    Raises:
+        RLEError: a mask is of another size, or its counts are damaged or do not add up to the size.
+    """
+    for i, rle in enumerate(rles):
+        own = rle_size(rle)
+        if own != (height, width):
+            raise RLEError(f"mask {i} is of {own[0]} × {own[1]} pixels, but the image has {height} × {width}")
+    try:
+        return _decode(rles, height, width)
+    except RLEError:
+        for i, rle in enumerate(rles):  # so that the error names the mask
+            try:
+                _decode([rle], height, width)
+            except RLEError as error:
+                raise RLEError(f"mask {i}: {error}") from None
+        raise
+
+
+def _decode(rles: Sequence[Mapping], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of the foreground and their masks; see :func:`decode_coco_many`."""
+    counts, per_mask = _counts([rle["counts"] for rle in rles])
+    # Before the sums, which huge counts could overflow to the very size.
     if (counts < 0).any() or (counts > height * width).any():
         raise RLEError(f"its counts are no parts of the image's {height} × {width} pixels")
-    if counts.sum() != height * width:
-        raise RLEError(f"its counts cover {counts.sum()} pixels, but the image has {height} × {width}")
-    return counts_to_runs(counts)
+    ends, last = np.cumsum(counts), np.cumsum(per_mask)
+    covered = np.diff(np.concatenate([[0], ends])[np.concatenate([[0], last])])
+    if (covered != height * width).any():
+        wrong = covered[covered != height * width][0]
+        raise RLEError(f"its counts cover {wrong} pixels, but the image has {height} × {width}")
+    mask = np.repeat(np.arange(len(per_mask)), per_mask)
+    place = np.arange(len(counts)) - (last - per_mask)[mask]
+    foreground = (place % 2 == 1) & (counts > 0)
+    starts = ends - counts - mask * (height * width)
+    return np.stack([starts[foreground], counts[foreground]], axis=1), mask[foreground]
 
 
 def rle_size(rle: object) -> tuple[int, int]:
@@ -209,6 +311,14 @@ def _is_side(side: object) -> bool:
     return isinstance(side, int | np.integer) and not isinstance(side, bool) and 0 <= int(side) < 2**31
 
 
+def _counts(values: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
+    """COCO's counts of all masks, one behind the other, and how many each has, both int64."""
+    if all(isinstance(value, str | bytes) for value in values):
+        return _decompress(values)
+    parts = [_plain_counts(value) if isinstance(value, list) else _decompress([value])[0] for value in values]
+    return np.concatenate(parts), np.array([len(part) for part in parts], dtype=np.int64)
+
+
 def _plain_counts(counts: list) -> np.ndarray:
     """Uncompressed counts as int64; whatever else a list may hold is refused rather than rounded."""
     if not all(type(count) is int and -(2**63) <= count < 2**63 for count in counts):
@@ -216,29 +326,36 @@ def _plain_counts(counts: list) -> np.ndarray:
     return np.array(counts, dtype=np.int64)
 
 
-def _decompress(counts: str | bytes) -> np.ndarray:
+def _decompress(texts: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """COCO's compressed counts: little-endian groups of 5 bits, sign-extended, from the fourth on as differences.
 
     The format is that of ``rleToString`` in the COCO API; pycocotools only offers it together with a full-size mask.
     """
-    if not isinstance(counts, str | bytes):
-        raise RLEError(f"its counts are of type {type(counts).__name__}, neither text nor a list")
+    for text in texts:
+        if not isinstance(text, str | bytes):
+            raise RLEError(f"its counts are of type {type(text).__name__}, neither text nor a list")
     # Whatever is not ASCII is outside the alphabet, in any encoding; a lone surrogate has none.
-    data = np.frombuffer(counts.encode("utf-8", "replace") if isinstance(counts, str) else counts, dtype=np.uint8)
-    data = data.astype(np.int64) - 48
-    if len(data) == 0:
-        return np.zeros(0, dtype=np.int64)
-    ends = np.flatnonzero((data & 0x20) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    if len(ends) == 0 or ends[-1] != len(data) - 1 or (data < 0).any() or (data > 0x3F).any():
+    data = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in texts]
+    lengths = np.array([len(text) for text in data], dtype=np.int64)
+    letters = np.frombuffer(b"".join(data), dtype=np.uint8).astype(np.int64) - _ZERO
+    borders = np.cumsum(lengths)
+    last = (letters & 0x20) == 0  # the last letter of its count
+    if (letters < 0).any() or (letters > 0x3F).any() or not last[borders[lengths > 0] - 1].all():
         raise RLEError("its compressed counts are damaged")
-    shifts = 5 * (np.arange(len(data)) - np.repeat(starts, ends - starts + 1))
-    if shifts.max() > 55:
+    ends = np.flatnonzero(last)
+    groups = np.diff(ends, prepend=-1)
+    if groups.max(initial=0) > 12:
         raise RLEError("its compressed counts are damaged")
-    values = np.add.reduceat((data & 0x1F) << shifts, starts)
-    negative = (data[ends] & 0x10) != 0
-    values[negative] -= np.int64(1) << (shifts[ends][negative] + 5)
-    # Counts 3, 4, 5 … are differences to the count two places before; count 0 stands outside that chain.
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    starts = ends - groups + 1
+    shifts = 5 * (np.arange(len(letters)) - np.repeat(starts, groups))
+    values = np.add.reduceat((letters & 0x1F) << shifts, starts) if len(starts) else starts
+    values = values - np.where(letters[ends] & 0x10, np.int64(1) << 5 * groups, 0)
+    # From the fourth count of a text on, each is the difference to the count two places before.
+    per_text = np.diff(np.searchsorted(ends, borders), prepend=0)
+    text = np.repeat(np.arange(len(data)), per_text)
+    place = np.arange(len(values)) - (np.cumsum(per_text) - per_text)[text]
+    for chain in (np.flatnonzero(place % 2 == 1), np.flatnonzero((place % 2 == 0) & (place > 0))):
+        sums = np.cumsum(values[chain])
+        before = np.concatenate([[0], sums])[np.searchsorted(text[chain], np.arange(len(data)))]
+        values[chain] = sums - before[text[chain]]
+    return values, per_text

@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.masks.overlaps import shared_pixels
 from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore, mask_iou, match_at
 
 HIT_IOU = THRESHOLDS[0]
@@ -190,7 +191,7 @@ def count_neighbours(crops: Sequence[MaskCrop], distance: float = NEIGHBOUR_DIST
         later = boxes[place + 1 :]
         close = (later[:, 0] < x1) & (later[:, 2] > x0) & (later[:, 1] < y1) & (later[:, 3] > y0)
         for other in (kept[place + 1 + offset] for offset in np.flatnonzero(close)):
-            if _meet(grown[index], crops[other]):
+            if shared_pixels(grown[index], crops[other]):
                 counts[index] += 1
                 counts[other] += 1
     return counts
@@ -202,15 +203,6 @@ def _grown(crop: MaskCrop, distance: float) -> MaskCrop:
     away = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # The transform is in float32: a distance of exactly √2 must count when √2 is asked for.
     return MaskCrop(crop.top - margin, crop.left - margin, away <= distance + 1e-4)
-
-
-def _meet(a: MaskCrop, b: MaskCrop) -> bool:
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.box, b.box
-    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
-    if x0 >= x1 or y0 >= y1:
-        return False
-    part = a.mask[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0]
-    return bool((part & b.mask[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]).any())
 
 
 def _corrected(image: ImageErrors, kinds: Mapping[str, Sequence[str]]) -> ImageScore:

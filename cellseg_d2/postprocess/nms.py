@@ -9,6 +9,11 @@ import numpy as np
 from scipy.sparse import csr_array, triu
 
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import intersections
+
+# Pixels up to which an image is worked on as a whole; in larger ones each cell among its neighbours, which takes no
+# memory of the image's size, but more time where cells are crowded. The results are the same.
+LARGE_IMAGE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,27 +35,34 @@ class MaskPairs:
 def mask_pairs(crops: Sequence[MaskCrop], height: int, width: int) -> MaskPairs:
     """Find the masks that overlap, and by how much.
 
-    A sparse product of masks × pixels with its transpose: only masks that share a pixel meet in it, and only the pixels
-    that several masks have are in it.
-
     Args:
         crops: ``N`` masks inside an image of ``height`` × ``width`` pixels; an empty one overlaps nothing.
+    """
+    areas = np.array([crop.area for crop in crops], dtype=np.int64)
+    small = height * width <= LARGE_IMAGE
+    first, second, shared = _by_pixel(crops, height, width) if small else intersections(crops)
+    iou = shared / (areas[first] + areas[second] - shared)
+    return MaskPairs(first, second, iou, shared / np.minimum(areas[first], areas[second]))
+
+
+def _by_pixel(crops: Sequence[MaskCrop], height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`cellseg_d2.masks.overlaps.intersections` by a sparse product of masks × pixels with its transpose.
+
+    Only masks that share a pixel meet in it, and only the pixels that several masks have are in it.
     """
     pixels = [np.zeros(0, dtype=np.int64)]
     for crop in crops:
         y, x = np.nonzero(crop.mask)
         pixels.append((y + crop.top) * width + x + crop.left)
-    areas = np.array([len(own) for own in pixels[1:]], dtype=np.int64)
+    owners = np.repeat(np.arange(len(crops)), [len(own) for own in pixels[1:]])
     flat = np.concatenate(pixels)
     contested = np.flatnonzero(np.bincount(flat, minlength=1)[flat] > 1)
-    flat, owners = flat[contested], np.repeat(np.arange(len(crops)), areas)[contested]
+    flat, owners = flat[contested], owners[contested]
     masks = csr_array((np.ones(len(flat), dtype=np.int32), (owners, flat)), shape=(len(crops), height * width))
     shared = triu(masks @ masks.T, k=1, format="csr")
     shared.sort_indices()
     shared = shared.tocoo()
-    first, second = shared.row.astype(np.int64), shared.col.astype(np.int64)
-    iou = shared.data / (areas[first] + areas[second] - shared.data)
-    return MaskPairs(first, second, iou, shared.data / np.minimum(areas[first], areas[second]))
+    return shared.row.astype(np.int64), shared.col.astype(np.int64), shared.data
 
 
 def mask_nms(pairs: MaskPairs, present: np.ndarray, max_iou: float = 1.0, max_containment: float = 1.0) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""How detections become cells, as one plain data class that can be kept in a YAML file."""
+"""How detections become cells: ``TEST.POSTPROCESS`` of a configuration as one plain data class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cellseg_d2.io.atomic import write_text_atomic
 from cellseg_d2.io.text import read_yaml
 from cellseg_d2.masks.overlaps import POLICIES
 
+# A fragment of a configuration, of the values that the detections beside it were made into cells with.
 FILE_NAME = "postprocess.yaml"
 RANKINGS = ("box", "box*mask")
 
@@ -102,28 +103,46 @@ class PostprocessParams:
                     f"({', '.join(class_names)}): give one value, or one for each class"
                 )
 
+    def to_config(self) -> dict[str, Any]:
+        """All values as ``TEST.POSTPROCESS`` holds them."""
+        return {name.upper(): list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
     def to_yaml(self, path: str | Path, comment: str = "") -> None:
-        """Write all values to a YAML file, whole or not at all, below ``comment``."""
-        content = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        """Write all values as a fragment of a configuration, whole or not at all, below ``comment``.
+
+        A configuration can name the file as ``_BASE_``, and ``--postprocess`` of the tools lays it over one.
+        """
         head = "".join(f"# {line}\n" for line in comment.splitlines())
+        content = {"TEST": {"POSTPROCESS": self.to_config()}}
         write_text_atomic(path, head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> PostprocessParams:
-        """Read a YAML file; what it does not name keeps its default.
+    def from_yaml(cls, path: str | Path, start: PostprocessParams | None = None) -> PostprocessParams:
+        """``TEST.POSTPROCESS`` of a YAML file; what it does not name stays as in ``start``, by default the built-in.
+
+        Files of earlier versions, which hold the values alone and in lower case, are read as well.
 
         Raises:
-            CellSegError: the file cannot be read, names an unknown key, or a value is wrong.
+            CellSegError: the file cannot be read, names an unknown key or other files, or a value is wrong.
         """
         content = read_yaml(path)
+        if isinstance(content, dict) and "_BASE_" in content:
+            raise CellSegError(
+                f"{path} builds on other files, at which is not looked for post-processing: give one with all of "
+                "TEST.POSTPROCESS, such as a run's config.yaml"
+            )
+        if isinstance(content, dict) and "TEST" in content:
+            content = content["TEST"].get("POSTPROCESS") if isinstance(content["TEST"], dict) else None
         if not isinstance(content, dict):
-            raise CellSegError(f"{path} holds no post-processing: lines such as 'score_thresholds: [0.5]' are expected")
-        known = [field.name for field in fields(cls)]
-        unknown = [str(key) for key in content if key not in known]
+            raise CellSegError(
+                f"{path} holds no post-processing: keys of TEST.POSTPROCESS such as SCORE_THRESHOLDS are expected"
+            )
+        known = [field.name.upper() for field in fields(cls)]
+        unknown = [str(key) for key in content if str(key).upper() not in known]
         if unknown:
             raise CellSegError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
         try:
-            return cls(**content)
+            return replace(start or cls(), **{key.lower(): value for key, value in content.items()})
         except CellSegError as error:
             raise CellSegError(f"{path}: {error}") from None
 

@@ -6,6 +6,7 @@ first.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,8 @@ import numpy as np
 
 from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.masks.crop import MaskCrop
-from cellseg_d2.masks.overlaps import LabelCrops, label_image
+from cellseg_d2.masks.overlaps import LabelCrops, label_image, window_crop
+from cellseg_d2.postprocess import nms
 from cellseg_d2.postprocess.nms import MaskPairs, mask_nms, mask_pairs
 from cellseg_d2.postprocess.params import PostprocessParams
 
@@ -84,8 +86,8 @@ class Settled:
     large: np.ndarray
 
 
-def postprocess(detections: Detections, params: PostprocessParams) -> Cells:
-    """Turn the detections of an image into disjoint cells.
+def postprocess(detections: Detections, params: PostprocessParams, pasted: Sequence[SoftCrop] | None = None) -> Cells:
+    """Turn the detections of an image of any size into disjoint cells.
 
     The order of the steps:
 
@@ -100,10 +102,20 @@ def postprocess(detections: Detections, params: PostprocessParams) -> Cells:
     9. largest component of the cells that this has cut;
     10. minimum area of what is left, at least one pixel.
 
-    Every step costs in proportion to the detections and their pixels, but for one label image in step 8.
+    Every step costs in proportion to the detections and their pixels, but for one label image in step 8, which large
+    images do without.
+
+    Args:
+        detections: of the whole image.
+        params: what the steps go by.
+        pasted: the masks on the pixels of the image, one for each detection, where they are at hand or are others
+            than ``detections`` holds.
     """
-    candidates = find_candidates(detections, params)
-    settled = settle(candidates, choose(candidates, params), params)
+    candidates = find_candidates(detections, params, pasted)
+    chosen = choose(candidates, params)
+    if detections.height * detections.width > nms.LARGE_IMAGE:
+        return _settle_locally(candidates, chosen, params)
+    settled = settle(candidates, chosen, params)
     ranks = np.flatnonzero(settled.large)
     ranks = ranks[np.argsort(settled.order[ranks])]  # best score first again
     chosen = settled.order[ranks]
@@ -169,10 +181,7 @@ def choose(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
 
 def settle(candidates: Candidates, chosen: np.ndarray, params: PostprocessParams) -> Settled:
     """Steps 8 to 10 of :func:`postprocess` for the candidates with the indices ``chosen``, ascending."""
-    order = chosen
-    if params.overlap_policy != "score":  # of equally large ones the better comes first, as it does among the chosen
-        sign = 1 if params.overlap_policy == "smaller" else -1
-        order = chosen[np.argsort(sign * candidates.areas[chosen], kind="stable")]
+    order = _by_right(candidates, chosen, params)
     labels = label_image([candidates.crops[i] for i in order], candidates.height, candidates.width)
     areas = np.bincount(labels.ravel(), minlength=len(order) + 1)[1:]
     if params.largest_component:
@@ -183,6 +192,54 @@ def settle(candidates: Candidates, chosen: np.ndarray, params: PostprocessParams
             part[mask & ~largest] = 0
             areas[rank] = np.count_nonzero(largest)
     return Settled(labels, order, areas, areas >= _min_areas(candidates, params)[order])
+
+
+def _settle_locally(candidates: Candidates, chosen: np.ndarray, params: PostprocessParams) -> Cells:
+    """Steps 8 to 10 of ``postprocess``: :func:`settle` for each contested cell, with those that it yields to."""
+    rank = np.full(len(candidates), len(candidates))
+    rank[_by_right(candidates, chosen, params)] = np.arange(len(chosen))
+    stronger: dict[int, list[int]] = defaultdict(list)
+    if len(chosen):
+        for i, j in zip(candidates.pairs.first.tolist(), candidates.pairs.second.tolist(), strict=True):
+            if max(rank[i], rank[j]) < len(candidates):  # both are among the chosen
+                strong, weak = (i, j) if rank[i] < rank[j] else (j, i)
+                stronger[weak].append(strong)
+    in_order = replace(params, overlap_policy="score")
+    crops, kept = [], []
+    for i in chosen.tolist():
+        crop = candidates.crops[i]
+        if i in stronger:
+            crop = _what_is_left(candidates, i, stronger[i], in_order)
+        if crop is not None:
+            crops.append(crop.tight())
+            kept.append(i)
+    return Cells(candidates.height, candidates.width, crops, candidates.scores[kept], candidates.classes[kept])
+
+
+def _by_right(candidates: Candidates, chosen: np.ndarray, params: PostprocessParams) -> np.ndarray:
+    """The chosen candidates, those first that keep contested pixels; of equally large ones the better."""
+    if params.overlap_policy == "score":
+        return chosen
+    sign = 1 if params.overlap_policy == "smaller" else -1
+    return chosen[np.argsort(sign * candidates.areas[chosen], kind="stable")]
+
+
+def _what_is_left(candidates: Candidates, i: int, stronger: list[int], params: PostprocessParams) -> MaskCrop | None:
+    """A cell without the pixels of those that are ``stronger``; None if that is too little."""
+    crop = candidates.crops[i]
+    x0, y0, x1, y1 = crop.box
+    indices = [*stronger, i]
+    local = Candidates(
+        y1 - y0,
+        x1 - x0,
+        [window_crop(candidates.crops[j], crop.box) for j in indices],
+        candidates.scores[indices],
+        candidates.classes[indices],
+    )
+    settled = settle(local, np.arange(len(indices)), params)
+    if not settled.large[-1]:
+        return None
+    return MaskCrop(y0, x0, settled.labels == len(indices))
 
 
 def _min_areas(candidates: Candidates, params: PostprocessParams) -> np.ndarray:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
+import cv2
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -19,8 +20,8 @@ from scipy.sparse.csgraph import connected_components
 from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.detections.fusion import resample_masks
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import box_pairs, shared_pixels, window_crop
 from cellseg_d2.tiling.grid import Tile
-from cellseg_d2.tiling.overlaps import box_pairs, shared_pixels, window_crop
 
 # Two tiles mean the same cell from this IoU on, counted where both see.
 _SAME_CELL = 0.5
@@ -140,6 +141,18 @@ class MergedDetections:
     def pasted(self) -> Sequence[SoftCrop] | None:
         """The masks on the pixels of the image, made when asked for; None if all are those of ``detections``."""
         return _PastedMasks(self.detections, self.joined) if self.joined else None
+
+    def on_grids(self) -> Detections:
+        """The detections, with the whole mask of a cell that was put together resampled to the grid of its box."""
+        masks, boxes = self.detections.masks, self.detections.boxes.copy()
+        if not self.joined or not isinstance(masks, np.ndarray):
+            return self.detections
+        masks = masks.copy()
+        for index, soft in self.joined.items():
+            height, width = soft.probability.shape
+            boxes[index] = soft.left, soft.top, soft.left + width, soft.top + height
+            masks[index] = cv2.resize(soft.probability, masks.shape[:0:-1], interpolation=cv2.INTER_AREA)
+        return replace(self.detections, boxes=boxes, masks=masks)
 
 
 class _PastedMasks(Sequence[SoftCrop]):

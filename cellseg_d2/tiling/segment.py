@@ -18,9 +18,8 @@ from cellseg_d2.detections.detections import Detections
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
 from cellseg_d2.postprocess.params import PostprocessParams
-from cellseg_d2.postprocess.steps import Cells
+from cellseg_d2.postprocess.steps import Cells, postprocess
 from cellseg_d2.tiling.grid import tile_grid
-from cellseg_d2.tiling.overlaps import postprocess_large
 from cellseg_d2.tiling.seams import TiledDetections, merge_tiles
 
 
@@ -34,6 +33,7 @@ def segment_tiled(
     intensity: str = "auto",
     intensity_percentiles: tuple[float, float] = (0.1, 99.9),
     progress: bool = True,
+    keep: Callable[[Detections], object] | None = None,
 ) -> Cells:
     """The cells of an image of any size.
 
@@ -52,6 +52,7 @@ def segment_tiled(
         intensity, intensity_percentiles: see :func:`cellseg_d2.images.intensity.to_uint8`; the percentiles are those of
             the whole image, from a sample if it is large, so that all tiles are stretched alike.
         progress: whether a bar with the time left is shown.
+        keep: called with all detections of the image before any threshold, those of several tiles merged.
 
     Raises:
         CellSegError: the image cannot be read, or there is no such grid of tiles.
@@ -62,15 +63,21 @@ def segment_tiled(
         as_it_is = intensity == "auto" and source.dtype == np.uint8
         limits = None if as_it_is else sample_percentiles(source, intensity_percentiles)
         found = TiledDetections(source.height, source.width, tiles, min_score=min(params.score_thresholds))
+        everything = TiledDetections(source.height, source.width, tiles) if keep is not None else None
         for window in tqdm(tiles, desc="segmenting", unit="tile", disable=not progress):
             grey = source.read(window.top, window.left, window.height, window.width)
-            found.add(window, detect(to_uint8(grey, intensity, intensity_percentiles, limits)))
+            detections = detect(to_uint8(grey, intensity, intensity_percentiles, limits))
+            found.add(window, detections)
+            if everything is not None:
+                everything.add(window, detections)
     finally:
         if source is not image:
             source.close()
+    if keep is not None and everything is not None:
+        keep(merge_tiles(everything).on_grids())
     merged = merge_tiles(found)
     detections = merged.detections
     if params.vote and (winner := found.vote_class()) is not None:
         detections = replace(detections, classes=np.full(len(detections), winner))
         params = replace(params, vote=False)
-    return postprocess_large(detections, params, merged.pasted())
+    return postprocess(detections, params, merged.pasted())

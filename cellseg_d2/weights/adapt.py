@@ -20,6 +20,7 @@ from tabulate import tabulate
 from torch import nn
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.settings import flat
 from cellseg_d2.io.text import read_yaml
 from cellseg_d2.weights.weight_files import WeightFile, read_weight_file
 
@@ -265,11 +266,9 @@ def _config_beside(path: Path) -> dict:
 
 
 def _differing_settings(before: Mapping, cfg: CfgNode) -> list[str]:
-    notes = []
+    notes, earlier, now = [], flat(before), flat(cfg.MODEL)
     for key in SILENT_SETTINGS:
-        old, new = before, cfg.MODEL
-        for part in key.split("."):
-            old, new = (old or {}).get(part), new[part]
+        old, new = earlier.get(key), now[key]
         if key.startswith("PIXEL"):  # one value for all channels is the same for any number of them
             old, new = old and sorted(set(old)), sorted(set(new))
         if old and old != new:

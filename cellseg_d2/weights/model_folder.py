@@ -1,4 +1,4 @@
-"""Models to hand on: a folder with a short configuration, weights that cannot run code, and post-processing.
+"""Models to hand on: a folder with a short configuration and weights that cannot run code.
 
 The project's own are in ``cellseg_d2/models``. Wherever weights are named, ``cellseg://NAME/model.safetensors`` stands
 for theirs, as ``detectron2://`` does for those of Detectron2's model zoo.
@@ -13,16 +13,21 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathHandler, PathManager
 from safetensors.torch import save
 
-from cellseg_d2.config import changed_settings, class_names
+from cellseg_d2.config import changed_settings, class_names, postprocess_beside
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
-from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
+from cellseg_d2.io.settings import plain
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights.weight_files import read_weight_file
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models"
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 PREFIX = "cellseg://"
+# The keys of INPUT that prediction reads; all others are for training.
+PREDICTION_INPUT = (
+    *("FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST", "ZOOM_TEST"),
+    *("INTENSITY", "INTENSITY_PERCENTILES", "CELL_DIAMETER"),
+)
 
 
 def shipped_models() -> list[str]:
@@ -49,43 +54,38 @@ def find_model(model: str | Path) -> Path:
     )
 
 
-def export_model(
-    cfg: CfgNode, weights: str | Path, folder: str | Path, *, half: bool = True, params: PostprocessParams | None = None
-) -> Path:
-    """Write ``config.yaml``, ``model.safetensors`` and ``postprocess.yaml`` of a trained model; returns the folder.
+def export_model(cfg: CfgNode, weights: str | Path, folder: str | Path, *, half: bool = True) -> Path:
+    """Write ``config.yaml`` and ``model.safetensors`` of a trained model; returns the folder.
 
     Args:
-        cfg: of the run. Only what differs from the defaults is written, without the run's data sets and folders.
+        cfg: of the run. Written is what matters to prediction and differs from the defaults, and all of
+            ``TEST.POSTPROCESS``.
         weights: its checkpoint.
-        folder: made where needed; files of the same names are replaced.
+        folder: made where needed; files of the same names are replaced, and a ``postprocess.yaml`` of an earlier
+            version, which would be laid over the configuration, is removed.
         half: weights as 16-bit floats, which take half the space. Predictions differ by less than one part in 1,000.
-        params: the post-processing, by default the configuration's.
     """
-    folder, params = Path(folder), params or PostprocessParams.from_config(cfg)
-    params.check_classes(class_names(cfg))
-    settings = {"VERSION": cfg.VERSION, **changed_settings(cfg)}
-    for name in ("DATASETS", "DATALOADER", "SOLVER", "OUTPUT_DIR", "SEED"):
-        settings.pop(name, None)
-    settings["MODEL"] = {k: v for k, v in settings.get("MODEL", {}).items() if k not in ("WEIGHTS", "DEVICE")}
-    settings["MODEL"]["WEIGHTS"] = ""
+    folder = Path(folder)
+    PostprocessParams.from_config(cfg).check_classes(class_names(cfg))
+    changed = changed_settings(cfg)
+    settings = {
+        "VERSION": cfg.VERSION,
+        "MODEL": {key: value for key, value in changed["MODEL"].items() if key != "DEVICE"} | {"WEIGHTS": ""},
+        "INPUT": {key: value for key, value in changed.get("INPUT", {}).items() if key in PREDICTION_INPUT},
+        "TEST": changed.get("TEST", {}) | {"POSTPROCESS": plain(cfg.TEST.POSTPROCESS)},
+    }
     tensors = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous()
         for name, value in read_weight_file(weights).weights.items()
     }
-    text = yaml.safe_dump(plain_values(settings), sort_keys=False, default_flow_style=None)
+    text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)
     with atomic_set():
         with atomic_path(folder / WEIGHTS) as temporary:
             temporary.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
-        params.to_yaml(folder / POSTPROCESS)
         write_text_atomic(folder / CONFIG, text)
+    if (former := postprocess_beside(folder / CONFIG)) is not None:
+        former.unlink()
     return folder
-
-
-def plain_values(value: object) -> object:
-    """Dicts and lists instead of configuration nodes and tuples, as YAML can hold them."""
-    if isinstance(value, dict):
-        return {key: plain_values(child) for key, child in value.items()}
-    return [plain_values(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 class ShippedModelHandler(PathHandler):

@@ -21,8 +21,9 @@ from detectron2.modeling import (
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
+from cellseg_d2.io.settings import differences, flat, nested
 from cellseg_d2.modeling.build import build_network
-from cellseg_d2.weights.model_folder import CONFIG, plain_values
+from cellseg_d2.weights.model_folder import CONFIG
 from cellseg_d2.weights.weights import CHECKPOINTS, load_trained
 
 # The name that Detectron2 gives to the result of a training.
@@ -127,31 +128,18 @@ def _plain_name(cfg: CfgNode, key: str) -> str:
 
 def plain_settings(cfg: CfgNode) -> dict:
     """What differs from Detectron2's own defaults, of its own keys that prediction reads, as plain nested values."""
-    stock, cfg = get_cfg(), cfg.clone()
+    cfg = cfg.clone()
     cfg.defrost()
     for key in _PARTS:
         node, _, last = f"MODEL.{key}".rpartition(".")
         reduce(getattr, node.split("."), cfg)[last] = _plain_name(cfg, key)
-    model = _changed(cfg.MODEL, stock.MODEL)
-    for name in ("WEIGHTS", "DEVICE"):
-        model.pop(name, None)
+    stock = flat(get_cfg())
+    own = {key: value for key, value in flat(cfg).items() if key in stock}
+    changed = nested({key: own[key] for key in differences(cfg, get_cfg()) if key in own})
     size = {"MIN_SIZE_TEST": 0} if cfg.INPUT.ZOOM_TEST == 1 else {}  # 0 leaves the size as it is
-    return plain_values(
-        {
-            "VERSION": cfg.VERSION,
-            "MODEL": model,
-            "INPUT": {**{key: cfg.INPUT[key] for key in _INPUT}, **size},
-            "TEST": {key: cfg.TEST[key] for key in _TEST},
-        }
-    )
-
-
-def _changed(node: CfgNode, default: CfgNode) -> dict:
-    changes = {}
-    for key, value in default.items():
-        if isinstance(value, CfgNode):
-            if own := _changed(node[key], value):
-                changes[key] = own
-        elif plain_values(node[key]) != plain_values(value):  # tuples become lists on the way
-            changes[key] = node[key]
-    return changes
+    return {
+        "VERSION": cfg.VERSION,
+        "MODEL": {key: value for key, value in changed["MODEL"].items() if key not in ("WEIGHTS", "DEVICE")},
+        "INPUT": {**{key: cfg.INPUT[key] for key in _INPUT}, **size},
+        "TEST": {key: cfg.TEST[key] for key in _TEST},
+    }

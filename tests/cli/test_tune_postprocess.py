@@ -1,4 +1,4 @@
-"""From saved detections to a postprocess.yaml that infer reads, through the tools as a user calls them."""
+"""From saved detections to a piece of a configuration that infer takes, through the tools as a user calls them."""
 
 import json
 import subprocess
@@ -74,6 +74,8 @@ def test_tuning_writes_what_scores_better_elsewhere_too(scene, capsys):
     assert "1.0000 held out (3 folds)" in text
     assert "Classes: astro, cort" in text
     assert [path.name for path in (scene / "out").iterdir()] == ["postprocess.yaml"]
+    (scene / "child.yaml").write_text("_BASE_: out/postprocess.yaml\nTEST:\n  POSTPROCESS:\n    NMS_IOU: 0.25\n")
+    assert PostprocessParams.from_config(load_config(scene / "child.yaml")) == replace(tuned, nms_iou=0.25)
 
 
 def test_it_starts_from_what_evaluation_left_beside_the_detections(scene, capsys):
@@ -148,7 +150,7 @@ def predict(run_folder, tmp_path, capsys):
     return call
 
 
-def test_infer_reads_the_file_beside_the_weights_and_obeys_the_command_line(run_folder, predict, tmp_path):
+def test_infer_reads_the_file_beside_the_configuration_and_obeys_the_command_line(run_folder, predict, tmp_path):
     found, said = predict()
     assert found
     assert "post-processing of the configuration\n" in said
@@ -164,11 +166,14 @@ def test_infer_reads_the_file_beside_the_weights_and_obeys_the_command_line(run_
         rows, said = predict("TEST.POSTPROCESS.SCORE_THRESHOLDS", "[0.1]")
         assert rows == found
         assert "with score_thresholds of the command line" in said
-        rows, said = predict("--postprocess", "config")
+        rows, said = predict("--postprocess", run_folder / "config.yaml")
         assert rows == found
-        assert "of the configuration" in said
+        assert f"post-processing of {run_folder}/config.yaml\n" in said
         same.to_yaml(tmp_path / "low.yaml")
         assert predict("--postprocess", tmp_path / "low.yaml")[0] == found
+        (tmp_path / "partly.yaml").write_text("TEST:\n  POSTPROCESS:\n    SCORE_THRESHOLDS: [0.1]\n")
+        assert predict("--postprocess", tmp_path / "partly.yaml")[0] == found
+        assert predict("--postprocess", tmp_path / "partly.yaml", "--score-threshold", 1.0)[0] == []
     finally:
         (run_folder / "postprocess.yaml").unlink()
 

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellseg_d2.datasets.audit import Audit, coverage, find_doubles, intersections
+from cellseg_d2.datasets.audit import Audit, coverage, find_doubles
 from cellseg_d2.datasets.audit_report import audit_tables
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import intersections
 from cellseg_d2.masks.repair import longest_straight_edge, measure_shape, repair_shape
 
 HEIGHT, WIDTH = 60, 90

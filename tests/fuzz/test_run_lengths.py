@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.masks.crop import coco_to_crop, crop_to_coco, kaggle_to_crop
-from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle, run_problems
-from cellseg_d2.masks.rle_batch import decode_coco_many
+from cellseg_d2.masks.rle import RLEError, clean_runs, decode_coco_many, parse_kaggle_rle, run_problems
 from tests.fuzz.cases import fuzz
 
 sides = st.integers(1, 12)

@@ -210,7 +210,8 @@ def test_training_from_hostile_weights(tmp_path, repository, monkeypatch, call_t
 POSTPROCESSING = [
     *("score_thresholds: high", "score_threshold: [1]", "[1]", "", "a: [", "nms_iou: .nan", "min_areas: [.inf]"),
     *(f"min_areas: [1{400 * '0'}]", "vote: 2001-99-99", "ranking: !!python/name:os.system", "[\n" * 5000, "\0"),
-    "vote: {{}: 1}",
+    *("vote: {{}: 1}", "TEST: 5", "TEST: {POSTPROCESS: [1]}", "TEST: {POSTPROCESS: {NO: 1}}", "TEST: {}"),
+    *("_BASE_: config.yaml", "MODEL: {MASK_ON: true}", "TEST: {POSTPROCESS: {VOTE: 1}}"),
 ]
 
 

@@ -13,7 +13,7 @@ from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import crops_from_labels
-from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
 from cellseg_d2.weights.model_folder import export_model
 from tests.discs import disc_image, write_untrained_run
 
@@ -142,9 +142,19 @@ def test_detections_are_kept_on_demand(discs):
     [kept] = segmenter.segment([image], keep_detections=True)
     assert len(kept) == 0
     assert {(crop.box, crop.area) for crop in kept.detections.crops()} == {(crop.box, crop.area) for crop in crops}
-    with pytest.raises(CellSegError, match="120 × 120 pixels and windows of 70: ask for a tile of 120"):
-        Bright(tile=70).segment(image, keep_detections=True)
     assert len(Bright(tile=70).segment(image, tile=120, keep_detections=True).detections) == len(crops)
+
+
+def test_detections_of_several_windows_are_kept_merged(discs):
+    image, crops = discs
+    segmenter = Bright(tile=70)
+    segmentation = segmenter.segment(image, overlap=40, keep_detections=True)
+    assert len(segmenter.shown) > 1
+    assert np.array_equal(segmentation.labels, segmenter.segment(image, overlap=40).labels)
+    kept = segmentation.detections
+    assert (kept.height, kept.width) == image.shape
+    assert {(crop.box, crop.area) for crop in kept.crops()} == {(crop.box, crop.area) for crop in crops}
+    assert np.array_equal(postprocess(kept, segmenter.params).label_image(), segmentation.labels)
 
 
 def test_windows_are_stretched_alike():
@@ -172,7 +182,8 @@ def model(tmp_path_factory, repository):
     run = write_untrained_run(root, repository / "configs/quickstart/instant_test.yaml")
     opts = ["INPUT.ZOOM_TEST", "1.0", "INPUT.CELL_DIAMETER", "18.0", "TEST.TILE", "128"]
     cfg = load_config(run / "config.yaml", opts)
-    return export_model(cfg, run / "model_best.pth", root / "exported", params=PostprocessParams((0.3,), vote=False))
+    cfg.TEST.POSTPROCESS.update(PostprocessParams((0.3,), vote=False).to_config())
+    return export_model(cfg, run / "model_best.pth", root / "exported")
 
 
 def test_a_model_folder_is_one_line(model, discs):

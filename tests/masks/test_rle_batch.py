@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.masks.rle import RLEError, decode_coco
-from cellseg_d2.masks.rle_batch import decode_coco_many
+from cellseg_d2.masks.rle import RLEError, decode_coco, decode_coco_many
 
 stacks = st.tuples(st.integers(0, 6), st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))
 
@@ -17,11 +16,21 @@ def encoded(mask: np.ndarray) -> dict:
     return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
 
 
+def runs_of(rle: dict) -> np.ndarray:
+    """By pycocotools, pixel by pixel."""
+    if isinstance(rle["counts"], list):
+        rle = coco_mask.frPyObjects(rle, *rle["size"])
+    flat = np.pad(coco_mask.decode(rle).ravel(order="F").astype(int), 1)
+    starts = np.flatnonzero(np.diff(flat) == 1)
+    return np.stack([starts, np.flatnonzero(np.diff(flat) == -1) - starts], axis=1)
+
+
 def assert_same_as_one_by_one(rles: list[dict], height: int, width: int) -> None:
     runs, masks = decode_coco_many(rles, height, width)
     assert len(runs) == len(masks)
     for i, rle in enumerate(rles):
         assert np.array_equal(runs[masks == i], decode_coco(rle))
+        assert np.array_equal(runs[masks == i], runs_of(rle))
 
 
 @given(stacks)

@@ -10,8 +10,16 @@ from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.components import components
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess import nms
 from cellseg_d2.postprocess.nms import mask_nms, mask_pairs
 from cellseg_d2.postprocess.steps import PostprocessParams, postprocess, vote_class
+
+
+@pytest.fixture(autouse=True, params=["as a whole", "cell by cell"])
+def _way(request, monkeypatch):
+    """Small images, too, are worked on in both ways."""
+    if request.param == "cell by cell":
+        monkeypatch.setattr(nms, "LARGE_IMAGE", 0)
 
 
 def rectangles(*boxes, scores, classes=None):
@@ -230,7 +238,7 @@ def test_parameters_survive_a_file(tmp_path):
     )  # fmt: skip
     params.to_yaml(tmp_path / "postprocess.yaml", "two\nlines")
     text = (tmp_path / "postprocess.yaml").read_text()
-    assert text.startswith("# two\n# lines\nscore_thresholds: [0.3, 0.5]\n")
+    assert text.startswith("# two\n# lines\nTEST:\n  POSTPROCESS:\n    SCORE_THRESHOLDS: [0.3, 0.5]\n")
     assert PostprocessParams.from_yaml(tmp_path / "postprocess.yaml") == params
     (tmp_path / "part.yaml").write_text("min_areas: [7]\n")
     assert PostprocessParams.from_yaml(tmp_path / "part.yaml") == PostprocessParams(min_areas=(7,))

@@ -12,6 +12,7 @@ from scipy import ndimage
 from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.images.lazy import ArraySource
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess import nms
 from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
 from cellseg_d2.tiling.grid import tile_grid
 from cellseg_d2.tiling.seams import MergedDetections
@@ -113,7 +114,7 @@ def best_ious(cells, truth):
 
 @pytest.mark.parametrize("policy", ["score", "smaller", "larger"])
 @pytest.mark.parametrize("soft", [False, True])
-def test_an_image_that_fits_gives_exactly_what_it_gives_untiled(policy, soft):
+def test_an_image_that_fits_gives_exactly_what_it_gives_untiled(policy, soft, monkeypatch):
     generator = np.random.default_rng(0)
     count, size = 100, 80
     corners = generator.uniform(0, size - 20, (count, 2))
@@ -136,6 +137,11 @@ def test_an_image_that_fits_gives_exactly_what_it_gives_untiled(policy, soft):
         expected = postprocess(found, replace(params, **change))
         tiled = segment_tiled(lambda tile: found, image, replace(params, **change), progress=False)
         assert_equal_cells(tiled, expected)
+        with monkeypatch.context() as patch:
+            patch.setattr(nms, "LARGE_IMAGE", 0)
+            large = segment_tiled(lambda tile: found, image, replace(params, **change), progress=False)
+        assert isinstance(large.crops, list)
+        assert_equal_cells(large, expected)
         contested += len(expected)
     assert contested > 80
 
@@ -312,8 +318,9 @@ def test_the_bar_is_optional(capsys):
     assert "4/4" in capsys.readouterr().err
 
 
-def test_memory_does_not_grow_with_the_image():
+def test_memory_does_not_grow_with_the_image(monkeypatch):
     """A mosaic that repeats itself: the image is never made, and nothing of its size is."""
+    monkeypatch.setattr(nms, "LARGE_IMAGE", 0)
     block = many_discs(0, 60, 200, 200)
     block[:3], block[:, :3] = 0, 0  # nothing goes over the border of a block
 

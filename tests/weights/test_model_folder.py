@@ -1,13 +1,19 @@
 """A model that is handed on is the model that was trained, and is found by name or folder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import yaml
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
-from cellseg_d2.config import load_config
+from cellseg_d2.config import default_config, load_config
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
+from cellseg_d2.io.settings import differences, flat
+from cellseg_d2.io.text import read_yaml
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights import model_folder
 from cellseg_d2.weights.model_folder import export_model, find_model, shipped_models
@@ -43,9 +49,50 @@ def test_the_configuration_keeps_the_model_and_leaves_the_run(run, exported):
     assert "SOLVER" not in text
     one, other = load_config(run / "config.yaml"), load_config(exported / "config.yaml")
     assert list(CLASSES) == other.MODEL.CLASS_NAMES
-    for node in ("MODEL", "INPUT", "TEST"):
-        assert one[node] == other[node]
-    assert PostprocessParams.from_yaml(exported / "postprocess.yaml").score_thresholds == (0.1,)
+    for node in ("MODEL", "TEST"):
+        assert differences(one[node], other[node]) == []
+    assert "CASCADE" not in text  # a tuple that equals the default's, but for its lists
+    assert one.INPUT.AUGMENTATIONS != other.INPUT.AUGMENTATIONS == default_config().INPUT.AUGMENTATIONS
+    assert sorted(path.name for path in exported.iterdir()) == ["config.yaml", "model.safetensors"]
+    # All values, whatever the defaults of another version are.
+    written = yaml.safe_load(text)["TEST"]["POSTPROCESS"]
+    assert written == PostprocessParams.from_config(one).to_config()
+    assert written["SCORE_THRESHOLDS"] == [0.1]
+
+
+def test_prediction_reads_no_other_keys_of_input_than_those_that_are_written(run):
+    cfg = load_config(run / "config.yaml", ["INPUT.ZOOM_TEST", "1.5", "INPUT.INTENSITY", "percentile"])
+    image, _ = disc_image(np.random.default_rng(1), 96, 4, 0)
+    expected = CellSegmenter.from_config(cfg, run / "model_best.pth").segment(image)
+    cfg.INPUT = CfgNode({key: value for key, value in cfg.INPUT.items() if key in model_folder.PREDICTION_INPUT})
+    found = CellSegmenter.from_config(cfg, run / "model_best.pth").segment(image)
+    assert len(found) > 0
+    assert np.array_equal(found.labels, expected.labels)
+
+
+def test_a_postprocess_yaml_of_an_earlier_version_is_laid_over_the_configuration(run, tmp_path):
+    cfg = load_config(run / "config.yaml")
+    folder = export_model(cfg, run / "model_best.pth", tmp_path / "old")
+    (folder / "postprocess.yaml").write_text("score_thresholds: [0.7]\nnms_iou: 0.4\n")
+    old = CellSegmenter.from_pretrained(folder, device="cpu").params
+    assert old == replace(PostprocessParams.from_config(cfg), score_thresholds=(0.7,), nms_iou=0.4)
+    read = load_config(folder / "config.yaml", ["TEST.POSTPROCESS.NMS_IOU", "0.6"])
+    assert PostprocessParams.from_config(read) == replace(old, nms_iou=0.6)
+    export_model(read, run / "model_best.pth", folder)
+    assert not (folder / "postprocess.yaml").exists()
+    assert CellSegmenter.from_pretrained(folder, device="cpu").params == replace(old, nms_iou=0.6)
+
+
+@pytest.mark.parametrize(
+    ("model", "config"), [("cells", "cells_effnet_lite0_FPN"), ("cells_R_18", "cells_R_18_FPN_GN")]
+)
+def test_the_shipped_models_and_their_training_configurations_agree(model, config, repository):
+    own = load_config(find_model(model) / "config.yaml")
+    trained = load_config(repository / f"configs/quickstart/{config}.yaml")
+    assert own.TEST.POSTPROCESS == trained.TEST.POSTPROCESS
+    written = flat(read_yaml(find_model(model) / "config.yaml")["MODEL"])
+    differing = [key for key in differences(own.MODEL, trained.MODEL) if key in written]
+    assert set(differing) == {"WEIGHTS", "CLASS_NAMES"}
 
 
 def test_half_precision_takes_half_the_space(run, exported):
@@ -81,8 +128,8 @@ def test_a_damaged_file_is_told(exported, tmp_path):
         read_weight_file(path)
 
 
-@pytest.mark.parametrize("blocked", ["config.yaml", "model.safetensors", "postprocess.yaml"])
-def test_all_three_files_are_replaced_or_none(run, tmp_path, blocked):
+@pytest.mark.parametrize("blocked", ["config.yaml", "model.safetensors"])
+def test_both_files_are_replaced_or_none(run, tmp_path, blocked):
     cfg = load_config(run / "config.yaml")
     folder = export_model(cfg, run / "model_best.pth", tmp_path / "mine")
     (folder / blocked).unlink()
@@ -95,5 +142,6 @@ def test_all_three_files_are_replaced_or_none(run, tmp_path, blocked):
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     (folder / blocked).rmdir()
     export_model(cfg, run / "model_best.pth", folder, half=False)
-    assert PostprocessParams.from_yaml(folder / "postprocess.yaml").score_thresholds == (0.7,)
-    assert load_config(folder / "config.yaml").INPUT.ZOOM_TEST == 2.0
+    written = load_config(folder / "config.yaml")
+    assert list(written.TEST.POSTPROCESS.SCORE_THRESHOLDS) == [0.7]
+    assert written.INPUT.ZOOM_TEST == 2.0

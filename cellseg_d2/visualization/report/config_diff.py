@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+
+from cellseg_d2.io.settings import differences as differing_keys
+from cellseg_d2.io.settings import flat
 
 
 class Difference(NamedTuple):
@@ -42,18 +45,12 @@ def differences(config: Mapping, base: Mapping) -> list[Difference]:
         >>> differences({"A": {"B": 1, "C": [2]}}, {"A": {"B": 1, "C": [3]}})
         [Difference(key='A.C', base='[3]', own='[2]')]
     """
-    own, other = dict(_flat(config)), dict(_flat(base))
-    return [
-        Difference(key, other.get(key), own.get(key))
-        for key in sorted(own.keys() | other.keys())
-        if own.get(key) != other.get(key)
-    ]
+    own, other = flat(config), flat(base)
+    return [Difference(key, _text(other, key), _text(own, key)) for key in sorted(differing_keys(config, base))]
 
 
-def _flat(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-            yield f"{prefix}{key}", text.removesuffix("\n").removesuffix("\n...")
+def _text(values: Mapping[str, object], key: str) -> str | None:
+    if key not in values:
+        return None
+    text = yaml.safe_dump(values[key], default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
