@@ -209,8 +209,8 @@ def report(result, class_names: list[str], args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
+    from cellseg_d2.datasets.find import find_inputs
     from cellseg_d2.engine.launcher import MACHINES, launch_work
-    from cellseg_d2.images.find import find_inputs
     from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.tiling.grid import check_windows
 

@@ -14,7 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from cellseg_d2.datasets.coco_checks import is_cell
+from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME

@@ -13,17 +13,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_d2.datasets.coco_checks import check_coco, check_numbers, is_cell
+from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.csv import read_csv_table
-from cellseg_d2.io.text import read_json
-from cellseg_d2.masks.coco import to_rle
-from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco, runs_to_crop
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
 from cellseg_d2.masks.overlaps import resolve_overlaps
-from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle
-from cellseg_d2.predictions.submission import read_submission, validate_submission
+from cellseg_d2.predictions.results import read_results
+from cellseg_d2.predictions.submission import decode_cells, read_submission, validate_submission
 
 
 @dataclass(eq=False)
@@ -51,12 +49,14 @@ class Truth:
         coco: the COCO JSON that was read, with its masks as compressed RLEs; None for a CSV.
         names: of the images by their number in the COCO JSON.
         warnings: sentences about what was left out.
+        files: of the images by their number in the COCO JSON, whether they are there or not.
     """
 
     images: dict[str, TrueImage]
     coco: dict | None = None
     names: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    files: dict[int, Path] = field(default_factory=dict)
 
     @property
     def cell_types(self) -> dict[str, str]:
@@ -180,45 +180,27 @@ def _truth_from_csv(path: str | Path) -> Truth:
 
 
 def _truth_from_coco(path: str | Path) -> Truth:
-    coco = read_json(path)
-    entries, annotations, categories = check_coco(coco, path)
-    names = {image["id"]: Path(image["file_name"]).stem for image in entries}
-    images = {names[image["id"]]: TrueImage(image["height"], image["width"]) for image in entries}
-    type_names = {category["id"]: category["name"] for category in categories}
-    if len(images) < len(entries):
+    file = read_coco(path)
+    names = file.stems
+    if len(set(names.values())) < len(names):
         name = Counter(names.values()).most_common(1)[0][0]
         raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
-    for name, image in images.items():
-        if min(image.height, image.width) <= 0:
-            raise CellSegError(f"{path}: image {name} is of {image.width} × {image.height} pixels")
+    images = {name: TrueImage(*file.size(number)) for number, name in names.items()}
     types: dict[str, Counter] = {name: Counter() for name in images}
+    annotations = []
     crowds = 0
-    for number, annotation in enumerate(_progress(annotations, path)):
-        where = f"{path}, annotation {annotation.get('id', number)}"
-        for key, known, what in (("image_id", names, "image"), ("category_id", type_names, "category")):
-            if annotation.get(key) not in known:
-                raise CellSegError(f"{where}: there is no {what} {annotation.get(key)!r}")
-        name = names[annotation["image_id"]]
-        rle = _checked_rle(annotation.get("segmentation"), images[name], f"{where} of image {name}")
-        annotation["segmentation"] = rle
+    for annotation, rle, _ in _progress(file.masks(), path, len(file.annotations)):
+        annotations.append({**annotation, "segmentation": rle})
         if not is_cell(annotation):
             crowds += 1
             continue
+        name = names[annotation["image_id"]]
         images[name].masks.append(rle)
-        types[name][type_names[annotation["category_id"]]] += 1
+        types[name][file.categories[annotation["category_id"]]] += 1
     for name, counts in types.items():
         images[name].cell_type = counts.most_common(1)[0][0] if counts else None
     warnings = [f"regions of the ground truth marked iscrowd are left out: {crowds}"] if crowds else []
-    coco = {**coco, "images": entries, "annotations": annotations, "categories": categories}
-    return Truth(images, coco, names, warnings)
-
-
-def _checked_rle(segmentation: object, image: TrueImage, where: str) -> dict:
-    """Compressed RLE of an annotation or a detection; damaged counts would make pycocotools read beyond them."""
-    try:
-        return to_rle(segmentation, image.height, image.width)[0]
-    except RLEError as error:
-        raise CellSegError(f"{where}: the mask is malformed: {error}") from None
+    return Truth(images, {**file.content(), "annotations": annotations}, names, warnings, file.image_paths())
 
 
 def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
@@ -227,13 +209,7 @@ def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) 
     sizes = {name: (truth.images[name].height, truth.images[name].width) for name in known}
     masks = {}
     for name in _progress(known, path):
-        height, width = sizes[name]
-        crops = []
-        for number, text in enumerate(cells[name], start=1):
-            try:
-                crops.append(runs_to_crop(clean_runs(parse_kaggle_rle(text), height, width), width))
-            except RLEError as error:
-                raise CellSegError(f"{path}, image {name}, cell {number}: 'predicted' is malformed: {error}") from None
+        crops = decode_cells(cells[name], *sizes[name], f"{path}, image {name}")
         masks[name] = _scored(crops, truth.images[name], overlaps)
     problems = validate_submission({name: cells[name] for name in known}, sizes)
     if problems and overlaps == "keep":
@@ -243,26 +219,14 @@ def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) 
 
 
 def _predictions_from_results(path: str | Path, truth: Truth, score_threshold: float, overlaps: str) -> Predictions:
-    results = read_json(path)
-    if not isinstance(results, list):
-        raise CellSegError(f"{path} is no COCO results: those are a list of detections")
     numbers = {name: number for number, name in truth.names.items()}
-    by_image: dict[str, list[dict]] = {}
-    for index, result in enumerate(results):
-        if not isinstance(result, Mapping) or not {"image_id", "segmentation", "score"} <= result.keys():
-            raise CellSegError(f"{path}, detection {index}: it needs image_id, category_id, segmentation and score")
-        image = result["image_id"]
-        if not isinstance(image, int | str) or not isinstance(result.get("category_id", 1), int):
-            raise CellSegError(f"{path}, detection {index}: its image_id or its category_id is of a wrong kind")
-        check_numbers(result, f"{path}, detection {index}")
-        name = truth.names.get(image, str(image)) if isinstance(image, int) else image
-        by_image.setdefault(name, []).append({**result, "image_id": numbers.get(name, image)})
+    sizes = {name: (image.height, image.width) for name, image in truth.images.items()}
+    by_image = read_results(path, sizes, truth.names)
     known, warnings = _known_images(path, by_image, truth)
     masks = {}
     for name in _progress(known, path):
-        for result in by_image[name]:  # also those that are not scored here, but may be by COCO's measure
-            rle = _checked_rle(result["segmentation"], truth.images[name], f"{path}, image {name}")
-            result["segmentation"] = rle
+        for result in by_image[name]:
+            result["image_id"] = numbers.get(name, result["image_id"])
         chosen = [result for result in by_image[name] if result["score"] >= score_threshold]
         crops = [coco_to_crop(result["segmentation"]) for result in chosen]
         masks[name] = _scored(crops, truth.images[name], overlaps, [result["score"] for result in chosen])

@@ -14,7 +14,7 @@ from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.mixing import in_classes
-from cellseg_d2.datasets.coco_reader import CocoFile
+from cellseg_d2.datasets.coco_reader import CocoSource
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
@@ -124,7 +124,7 @@ def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, ca
     report = gather_cells(tmp_path / "out/submission.csv", json_file)
     assert report.errors.score.mean == trained["mean"]
     assert sum(image.true_count for image in report.images) == 4
-    assert sum(len(record.cells) for record in CocoFile(json_file).records(FindingLog())) == 4
+    assert sum(len(record.cells) for record in CocoSource(json_file).records(FindingLog())) == 4
     assert len(read_boxes(json_file).boxes) == 4
     view = in_classes("crowded_val", [["*", "cell"]], ["cell"])
     assert sum(len(entry["annotations"]) for entry in DatasetCatalog.get(view)) == 4
