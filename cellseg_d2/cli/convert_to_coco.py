@@ -190,6 +190,11 @@ def convert(args: argparse.Namespace, sources: dict, command: str) -> None:
         dataset, said = split_dataset(dataset, val_fraction, args.folds, args.seed)
     files = write_dataset(dataset, args.output, command)
     print(f"\n{said}\n{dataset.table()}\n")
+    if dataset.mixed_images:
+        print(
+            f"note: images with cells of several types: {dataset.mixed_images}; a model trained on them will not have "
+            f"all cells of an image take its commonest type"
+        )
     for path in files:
         print(f"wrote {path}")
     print(f"wrote {args.output / AUDIT_FILE}")

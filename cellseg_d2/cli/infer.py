@@ -22,6 +22,7 @@ what --save can name (default: submission overlay):
   geojson     polygons with measurements, for QuPath
   coco        COCO JSON with masks as run lengths
   csv         cells.csv: measurements of all cells of all images, for Excel, R and pandas
+  images      images.csv: numbers of cells of each image, also of those without cells
 """
 EXAMPLES = """\
   python tools/infer.py --input my_images/ --output results --save labels csv overlay

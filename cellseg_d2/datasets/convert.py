@@ -45,6 +45,12 @@ class Dataset:
         """Whether the parts are pairs of folds."""
         return "folds" in self.split
 
+    @property
+    def mixed_images(self) -> int:
+        """Number of images with cells of several categories."""
+        images = (image for part in self.parts.values() for image in part)
+        return len({i.entry["source_id"] for i in images if len({cell.category_id for cell in i.cells}) > 1})
+
     def table(self) -> str:
         """Images and cells of each type in each part; of folds only what is validated, the rest is trained on."""
         parts = {part: images for part, images in self.parts.items() if not (self.folds and part.endswith("_train"))}
@@ -204,6 +210,7 @@ def write_dataset(dataset: Dataset, output: str | Path, command: str = "") -> li
         "source": str(source.path),
         "image_root": relative_root(source.images.root, output) if source.images else ".",
         "clean": log.clean,
+        "images_of_several_types": dataset.mixed_images,
         "command": command,
         "split": dataset.split or {"method": "the source's own"},
     }

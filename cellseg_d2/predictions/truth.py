@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.records import main_type
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.csv import read_csv_table
@@ -32,12 +33,14 @@ class TrueImage:
         height, width: in pixels.
         masks: compressed COCO RLEs.
         cell_type: of most of its cells; None when there is none, or when the file names no types.
+        types: of the cells, in the order of ``masks``.
     """
 
     height: int
     width: int
     masks: list[dict] = field(default_factory=list)
     cell_type: str | None = None
+    types: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,11 @@ class Truth:
         """Cell type by name, of the images that have one."""
         return {name: image.cell_type for name, image in self.images.items() if image.cell_type is not None}
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether an image holds cells of several types."""
+        return any(len(set(image.types)) > 1 for image in self.images.values())
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -73,11 +81,13 @@ class Predictions:
         results: COCO results, below the threshold too, with the truth's numbers of images and masks as compressed RLEs;
             None for a submission.
         warnings: sentences about what is not as it should be.
+        types: of the cells by image name, in the order of ``masks``; None for a submission, which does not tell.
     """
 
     masks: dict[str, list[dict]]
     results: list[dict] | None
     warnings: list[str]
+    types: dict[str, list[str]] | None = None
 
 
 def read_truth(path: str | Path) -> Truth:
@@ -172,7 +182,8 @@ def _truth_from_csv(path: str | Path) -> Truth:
     images = {}
     for record in _progress(csv.records(log), path, len(csv)):
         masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
-        images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type or None)
+        types = [cell.cell_type for cell in record.cells]
+        images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type or None, types)
     # To score, an image may be without cells; a row with an empty annotation says so.
     log[:] = [finding for finding in log if finding.kind != "empty mask"]
     log.raise_open_errors(path)
@@ -186,7 +197,6 @@ def _truth_from_coco(path: str | Path) -> Truth:
         name = Counter(names.values()).most_common(1)[0][0]
         raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
     images = {name: TrueImage(*file.size(number)) for number, name in names.items()}
-    types: dict[str, Counter] = {name: Counter() for name in images}
     annotations = []
     crowds = 0
     for annotation, rle, _ in _progress(file.masks(), path, len(file.annotations)):
@@ -196,9 +206,9 @@ def _truth_from_coco(path: str | Path) -> Truth:
             continue
         name = names[annotation["image_id"]]
         images[name].masks.append(rle)
-        types[name][file.categories[annotation["category_id"]]] += 1
-    for name, counts in types.items():
-        images[name].cell_type = counts.most_common(1)[0][0] if counts else None
+        images[name].types.append(file.categories[annotation["category_id"]])
+    for image in images.values():
+        image.cell_type = main_type(image.types)
     warnings = [f"regions of the ground truth marked iscrowd are left out: {crowds}"] if crowds else []
     return Truth(images, {**file.content(), "annotations": annotations}, names, warnings, file.image_paths())
 
@@ -210,7 +220,7 @@ def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) 
     masks = {}
     for name in _progress(known, path):
         crops = decode_cells(cells[name], *sizes[name], f"{path}, image {name}")
-        masks[name] = _scored(crops, truth.images[name], overlaps)
+        masks[name], _ = _scored(crops, truth.images[name], overlaps)
     problems = validate_submission({name: cells[name] for name in known}, sizes)
     if problems and overlaps == "keep":
         more = f" (problems in all: {len(problems)})" if len(problems) > 1 else ""
@@ -223,14 +233,17 @@ def _predictions_from_results(path: str | Path, truth: Truth, score_threshold: f
     sizes = {name: (image.height, image.width) for name, image in truth.images.items()}
     by_image = read_results(path, sizes, truth.names)
     known, warnings = _known_images(path, by_image, truth)
-    masks = {}
+    categories = {category["id"]: category["name"] for category in (truth.coco or {}).get("categories", ())}
+    masks, types = {}, {}
     for name in _progress(known, path):
         for result in by_image[name]:
             result["image_id"] = numbers.get(name, result["image_id"])
         chosen = [result for result in by_image[name] if result["score"] >= score_threshold]
         crops = [coco_to_crop(result["segmentation"]) for result in chosen]
-        masks[name] = _scored(crops, truth.images[name], overlaps, [result["score"] for result in chosen])
-    return Predictions(masks, [result for name in known for result in by_image[name]], warnings)
+        masks[name], kept = _scored(crops, truth.images[name], overlaps, [result["score"] for result in chosen])
+        types[name] = [categories.get(chosen[i].get("category_id"), "other") for i in kept]
+    results = [result for name in known for result in by_image[name]]
+    return Predictions(masks, results, warnings, types if categories else None)
 
 
 def _known_images(path: str | Path, predicted: Mapping, truth: Truth) -> tuple[list[str], list[str]]:
@@ -244,8 +257,9 @@ def _known_images(path: str | Path, predicted: Mapping, truth: Truth) -> tuple[l
 
 def _scored(
     crops: Sequence[MaskCrop], image: TrueImage, overlaps: str, scores: Sequence[float] | None = None
-) -> list[dict]:
-    """RLEs of the crops that have pixels, after overlaps are resolved."""
+) -> tuple[list[dict], list[int]]:
+    """RLEs of the crops that have pixels, after overlaps are resolved, and which crops these are."""
     if overlaps == "resolve":
         crops = resolve_overlaps(crops, image.height, image.width, scores=scores)
-    return [crop_to_coco(crop, image.height, image.width) for crop in crops if crop.area]
+    kept = [i for i, crop in enumerate(crops) if crop.area]
+    return [crop_to_coco(crops[i], image.height, image.width) for i in kept], kept

@@ -262,3 +262,21 @@ def test_weights_on_a_server_that_says_nothing_are_one_sentence(monkeypatch, tmp
         url = f"http://127.0.0.1:{server.getsockname()[1]}/model.pth"
         with pytest.raises(CellSegError, match=r"cannot be had \(TimeoutError: timed out.*the ways out"):
             require_weights(url)
+
+
+@pytest.mark.parametrize(("mixed", "mapped", "vote"), [(False, False, True), (True, False, False), (True, True, True)])
+def test_the_vote_is_on_where_images_hold_one_class(instant, tmp_path, monkeypatch, caplog, mixed, mapped, vote):
+    folder = write_disc_dataset(tmp_path, images=2)
+    if mixed:
+        path = folder / "instances_train.json"
+        content = json.loads(path.read_text())
+        content["annotations"][0]["category_id"] = 2
+        path.write_text(json.dumps(content))
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    opts = ["DATASETS.TRAIN", "('discs_train',)", "DATASETS.TEST", "('discs_val',)", "MODEL.DEVICE", "cpu"]
+    if mapped:
+        opts += ["DATASETS.CATEGORY_MAP", "[['*','cell']]", "MODEL.ROI_HEADS.NUM_CLASSES", "1"]
+        opts += ["TEST.POSTPROCESS.SCORE_THRESHOLDS", "[0.5]", "TEST.POSTPROCESS.MASK_THRESHOLDS", "[0.5]"]
+    cfg = prepare_training(load_config(instant, opts))
+    assert cfg.TEST.POSTPROCESS.VOTE is vote
+    assert ("with cells of several classes: 1" in caplog.text) is not vote

@@ -132,3 +132,22 @@ def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, ca
     assert len(mapper.load(entries[0]).masks) == 5
     marked = {**entries[0], "annotations": content["annotations"][:5], "file_name": entries[0]["file_name"]}
     assert len(mapper._load(marked).masks) == 4
+
+
+def test_types_in_one_image_are_scored_apart(tmp_path):
+    """One cell of each image becomes dark: with the vote it is bright again, without it every cell has its type."""
+    folder = write_disc_dataset(tmp_path, images=2, name="typed")
+    path = folder / "instances_val.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 2
+    path.write_text(json.dumps(content))
+    register_folder(folder)
+    entries = DatasetCatalog.get("typed_val")
+    outputs = [perfect(entry) for entry in entries]
+    found = {}
+    for vote in (True, False):
+        evaluator = CompetitionEvaluator("typed_val", PostprocessParams(vote=vote))
+        found[vote] = run(evaluator, entries, outputs)["competition"]
+        assert found[vote]["mean"] == 1, "cells are compared whatever their type"
+    assert (found[False]["bright"], found[False]["dark"]) == (1, 1)
+    assert (found[True]["bright"], found[True]["dark"]) == (pytest.approx(4 / 5), 0)
