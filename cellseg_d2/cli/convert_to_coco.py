@@ -24,7 +24,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "  python tools/convert_to_coco.py --csv kaggle/train.csv --images kaggle/train \\\n"
         "      --output datasets/sartorius --folds 5 --clean --drop-images 03b27b381a5f e92c56871769 eec79772cb99\n"
         "  python tools/convert_to_coco.py --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
-        "  python tools/convert_to_coco.py --images mine/images --labels mine/labels --output datasets/mine\n",
+        "  python tools/convert_to_coco.py --images mine/images --labels mine/labels --output datasets/mine\n"
+        "  python tools/convert_to_coco.py --labels cellpose_folder --output datasets/mine\n",
     )
     group = parser.add_argument_group("source (one of these)")
     source = group.add_mutually_exclusive_group(required=True)
@@ -55,6 +56,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="one",
         help="for --livecell: one category 'cell', or one per cell line (default: one)",
     )
+
+    group = parser.add_argument_group("label images (for --labels)")
+    group.add_argument(
+        "--label-ending",
+        metavar="TEXT",
+        help="what label images have behind the name of their image, such as _masks (default: nothing, or any of "
+        "_cp_masks _masks _mask _labels _label _seg)",
+    )
+    group.add_argument(
+        "--background", type=int, metavar="N", help="the background's number where it is not 0, such as ilastik's 2"
+    )
+    pieces = group.add_mutually_exclusive_group()
+    pieces.add_argument(
+        "--split-components",
+        action="store_true",
+        help="each piece of one number is a cell: for binary masks, in which touching cells become one",
+    )
+    pieces.add_argument(
+        "--keep-components", action="store_true", help="all pieces of a number are one cell, however many there are"
+    )
+    group.add_argument("--only-labelled", action="store_true", help="leave out images without a label image")
 
     group = parser.add_argument_group("what is converted")
     group.add_argument(
@@ -92,8 +114,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
     args = parser.parse_args(argv)
-    if args.labels and not args.images:
-        parser.error("--labels needs --images")
+    own = {name: getattr(args, name) for name in ("label_ending", "background")}
+    own |= {name: getattr(args, name) or None for name in ("split_components", "keep_components", "only_labelled")}
+    for name, value in own.items():
+        if value is not None and not args.labels:
+            parser.error(f"--{name.replace('_', '-')} only goes with --labels")
     if args.csv and not args.images and not args.allow_missing_images:
         parser.error("--csv needs --images (or --allow-missing-images, to convert the masks alone)")
     if args.cell_types and not args.csv:
@@ -127,6 +152,10 @@ def open_sources(args: argparse.Namespace) -> dict[str, Source]:
         by_type=args.categories == "type",
         cell_types=tuple(args.cell_types),
         keep_empty=args.keep_empty,
+        only_labelled=args.only_labelled,
+        label_ending=args.label_ending,
+        background=args.background,
+        components="split" if args.split_components else "keep" if args.keep_components else "check",
     )
     return DATASET_READERS[name](getattr(args, name.replace("-", "_")), options)
 
@@ -161,6 +190,11 @@ def convert(args: argparse.Namespace, sources: dict, command: str) -> None:
         dataset, said = split_dataset(dataset, val_fraction, args.folds, args.seed)
     files = write_dataset(dataset, args.output, command)
     print(f"\n{said}\n{dataset.table()}\n")
+    if dataset.mixed_images:
+        print(
+            f"note: images with cells of several types: {dataset.mixed_images}; a model trained on them will not have "
+            f"all cells of an image take its commonest type"
+        )
     for path in files:
         print(f"wrote {path}")
     print(f"wrote {args.output / AUDIT_FILE}")

@@ -69,7 +69,7 @@ def main(argv=None):
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.io.atomic import write_json_atomic
     from cellseg_d2.io.outputs import check_outputs
-    from cellseg_d2.metrics.competition import score_image, summarize
+    from cellseg_d2.metrics.competition import score_image, score_types, summarize
     from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
 
     check_outputs([args.json], [args.predictions, args.ground_truth, args.ids])
@@ -87,7 +87,16 @@ def main(argv=None):
         name: score_image(predictions.masks.get(name, []), truth.images[name].masks)
         for name in tqdm(names, desc="scoring", unit="image", leave=False, disable=None)
     }
-    summary = summarize(scores, truth.cell_types)
+    types = {}
+    if truth.is_mixed and predictions.types is not None:
+        for name in names:
+            true = truth.images[name]
+            types[name] = score_types(
+                predictions.masks.get(name, []), predictions.types.get(name, []), true.masks, true.types
+            )
+    elif truth.is_mixed:
+        print("note: images hold several types of cells, which these predictions do not tell: all are compared alike")
+    summary = summarize(scores, truth.cell_types, types)
     report = summary.to_dict()
     said = summary.table(args.worst)
     if args.coco_protocol:

@@ -22,6 +22,7 @@ what --save can name (default: submission overlay):
   geojson     polygons with measurements, for QuPath
   coco        COCO JSON with masks as run lengths
   csv         cells.csv: measurements of all cells of all images, for Excel, R and pandas
+  images      images.csv: numbers of cells of each image, also of those without cells
 """
 EXAMPLES = """\
   python tools/infer.py --input my_images/ --output results --save labels csv overlay
@@ -200,8 +201,8 @@ def report(result, class_names: list[str], args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
+    from cellseg_d2.datasets.find import find_inputs
     from cellseg_d2.engine.launcher import MACHINES, launch_work
-    from cellseg_d2.images.find import find_inputs
     from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.tiling.grid import check_windows
 

@@ -18,6 +18,7 @@ from detectron2.data import MetadataCatalog
 
 from cellseg_d2.cross_validation.fold_process import Attempt, run_training
 from cellseg_d2.data.catalog import require_datasets
+from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import write_json_atomic
 
@@ -148,12 +149,8 @@ def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
 def _images_of(dataset: str) -> tuple[frozenset[str], str]:
     """Names of the images (file names without suffix) and the SHA-256 of a registered dataset's JSON."""
     path = Path(MetadataCatalog.get(dataset).json_file)
-    content = path.read_bytes()
-    try:
-        names = frozenset(Path(image["file_name"]).stem for image in json.loads(content)["images"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CellSegError(f"{path} is no COCO JSON ({type(error).__name__}: {error}); convert it again") from None
-    return names, sha256(content).hexdigest()
+    names = frozenset(read_coco(path).stems.values())
+    return names, sha256(path.read_bytes()).hexdigest()
 
 
 def _flat(node: CfgNode, prefix: str = "") -> dict[str, object]:

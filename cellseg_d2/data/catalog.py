@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+from detectron2.structures import BoxMode
+from pycocotools import mask as coco_mask
 
-from cellseg_d2.datasets.coco_checks import check_coco, is_cell
-from cellseg_d2.errors import CellSegError, one_line
-from cellseg_d2.io.text import read_json
+from cellseg_d2.datasets.coco_file import is_cell, read_coco
+from cellseg_d2.errors import CellSegError
 
 PREFIX = "instances_"
 logger = logging.getLogger(__name__)
@@ -62,49 +63,69 @@ def _register(dataset: str, json_file: Path) -> None:
 
 
 def _load(dataset: str, json_file: Path) -> list[dict]:
-    """Detectron2's standard dataset dicts, without regions that are no cells; the masks stay compressed COCO RLE."""
     try:
-        # A relative root is relative to the JSON, so that a dataset can be moved as a whole.
-        entries = load_coco_json(str(json_file), str(json_file.parent / _image_root(json_file)), dataset)
+        return _dataset_dicts(dataset, json_file)
     except CellSegError as error:
         raise CellSegError(f"{error}; convert it again with tools/convert_to_coco.py") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # Detectron2 and pycocotools trust such files, down to bare assertions
-        raise CellSegError(
-            f"{json_file} cannot be read as a converted dataset ({one_line(error)}); convert it again with "
-            f"tools/convert_to_coco.py"
-        ) from None
 
-    crowds = 0
-    for entry in entries:
-        cells = [annotation for annotation in entry["annotations"] if is_cell(annotation)]
-        crowds += len(entry["annotations"]) - len(cells)
-        entry["annotations"] = cells
-    if crowds:
-        _tell_crowds(dataset, crowds)
-    return entries
+
+def _dataset_dicts(dataset: str, json_file: Path) -> list[dict]:
+    """Detectron2's standard dataset dicts, in the order of the images' ids, without regions that are no cells.
+
+    All masks are compressed COCO RLE, whatever the file has; boxes that it lacks are those of the masks.
+    """
+    file = read_coco(json_file)
+    if file.image_root is None:
+        raise CellSegError(
+            f"{json_file} does not name the folder of its images under info.image_root, and they are not beside it"
+        )
+    classes = {number: index for index, number in enumerate(file.categories)}
+    MetadataCatalog.get(dataset).set(
+        thing_classes=list(file.categories.values()), thing_dataset_id_to_contiguous_id=classes
+    )
+    paths = file.image_paths()
+    entries: dict[int, dict] = {}
+    for number in sorted(file.images):
+        height, width = file.size(number)
+        entries[number] = {
+            "file_name": str(paths[number]),
+            "height": height,
+            "width": width,
+            "image_id": number,
+            "annotations": [],
+        }
+    left_out: Counter[str] = Counter()
+    for annotation, rle, outside in file.masks(compressed=True):
+        if not is_cell(annotation):
+            left_out["regions marked iscrowd are left out"] += 1
+            continue
+        box = annotation.get("bbox")
+        if box is None or isinstance(annotation["segmentation"], list):
+            # Of polygons only what is inside the image is a cell.
+            box = coco_mask.toBbox(rle).tolist()
+            if box[2] == 0 or box[3] == 0:
+                left_out["annotations without a pixel of the image are left out"] += 1
+                continue
+        left_out["polygons that leave the image are cut off at its border"] += outside > 0
+        entries[annotation["image_id"]]["annotations"].append(
+            {
+                "iscrowd": 0,
+                "bbox": box,
+                "category_id": classes[annotation["category_id"]],
+                "segmentation": rle,
+                "bbox_mode": BoxMode.XYWH_ABS,
+            }
+        )
+    for what, count in left_out.items():
+        if count:
+            _tell(dataset, what, count)
+    return list(entries.values())
 
 
 @cache
-def _tell_crowds(dataset: str, crowds: int) -> None:
+def _tell(dataset: str, what: str, count: int) -> None:
     """Once, however often the dataset is read."""
-    logger.warning("%s: regions marked iscrowd are left out: %d", dataset, crowds)
-
-
-def _image_root(json_file: Path) -> str:
-    """What the JSON says of its images' folder; refuses one on whose form Detectron2's reader could not rely."""
-    content = read_json(json_file)
-    _, annotations, _ = check_coco(content, json_file)
-    for annotation in annotations:
-        lacking = {"id", "category_id", "segmentation", "bbox"} - annotation.keys()
-        if lacking:
-            raise CellSegError(f"{json_file}, annotation {annotation.get('id')}: it lacks {min(lacking)}")
-    info = content.get("info")
-    image_root = info.get("image_root") if isinstance(info, Mapping) else None
-    if not isinstance(image_root, str):
-        raise CellSegError(f"{json_file} does not name the folder of its images under info.image_root")
-    return image_root
+    logger.warning("%s: %s: %d", dataset, what, count)
 
 
 def require_datasets(names: Iterable[str], root: str | Path | None = None) -> None:

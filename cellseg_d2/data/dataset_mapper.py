@@ -16,12 +16,12 @@ from cellseg_d2.data.augmentations.build import build_test_augmentations, build_
 from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
 from cellseg_d2.data.augmentations.draws import seed, uniform
 from cellseg_d2.data.augmentations.settings import interval
-from cellseg_d2.data.cache import BoundedCache
 from cellseg_d2.data.label_masks import LabelMasks
-from cellseg_d2.datasets.coco_checks import is_cell
+from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.read import read_image
+from cellseg_d2.io.cache import BoundedCache
 from cellseg_d2.masks.coco import rles_of
 from cellseg_d2.masks.components import components, split_components
 from cellseg_d2.masks.crop import MaskCrop

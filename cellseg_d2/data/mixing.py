@@ -9,10 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.utils import comm
 
+from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import write_json_atomic
-from cellseg_d2.io.text import read_json
-from cellseg_d2.metrics.average_precision import annotations_of
 
 OTHERS = "*"  # in a category map: all categories that it does not name
 
@@ -131,12 +130,12 @@ def in_classes(
 
 def _write_truth(path: Path, source: Metadata, numbers: Sequence[int], classes: Sequence[str]) -> None:
     """The JSON of a dataset with its categories replaced by the model's classes, whose ids count from 1 on."""
-    content = read_json(source.json_file)
+    file = read_coco(source.json_file)
     ids = {old: numbers[index] + 1 for old, index in source.thing_dataset_id_to_contiguous_id.items()}
     content = {
-        **content,
+        **file.content(),
         "categories": [{"id": number, "name": name} for number, name in enumerate(classes, start=1)],
-        "annotations": [{**a, "category_id": ids[a["category_id"]]} for a in annotations_of(content)],
+        "annotations": [{**a, "category_id": ids[a["category_id"]]} for a in file.annotations],
     }
     write_json_atomic(path, content)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from contextlib import suppress
+from pathlib import Path
 
-from cellseg_d2.datasets.coco_checks import check_coco, is_cell
+from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
 from cellseg_d2.masks.rle import RLEError
@@ -29,12 +28,12 @@ def load_coco(path: str | Path) -> list[ImageRecord]:
         CellSegError: the file is no COCO JSON, or an annotation is malformed; the message names it.
     """
     log = FindingLog()
-    records = list(CocoFile(path).records(log))
+    records = list(CocoSource(path).records(log))
     log.raise_open_errors(path)
     return records
 
 
-class CocoFile:
+class CocoSource:
     """A COCO JSON to be read image by image.
 
     Attributes:
@@ -64,20 +63,15 @@ class CocoFile:
         self.path = Path(path)
         self.images = images
         self._describe = describe or (lambda entry: (entry.get("cell_type"), entry.get("group")))
-        content = read_json(self.path)
-        entries, annotations, own_categories = check_coco(content, self.path)
-        info = content.get("info")
-        self.info = info if isinstance(info, Mapping) else {}
-        names = {category["id"]: category["name"] for category in own_categories}
-        self._entries = {entry["id"]: entry for entry in entries}
-        self._names = _image_names(self._entries)
-        self._annotations: dict[int, list[dict]] = {number: [] for number in self._entries}
-        for annotation in annotations:
-            self._annotations.setdefault(annotation["image_id"], []).append(annotation)
-        self.rows = len(annotations)
-        self._own_names = names if categories is None else None
+        self._file = read_coco(self.path)
+        self.info = self._file.info
+        self._entries = self._file.images
+        self._names = self._file.image_names()
+        self._annotations = self._file.by_image()
+        self.rows = len(self._file.annotations)
+        self._own_names = self._file.categories if categories is None else None
         if categories is None:
-            categories = tuple(dict.fromkeys(names[number] for number in sorted(names)))
+            categories = tuple(dict.fromkeys(self._file.categories.values()))
         elif len(categories) > 1:
             types = {self._describe(entry)[0] or "cell" for entry in self._entries.values()}
             categories = (*categories, *sorted(types - set(categories)))
@@ -96,11 +90,11 @@ class CocoFile:
     def records(self, log: FindingLog) -> Iterator[ImageRecord]:
         """Read image by image; see :meth:`cellseg_d2.datasets.sartorius.SartoriusCsv.records`."""
         for number in self._annotations.keys() - self._entries.keys():
-            reason = f"its image_id {number!r} is not listed under images"
+            reason = f"its image_id {number} is not listed under images"
             for annotation in self._annotations[number]:
                 log.note("unknown image", None, annotation.get("id"), reason, repair="annotation dropped")
         if self.images is not None:
-            self.images.expect([_stem(entry) for entry in self._entries.values()])
+            self.images.expect(list(self._file.stems.values()))
         for number, entry in self._entries.items():
             name = self._names[number]
             if name in self.drop:
@@ -111,15 +105,21 @@ class CocoFile:
                 yield record
 
     def _read_image(self, number: int, name: str, entry: Mapping, log: FindingLog) -> ImageRecord | None:
-        height, width, file_name = entry["height"], entry["width"], entry["file_name"]
-        if min(height, width) <= 0:
-            log.note("malformed size", name, None, f"{width} × {height} pixels", repair="image dropped")
-            return None
+        size, file_name = (entry["height"], entry["width"]), entry["file_name"]
+        known = entry["height"] is not None
         if self.images is not None:
-            found = self.images.look_up(_stem(entry), {(height, width)}, log)
+            found = self.images.look_up(self._file.stems[number], {size} if known else set(), log)
             if found is None:
                 return None
-            file_name = found[0]
+            file_name, size = found[0], found[1] or size
+        elif not known:
+            with suppress(CellSegError):  # said below
+                size = self._file.size(number)
+        if None in size:
+            reason = "neither the JSON nor an image file tells width and height"
+            log.note("malformed size", name, None, reason, repair="image dropped")
+            return None
+        height, width = size
         cell_type, group = self._describe(entry)
         cells = []
         for annotation in self._annotations[number]:
@@ -133,9 +133,9 @@ class CocoFile:
     def _category(self, annotation: Mapping, image_type: str | None, name: str, log: FindingLog) -> str | None:
         if self._own_names is None:
             return self.categories[0] if len(self.categories) == 1 else image_type or "cell"
-        category = self._own_names.get(annotation.get("category_id"))
+        category = self._own_names.get(annotation["category_id"]) if "category_id" in annotation else None
         if category is None:
-            reason = f"category_id {annotation.get('category_id')!r} is not listed under categories"
+            reason = f"category_id {annotation.get('category_id')} is not listed under categories"
             log.note("unknown cell type", name, annotation.get("id"), reason, repair="annotation dropped")
         return category
 
@@ -157,20 +157,3 @@ class CocoFile:
             reason = f"the polygon leaves the {width} × {height} pixels by {outside:.1f} px"
             log.note("outside the image", name, row, reason, repair="cut off at the image")
         return crop
-
-
-def _stem(entry: Mapping) -> str:
-    return PurePosixPath(entry["file_name"]).stem
-
-
-def _image_names(entries: Mapping[int, Mapping]) -> dict[int, str]:
-    """A unique name for each image: what it was called before, or its file's stem, or its file's path."""
-    for name in (
-        lambda entry: str(entry.get("source_id") or _stem(entry)),
-        lambda entry: str(PurePosixPath(entry["file_name"]).with_suffix("")),
-    ):
-        names = {number: name(entry) for number, entry in entries.items()}
-        if len(set(names.values())) == len(names):
-            return names
-    twice = Counter(names.values()).most_common(1)[0][0]
-    raise CellSegError(f"several images have the file name {twice!r}")

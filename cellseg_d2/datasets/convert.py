@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cellseg_d2 import __version__
 from cellseg_d2.datasets.audit import Audit
 from cellseg_d2.datasets.coco_json import EncodedImage, category_ids, encode_record, relative_root, write_coco_files
-from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.findings import KINDS, FindingLog
 from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.datasets.readers import Source
 from cellseg_d2.errors import CellSegError
@@ -44,6 +44,12 @@ class Dataset:
     def folds(self) -> bool:
         """Whether the parts are pairs of folds."""
         return "folds" in self.split
+
+    @property
+    def mixed_images(self) -> int:
+        """Number of images with cells of several categories."""
+        images = (image for part in self.parts.values() for image in part)
+        return len({i.entry["source_id"] for i in images if len({cell.category_id for cell in i.cells}) > 1})
 
     def table(self) -> str:
         """Images and cells of each type in each part; of folds only what is validated, the rest is trained on."""
@@ -186,10 +192,15 @@ def write_dataset(dataset: Dataset, output: str | Path, command: str = "") -> li
     log, source = dataset.audit.log, dataset.source
     if log.open_errors:
         write_audit(dataset, output, command)
-        ways_out = "--clean repairs or drops them"
+        ways_out = []
         if any(error.kind == "missing image" for error in log.open_errors):
-            ways_out = f"--allow-missing-images converts masks without images, {ways_out}"
-        hint = f", all are listed in {output / AUDIT_FILE}; nothing was converted ({ways_out})"
+            ways_out.append("--allow-missing-images converts masks without images")
+        if any(error.kind == "missing labels" for error in log.open_errors):
+            ways_out.append("--only-labelled leaves images without labels out")
+        if all(KINDS[error.kind].repairable for error in log.open_errors):
+            ways_out.append("--clean repairs or drops them")
+        hint = f", all are listed in {output / AUDIT_FILE}; nothing was converted"
+        hint += f" ({', '.join(ways_out)})" if ways_out else ""
         log.raise_open_errors(source.path, hint)
     if not any(dataset.parts.values()):
         raise CellSegError(f"{source.path}: no image is left to convert")
@@ -199,6 +210,7 @@ def write_dataset(dataset: Dataset, output: str | Path, command: str = "") -> li
         "source": str(source.path),
         "image_root": relative_root(source.images.root, output) if source.images else ".",
         "clean": log.clean,
+        "images_of_several_types": dataset.mixed_images,
         "command": command,
         "split": dataset.split or {"method": "the source's own"},
     }

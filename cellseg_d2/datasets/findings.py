@@ -16,10 +16,12 @@ class Kind:
     Attributes:
         severity: ``"error"`` stops the conversion unless something is done about it, ``"warning"`` is only reported.
         meaning: one line for the report.
+        repairable: whether ``--clean`` does something about it; else only another option or another file does.
     """
 
     severity: str
     meaning: str
+    repairable: bool = True
 
 
 KINDS = {
@@ -37,6 +39,10 @@ KINDS = {
     "unreadable image": Kind(ERROR, "the image's file cannot be read"),
     "wrong size": Kind(ERROR, "the image's file has another size than its annotations"),
     "missing labels": Kind(ERROR, "an image has no label image"),
+    "several label images": Kind(ERROR, "an image has label images that differ", repairable=False),
+    "binary mask": Kind(ERROR, "a mask of all cells, in which they have no numbers", repairable=False),
+    "background with a number": Kind(ERROR, "a number that seems to be the background", repairable=False),
+    "numbers that are no cells": Kind(ERROR, "a photograph, or a mask of classes, as a label image", repairable=False),
     "unsorted runs": Kind(WARNING, "runs not in ascending order; the pixels are clear"),
     "duplicate": Kind(WARNING, "the same mask as another row of the image"),
     "near-duplicate": Kind(WARNING, "IoU above 0.5 with another row of the image"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from cellseg_d2.datasets.findings import FindingLog
@@ -22,12 +22,19 @@ class ImageFolder:
         root: the folder.
         allow_missing: keep images without a file, with the size that their annotations give.
         recursive: whether images may lie in sub-folders.
+        keep: tells whether a file is one of the images; None takes all that have the suffix of one.
 
     Raises:
         CellSegError: the folder does not exist, or two files share a stem.
     """
 
-    def __init__(self, root: str | Path, allow_missing: bool = False, recursive: bool = False):
+    def __init__(
+        self,
+        root: str | Path,
+        allow_missing: bool = False,
+        recursive: bool = False,
+        keep: Callable[[Path], bool] | None = None,
+    ):
         self.root = Path(root)
         self.allow_missing = allow_missing
         if not self.root.is_dir():
@@ -35,6 +42,8 @@ class ImageFolder:
         self.files: dict[str, str] = {}
         for path in sorted(self.root.rglob("*") if recursive else self.root.iterdir()):
             if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+                continue
+            if keep is not None and not keep(path):
                 continue
             name = path.relative_to(self.root).as_posix()
             other = self.files.setdefault(path.stem, name)

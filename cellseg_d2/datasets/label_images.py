@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from skimage import measure
 
 from cellseg_d2.datasets.findings import FindingLog
-from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.label_pairs import pair_labels
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
-from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.errors import ImageError
+from cellseg_d2.errors import first_line
+from cellseg_d2.images.errors import ImageError, check_claim, check_file
 from cellseg_d2.images.read import read_label_plane
+from cellseg_d2.io.array_pickle import parse_array_pickle
+from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import crops_from_labels
+
+# Label images of cells are in hardly more pieces than numbers; photographs and masks of classes are in many more.
+_SCATTERED = 5
+_SCATTERED_PIECES = 50
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What the numbers of label images mean.
+
+    Attributes:
+        background: the number of the background beside 0; None is 0 alone, and a number that must be the background
+            is refused.
+        components: what pieces of one number that do not touch (8-connected) are: ``"split"`` makes each a cell,
+            ``"keep"`` one cell of them. ``"check"`` keeps them too, but refuses an image in which they say that numbers
+            are no cells.
+    """
+
+    background: int | None = None
+    components: str = "check"
 
 
 def read_label_image(path: str | Path) -> np.ndarray:
-    """Read a label image: 8-, 16- or 32-bit PNG, TIFF or BMP; floats if they are whole numbers.
+    """Read a label image: 8-, 16- or 32-bit PNG, TIFF or BMP; NumPy's ``.npy``, also Cellpose's ``_seg.npy``.
+
+    Floats are read if they are whole numbers. Of a pickle in an ``.npy`` nothing is run.
 
     Returns:
         ``(H, W)``, an integer dtype, without negative values.
@@ -26,9 +53,10 @@ def read_label_image(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: the file cannot be read, has colours or several planes, or other values than labels.
     """
-    if Path(path).suffix.lower() in (".jpg", ".jpeg"):
+    path = Path(path)
+    if path.suffix.lower() in (".jpg", ".jpeg"):
         raise ImageError(f"{path} is a JPEG, whose compression changes labels; save label images as PNG or TIFF")
-    labels = read_label_plane(path)
+    labels = _read_npy(path) if path.suffix.lower() == ".npy" else read_label_plane(path)
     if labels.dtype == bool:
         return labels.astype(np.uint8)
     if labels.dtype.kind not in "uif":
@@ -43,44 +71,135 @@ def read_label_image(path: str | Path) -> np.ndarray:
     return labels
 
 
+def _read_npy(path: Path) -> np.ndarray:
+    """The array of an ``.npy``, or the ``masks`` in one that Cellpose has written."""
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError("a version that no label image has")
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(file)
+            if dtype.hasobject:
+                content = parse_array_pickle(file.read(), objects=True)
+                found = content[0] if isinstance(content, list) and len(content) == 1 else None
+                labels = found.get("masks") if isinstance(found, dict) else None
+                if not isinstance(labels, np.ndarray):
+                    raise ImageError(f"{path} holds no 'masks', as the files of Cellpose that end in _seg.npy do")
+            else:
+                pixels = int(np.prod([int(side) for side in shape], dtype=object))
+                check_claim(path, shape, pixels, path.stat().st_size)
+                file.seek(0)
+                labels = np.load(file, allow_pickle=False)
+    except (ImageError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise ImageError(f"{path} holds more than arrays, numbers and texts ({first_line(error)})") from None
+    except Exception as error:  # almost any, of a damaged file
+        raise ImageError(f"{path} cannot be read, it seems damaged or truncated ({first_line(error)})") from None
+    if labels.ndim != 2:
+        raise ImageError(f"{path} has the shape {labels.shape}; label images are planes of height and width")
+    return labels
+
+
+def cells_of_labels(labels: np.ndarray, rules: LabelRules) -> tuple[list[tuple[int, MaskCrop]], tuple[str, str] | None]:
+    """The cells of a label image, or why it is none.
+
+    Args:
+        labels: ``(H, W)`` integers, as of :func:`read_label_image`.
+        rules: what the numbers mean.
+
+    Returns:
+        For each cell its number (where pieces were split, one from 1 on) and its mask; and the kind and the reason of
+        a finding, with which there are no cells.
+    """
+    if rules.background:
+        labels = np.where(labels == rules.background, 0, labels)
+    numbers, counts = np.unique(labels, return_counts=True)
+    numbers, counts = numbers[numbers > 0], counts[numbers > 0]
+    if len(numbers) == 0:
+        return [], None
+    largest = int(counts.argmax())
+    edges = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    if rules.background is None and 2 * counts[largest] > labels.size:
+        number = numbers[largest]
+        if all((edge == number).any() for edge in edges):
+            share = 100 * counts[largest] / labels.size
+            return [], (
+                "background with a number",
+                f"{number} covers {share:.0f} % of the image and reaches all its borders, so it seems to be the "
+                f"background: --background {number} takes it as such, --background 0 as a cell",
+            )
+    if rules.components != "keep":
+        pieces, count = measure.label(labels, background=0, return_num=True, connectivity=2)
+        if rules.components == "split":
+            labels, numbers = pieces, np.arange(1, count + 1)
+        elif len(numbers) == 1 and count > 1:
+            return [], (
+                "binary mask",
+                f"{numbers[0]} is its only number, in {count} pieces that do not touch; every cell needs a number of "
+                "its own: --split-components makes each piece a cell, --keep-components takes all for one cell",
+            )
+        elif count > _SCATTERED * len(numbers) + _SCATTERED_PIECES:
+            return [], (
+                "numbers that are no cells",
+                f"its {len(numbers)} numbers are in {count} pieces, as in a photograph or a mask of classes; every "
+                "cell needs a number of its own: --split-components makes each piece a cell, --keep-components takes "
+                "the numbers as they are",
+            )
+    return list(zip(numbers.tolist(), crops_from_labels(labels), strict=True)), None
+
+
 class LabelImages:
-    """Images and label images in two folders, matched by their stems.
+    """Images and their label images; see :func:`cellseg_d2.datasets.label_pairs.pair_labels` for how they are found.
 
     Attributes:
+        images: the folder of the images.
         path: the folder of labels.
         categories: the one category.
-        ids: stems of the images, sorted.
+        ids: stems of the images, sorted, and of label images without one.
         has_groups: False; label images know no groups.
 
     Args:
         images: the folder of images.
-        labels: the folder of label images.
+        labels: the folder of label images, which may be the same.
         category: name of all cells' category.
         drop: stems of images to leave out.
+        allow_missing: keep label images whose image has no file.
+        only_labelled: leave out images without a label image, with a word; else they are errors.
+        ending: see :func:`cellseg_d2.datasets.label_pairs.pair_labels`.
+        rules: what the numbers mean.
     """
 
     has_groups = False
 
-    def __init__(self, images: ImageFolder, labels: str | Path, category: str = "cell", drop: tuple[str, ...] = ()):
-        self.images = images
-        self.labels = ImageFolder(labels)
-        self.path = self.labels.root
+    def __init__(
+        self,
+        images: str | Path,
+        labels: str | Path,
+        category: str = "cell",
+        drop: tuple[str, ...] = (),
+        *,
+        allow_missing: bool = False,
+        only_labelled: bool = False,
+        ending: str | None = None,
+        rules: LabelRules | None = None,
+    ):
+        self._pairs = pair_labels(images, labels, ending, allow_missing)
+        self.images = self._pairs.images
+        self.path = Path(labels)
         self.categories = (category,)
-        self.ids = sorted({*images.files, *self.labels.files})
+        self.ids = sorted({*self.images.files, *(path.stem for path in self._pairs.unpaired)})
         self.drop = set(drop)
-        if not self.labels.files:
-            raise CellSegError(f"the folder of labels {labels} holds no image")
-        if images.files and not images.allow_missing and not images.files.keys() & self.labels.files.keys():
-            raise CellSegError(
-                f"no image in {images.root} has the name of a label image in {labels}: "
-                f"{next(iter(images.files.values()))} against {next(iter(self.labels.files.values()))}"
-            )
+        self._only_labelled = only_labelled
+        self._rules = rules or LabelRules()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def records(self, log: FindingLog) -> Iterator[ImageRecord]:
-        """Read image by image; a cell's ``row`` is its label.
+        """Read image by image; a cell's ``row`` is its label, or the place of its file among the image's masks.
 
         Args:
             log: see :meth:`cellseg_d2.datasets.sartorius.SartoriusCsv.records`.
@@ -94,33 +213,78 @@ class LabelImages:
                 yield record
 
     def _read(self, name: str, log: FindingLog) -> ImageRecord | None:
-        label_name = self.labels.files.get(name)
-        if label_name is None:
-            reason = f"no label image called {name} in {self.labels.root}"
-            log.note("missing labels", name, None, reason, repair="image dropped")
+        files = self._pairs.labels.get(name) or [path for path in self._pairs.unpaired if path.stem == name]
+        masks = self._pairs.masks.get(name, [])
+        if not files and not masks:
+            reason = f"no label image called {name} in {self.path}"
+            done = "image left out" if self._only_labelled else ""
+            log.note("missing labels", name, None, reason, repair="image dropped", action=done)
             return None
         try:
-            labels = read_label_image(self.labels.root / label_name)
+            shape, cells = self._read_masks(name, masks, log) if masks else self._read_labels(name, files, log)
         except ImageError as error:
             log.note("unreadable image", name, None, str(error), repair="image dropped")
             return None
-        found = self.images.look_up(name, {labels.shape}, log)
+        if cells is None:
+            return None
+        found = self.images.look_up(name, {shape}, log)
         if found is None:
             return None
-        numbers = np.unique(labels)
         category = self.categories[0]
-        cells = [
-            CellAnnotation(crop, category, int(number))
-            for number, crop in zip(numbers[numbers > 0], crops_from_labels(labels), strict=True)
-        ]
-        height, width = labels.shape
-        return ImageRecord(name, found[0], height, width, category if cells else None, None, cells)
+        own = [CellAnnotation(crop, category, number) for number, crop in cells]
+        return ImageRecord(name, found[0], *shape, category if own else None, None, own)
+
+    def _read_labels(
+        self, name: str, files: Sequence[Path], log: FindingLog
+    ) -> tuple[tuple[int, int], list[tuple[int, MaskCrop]] | None]:
+        labels = read_label_image(files[0])
+        for other in files[1:]:
+            if not np.array_equal(labels, read_label_image(other)):
+                reason = f"{files[0].name} and {other.name} differ; choose with --label-ending, such as _masks"
+                log.note("several label images", name, None, reason)
+                return labels.shape, None
+        cells, problem = cells_of_labels(labels, self._rules)
+        if problem is not None:
+            log.note(problem[0], name, None, f"{files[0].name}: {problem[1]}")
+            return labels.shape, None
+        return labels.shape, cells
+
+    def _read_masks(
+        self, name: str, files: Sequence[Path], log: FindingLog
+    ) -> tuple[tuple[int, int], list[tuple[int, MaskCrop]] | None]:
+        shape, cells = None, []
+        for number, path in enumerate(files, start=1):
+            mask = read_label_image(path)
+            shape = shape or mask.shape
+            if mask.shape != shape:
+                reason = f"{path.name} has {mask.shape[1]} × {mask.shape[0]} pixels, {files[0].name} has others"
+                log.note("wrong size", name, number, reason, repair="image dropped")
+                return shape, None
+            if len(np.unique(mask[mask > 0])) > 1:
+                reason = f"{path.name} holds several numbers, so it is not the mask of one cell"
+                log.note("malformed mask", name, number, reason, repair="image dropped")
+                return shape, None
+            crop = MaskCrop.from_full(mask > 0)
+            if crop.area == 0:
+                log.note("empty mask", name, number, f"{path.name} has no pixel above 0", repair="mask dropped")
+                continue
+            cells.append((number, crop))
+        assert shape is not None
+        return shape, cells
 
 
 @DATASET_READERS.register("labels", metavar="DIR")
 def open_labels(path: Path, options: ReaderOptions) -> dict[str, Source]:
-    """label images, 8, 16 or 32 bits, named as their images"""
-    images = options.image_folder()
-    if images is None:
-        raise CellSegError("label images need the folder of their images: --images DIR")
-    return {"": LabelImages(images, path, options.category, options.drop)}
+    """label images, 8, 16 or 32 bits, named as their images, also with _masks, _labels …; or a mask a cell"""
+    rules = LabelRules(options.background, options.components)
+    source = LabelImages(
+        options.images or path,
+        path,
+        options.category,
+        options.drop,
+        allow_missing=options.allow_missing,
+        only_labelled=options.only_labelled,
+        ending=options.label_ending,
+        rules=rules,
+    )
+    return {"": source}

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from cellseg_d2.datasets.find import coco_images
 from cellseg_d2.images.errors import ImageError
-from cellseg_d2.images.find import coco_images
 from cellseg_d2.images.read import read_image
 
 

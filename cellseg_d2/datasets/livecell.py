@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from cellseg_d2.datasets.coco_reader import CocoFile
+from cellseg_d2.datasets.coco_reader import CocoSource
 from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.errors import CellSegError
@@ -73,7 +73,7 @@ def describe_livecell(entry: Mapping) -> tuple[str | None, str | None]:
 
 def livecell_source(
     json_file: str | Path, images: ImageFolder | None = None, by_type: bool = False, drop: tuple[str, ...] = ()
-) -> CocoFile:
+) -> CocoSource:
     """One part of LIVECell.
 
     Args:
@@ -83,7 +83,7 @@ def livecell_source(
         drop: names of images to leave out.
     """
     # All lines, also where a part lacks one, so that category ids never depend on what is converted.
-    return CocoFile(json_file, images, describe_livecell, CELL_LINES if by_type else ("cell",), drop)
+    return CocoSource(json_file, images, describe_livecell, CELL_LINES if by_type else ("cell",), drop)
 
 
 @DATASET_READERS.register("livecell", metavar="PATH")

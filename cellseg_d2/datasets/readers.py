@@ -64,6 +64,9 @@ class ReaderOptions:
         by_type: whether each kind of cells becomes a category.
         cell_types: the kinds that may occur, in the order of their category ids; empty are the reader's own.
         keep_empty: whether images without annotations are images without cells.
+        only_labelled: whether images without a label image are left out.
+        label_ending: what label images have behind their image's name; None is any of the usual ones.
+        background, components: see :class:`cellseg_d2.datasets.label_images.LabelRules`.
     """
 
     images: Path | None = None
@@ -73,6 +76,10 @@ class ReaderOptions:
     by_type: bool = False
     cell_types: tuple[str, ...] = ()
     keep_empty: bool = False
+    only_labelled: bool = False
+    label_ending: str | None = None
+    background: int | None = None
+    components: str = "check"
 
     def image_folder(self) -> ImageFolder | None:
         """The folder of the images, where it was named."""

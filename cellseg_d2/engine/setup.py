@@ -19,7 +19,7 @@ from detectron2.utils.logger import setup_logger
 
 from cellseg_d2.config import class_names
 from cellseg_d2.data.catalog import require_datasets
-from cellseg_d2.data.mixing import check_map_is_used, choose_classes, repeat_factors
+from cellseg_d2.data.mixing import check_map_is_used, choose_classes, map_categories, repeat_factors
 from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.io.network import limited_silence
@@ -47,6 +47,8 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
     cells = {name: sum(len(entry["annotations"]) for entry in own) for name, own in entries.items()}
     categories = {name: list(MetadataCatalog.get(name).thing_classes) for name in names}
     check_classes(cfg, categories)
+    if train:
+        settle_vote(cfg, {name: entries[name] for name in cfg.DATASETS.TRAIN}, categories)
     check_postprocess(cfg)
     check_cells(cfg, cells, train)
     if train:
@@ -144,6 +146,32 @@ def _with_thresholds(cfg: CfgNode, classes: int) -> str:
     lists = [key for key in ("SCORE_THRESHOLDS", "MASK_THRESHOLDS", "MIN_AREAS") if len(cfg.TEST.POSTPROCESS[key]) > 1]
     unfit = [f"TEST.POSTPROCESS.{key}" for key in lists if len(cfg.TEST.POSTPROCESS[key]) != classes]
     return f" and {', '.join(unfit)} to one value or {classes}" if unfit else ""
+
+
+def settle_vote(
+    cfg: CfgNode, entries: Mapping[str, Sequence[Mapping]], categories: Mapping[str, Sequence[str]]
+) -> None:
+    """Switch ``TEST.POSTPROCESS.VOTE`` off where images that are trained on hold cells of several classes: with it, all
+    cells of such an image would be taken for one class.
+
+    Args:
+        cfg: changed in place.
+        entries: the dataset dicts by dataset.
+        categories: names of the categories by dataset.
+    """
+    if not cfg.TEST.POSTPROCESS.VOTE:
+        return
+    mixed = 0
+    for name, own in entries.items():
+        classes = map_categories(categories[name], cfg.DATASETS.CATEGORY_MAP)
+        mixed += sum(len({classes[a["category_id"]] for a in entry["annotations"]}) > 1 for entry in own)
+    if mixed:
+        cfg.TEST.POSTPROCESS.VOTE = False
+        logger.warning(
+            "images of the training set with cells of several classes: %d; so TEST.POSTPROCESS.VOTE is switched off "
+            "for this model, with which all cells of an image would take its commonest class",
+            mixed,
+        )
 
 
 def check_postprocess(cfg: CfgNode) -> None:

@@ -14,7 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from cellseg_d2.datasets.coco_checks import is_cell
+from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME
@@ -23,7 +23,7 @@ from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.masks.coco import rles_of
 from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle
-from cellseg_d2.metrics.competition import ImageScore, score_image, summarize
+from cellseg_d2.metrics.competition import ImageScore, score_image, score_types, summarize
 from cellseg_d2.postprocess.params import FILE_NAME as PARAMS_FILE_NAME
 from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
 from cellseg_d2.predictions.submission import write_submission
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 class CompetitionEvaluator(DatasetEvaluator):
     """Scores what would be submitted: cells after thresholds and overlap removal.
+
+    Where images hold several types of cells, each type's score compares its own cells only.
 
     Each process scores its own images; only the scores and the submission's rows are gathered. Takes the outputs of
     :class:`cellseg_d2.inference.evaluated.EvaluatedSegmenter`, which hold the cells, and those of any Detectron2 R-CNN
@@ -64,10 +66,11 @@ class CompetitionEvaluator(DatasetEvaluator):
         self._truth = {entry["image_id"]: entry for entry in DatasetCatalog.get(dataset_name)}
         self._type_names = MetadataCatalog.get(dataset_name).thing_classes
         self._class_names = class_names or self._type_names
+        self._mixed = any(len({a["category_id"] for a in e["annotations"]}) > 1 for e in self._truth.values())
         self.reset()
 
     def reset(self) -> None:
-        self._scores: dict[str, tuple[ImageScore, str]] = {}
+        self._scores: dict[str, tuple[ImageScore, str, dict[str, ImageScore]]] = {}
         self._rows: dict[str, list[str]] = {}
         self._detections: dict[str, Detections] = {}
 
@@ -79,10 +82,14 @@ class CompetitionEvaluator(DatasetEvaluator):
             predicted = [crop_to_coco(crop, cells.height, cells.width) for crop in cells.crops]
             annotations = [annotation for annotation in truth["annotations"] if is_cell(annotation)]
             name = Path(truth["file_name"]).stem
-            types = Counter(self._type_names[a["category_id"]] for a in annotations)
-            cell_type = types.most_common(1)[0][0] if types else "no cells"
-            score = score_image(predicted, rles_of(annotations, cells.height, cells.width))
-            self._scores[name] = (score, cell_type)
+            types = [self._type_names[a["category_id"]] for a in annotations]
+            cell_type = Counter(types).most_common(1)[0][0] if types else "no cells"
+            true = rles_of(annotations, cells.height, cells.width)
+            score, of_types = score_image(predicted, true), {}
+            if self._mixed:
+                found = [self._class_names[index] for index in cells.classes]
+                of_types = score_types(predicted, found, true, types)
+            self._scores[name] = (score, cell_type, of_types)
             self._rows[name] = [crop_to_kaggle(crop, cells.width) for crop in cells.crops]
             if self._save_detections:
                 self._detections[name] = _compact(detections)
@@ -97,8 +104,9 @@ class CompetitionEvaluator(DatasetEvaluator):
             for parts in zip(*gathered, strict=True)
         )
         summary = summarize(
-            {name: score for name, (score, _) in scores.items()},
-            {name: cell_type for name, (_, cell_type) in scores.items()},
+            {name: score for name, (score, _, _) in scores.items()},
+            {name: cell_type for name, (_, cell_type, _) in scores.items()},
+            {name: of_types for name, (_, _, of_types) in scores.items()},
         )
         logger.info("competition score\n%s", summary.table())
         if self._output_dir is not None:

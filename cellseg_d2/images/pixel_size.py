@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,13 +17,16 @@ from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 _MICROMETRES = {
     **dict.fromkeys(("µm", "μm", "\\u00b5m", "um", "micron", "microns", "micrometer", "micrometre"), 1.0),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
+    **dict.fromkeys(("å", "a\u030a", "\\u00c5", "angstrom", "ångström", "ångstrom"), 1e-4),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
     **dict.fromkeys(("inch", "in", "inches"), 25.4e3),
 }
+_NO_LENGTH = ("pixel", "reference frame")
 # Resolutions for screens and printers end at 1200 dpi, which is 21 µm.
 _COARSEST_FROM_TAGS = 20.0
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ def read_pixel_size(path: str | Path) -> PixelSize | None:
     Asked in this order: OME-XML (``PhysicalSizeX`` with its unit, µm by default), ImageJ's unit with the resolution
     tags, the resolution tags with ``ResolutionUnit``. Programs for photographs fill in 72, 96 or 300 dpi without having
     measured anything: a resolution per inch or centimetre that makes pixels larger than 20 µm is taken for that and
-    ignored, unless it is from OME-XML. So are units that are no length, such as "pixel", and sizes of 0.
+    ignored, unless it is from OME-XML. So are units that are no length, such as "pixel", and sizes of 0. A warning says
+    so where OME-XML tells something that is not enough, such as the width alone.
 
     Args:
         path: of an image. Other formats than TIFF tell nothing.
@@ -73,10 +79,24 @@ def read_pixel_size(path: str | Path) -> PixelSize | None:
     if path.is_dir() or path.suffix.lower() not in TIFF_SUFFIXES:
         return None
     with TiffImage(path) as image, clear_errors(path):
-        return _from_ome(image) or _from_tags(image)
+        pixels = _ome_pixels(image)
+        size = (None if pixels is None else _from_ome(pixels)) or _from_tags(image)
+    if size is None and pixels is not None:
+        told = {name: value for name, value in pixels.items() if name.startswith(("PhysicalSizeX", "PhysicalSizeY"))}
+        if any(unit not in _NO_LENGTH for name, unit in told.items() if name.endswith("Unit")) or len(told) == 1:
+            said = ", ".join(f"{name} {value}" for name, value in told.items())
+            _tell(path, said)
+    return size
 
 
-def _from_ome(image: TiffImage) -> PixelSize | None:
+@cache
+def _tell(path: Path, said: str) -> None:
+    """Once, however often the file is read."""
+    logger.warning("%s tells too little of the size of its pixels (%s): give --pixel-size", path, said)
+
+
+def _ome_pixels(image: TiffImage) -> ElementTree.Element | None:
+    """What OME-XML says of the image."""
     xml = image.first_description
     if "<OME" not in xml:
         return None
@@ -84,10 +104,12 @@ def _from_ome(image: TiffImage) -> PixelSize | None:
         described = [node for node in ElementTree.fromstring(xml).iter() if node.tag.endswith("}Pixels")]
     except ElementTree.ParseError:  # the resolution tags may still tell
         return None
-    if not described:
-        return None
     size = (str(image.width), str(image.height))
-    pixels = next((node for node in described if (node.get("SizeX"), node.get("SizeY")) == size), described[0])
+    of_size = (node for node in described if (node.get("SizeX"), node.get("SizeY")) == size)
+    return next(of_size, described[0] if described else None)
+
+
+def _from_ome(pixels: ElementTree.Element) -> PixelSize | None:
     sides = []
     for axis in "XY":
         scale = _micrometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
@@ -101,17 +123,19 @@ def _from_ome(image: TiffImage) -> PixelSize | None:
 def _from_tags(image: TiffImage) -> PixelSize | None:
     tags = image.page.tags
     unit = {2: "inch", 3: "cm"}.get(tags.valueof("ResolutionUnit", default=2))
+    units = {"X": unit, "Y": unit}
     if image.imagej is not None:
         unit = image.imagej.get("unit") or unit
-    scale = _micrometres(unit)
+        units = {"X": unit, "Y": image.imagej.get("yunit") or unit}
     sides = []
-    for axis in "XY":
+    for axis, own in units.items():
+        scale = _micrometres(own)
         numerator, denominator = tags.valueof(f"{axis}Resolution", default=(0, 1))  # pixels per unit
         if not scale or not numerator or not denominator:
             return None
         sides.append(scale * denominator / numerator)
-    if scale in (_MICROMETRES["inch"], _MICROMETRES["cm"]) and max(sides) > _COARSEST_FROM_TAGS:
-        return None
+        if scale in (_MICROMETRES["inch"], _MICROMETRES["cm"]) and sides[-1] > _COARSEST_FROM_TAGS:
+            return None
     return _plausible(*sides)
 
 

@@ -23,6 +23,11 @@ _Read = TypeVar("_Read")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp")
 ZARR_SUFFIX = ".zarr"
+# Of images too, which are not read from folders.
+OTHER_SUFFIXES = {
+    *(".webp", ".gif", ".jp2", ".heic", ".avif", ".npy", ".npz", ".h5", ".hdf5", ".nrrd", ".mha", ".nii", ".dcm"),
+    *(".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif", ".vsi", ".ims", ".dv", ".svs", ".ndpi", ".mrxs", ".stk"),
+}
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -89,10 +94,12 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) ->
         paths = [paths]
     found: dict[Path, Path] = {}
     own: list[Path] = []
+    passed: list[Path] = []
     for given in paths:
         path, before = Path(given), len(own)
         if path.is_dir() and not (zarr and is_zarr(path)):
             matches = _without_own((p for p in path.iterdir() if _is_image_name(p, zarr)), own)
+            passed = [p for p in sorted(path.iterdir()) if _is_passed_over(p, zarr)]
         elif path.exists():
             matches = [path]
         else:
@@ -103,12 +110,40 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) ->
             reason = "holds no image" if path.is_dir() else "does not exist and, as a pattern, matches no image"
             if len(own) > before:
                 reason = f"holds no images but {len(own) - before} that this project has written, such as {own[before]}"
+            if passed:
+                raise CellSegError(f"{given} {reason} ({kinds}), but {_passed_over(given, passed)}")
             raise CellSegError(f"{given} {reason} ({kinds})")
         for match in matches:
             found.setdefault(match.resolve(), match)
+        if passed:
+            logger.warning("not read from %s: %s", given, _passed_over(given, passed))
+            passed = []
     if own:
         logger.warning("left out, since this project has written them: %d images, such as %s", len(own), own[0])
     return sorted(found.values())
+
+
+def _is_passed_over(path: Path, zarr: bool) -> bool:
+    """Whether what lies in a folder of images may be, or hold, an image that is not read from there."""
+    if path.name.startswith(".") or _is_image_name(path, zarr):
+        return False
+    if path.is_dir():
+        return is_zarr(path) or any(_is_image_name(p, zarr) and not is_own_result(p) for p in path.iterdir())
+    return path.suffix.lower() in OTHER_SUFFIXES
+
+
+def _passed_over(given: str | Path, paths: list[Path]) -> str:
+    """What is passed over, and what to do about it."""
+    folders = [path for path in paths if path.is_dir() and not is_zarr(path)]
+    files = [path for path in paths if path not in folders]
+    said = []
+    if files:
+        kinds = " ".join(sorted({path.suffix.lower() for path in files}))
+        said.append(f"files of other kinds ({kinds}): {len(files)}, such as {files[0].name}; save them as TIFF or PNG")
+    if folders:
+        pattern = Path(given) / "**" / "*"
+        said.append(f"sub-folders with images: {len(folders)}, such as {folders[0].name}; '{pattern}' names them too")
+    return ", and ".join(said)
 
 
 def is_zarr(path: Path) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import pandas as pd
 import torch
 from detectron2.utils import comm
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from cellseg_d2.images.errors import check_name
 from cellseg_d2.inference.parts import Part, Parts, content_of, state_of, write_tables
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable
+from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable, write_text_atomic
 from cellseg_d2.io.claim import claimed
 from cellseg_d2.io.csv import spreadsheet_table
 from cellseg_d2.io.outputs import check_outputs
@@ -33,6 +34,7 @@ T = TypeVar("T")
 TOGETHER = {
     "submission": ("submission.csv", "the competition's file: one row a cell, masks share no pixel"),
     "csv": ("cells.csv", "measurements, one row a cell, of all images"),
+    "images": ("images.csv", "numbers of cells, one row an image, also where there is none"),
 }
 SAVED = {**{name: text for name, (_, text) in TOGETHER.items()}}
 SAVED |= {name: chosen.description for name, chosen in FORMATS.items() if name not in TOGETHER}
@@ -81,9 +83,9 @@ def segment_files(
         segmenter: of one or several models.
         paths: of the images.
         output: folder, made where needed.
-        saved: names out of :data:`SAVED`. ``submission`` and ``csv`` are one file for all images; of the others there
-            is one in ``output/<format>`` for each image, whole or not at all, and beside ``detections`` the
-            post-processing that made cells of them.
+        saved: names out of :data:`SAVED`. ``submission``, ``csv`` and ``images`` are one file for all images; of the
+            others there is one in ``output/<format>`` for each image, whole or not at all, and beside ``detections``
+            the post-processing that made cells of them.
         resume: do only what an unfinished call left to do, its failed images included.
         **options: passed on to :meth:`Segmenter.segment`, but for ``keep_detections``, which ``saved`` decides.
 
@@ -206,8 +208,21 @@ def _finish(parts: Parts, paths: Sequence[Path], saved: Collection[str]) -> Batc
         write_submission(parts.output / TOGETHER["submission"][0], ((part.name, part.rows) for part in done()))
     if "csv" in saved:
         write_tables(parts.output / TOGETHER["csv"][0], lambda: (part.table for part in done()))
+    if "images" in saved:
+        table = spreadsheet_table(_counts_table(result.counts))
+        write_text_atomic(parts.output / TOGETHER["images"][0], table.to_csv(index=False, lineterminator="\n"))
     result.written = output_places(parts.output, saved)
     return result
+
+
+def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """A row an image: its name, the number of its cells, and, of several classes, the number of each."""
+    table = pd.DataFrame({"image": list(counts), "cells": [sum(own.values()) for own in counts.values()]})
+    classes = next(iter(counts.values()), {})
+    for name in classes if len(classes) > 1 else ():
+        column = f"{name} (class)" if name in table else name
+        table[column] = [own[name] for own in counts.values()]
+    return table
 
 
 def _older_files(

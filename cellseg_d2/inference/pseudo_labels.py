@@ -11,12 +11,12 @@ import numpy as np
 from tabulate import tabulate
 
 from cellseg_d2 import __version__
+from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.datasets.coco_json import EncodedImage, category_ids, encode_record, relative_root, write_coco_files
 from cellseg_d2.datasets.convert import AUDIT_FILE
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_set, write_json_atomic
-from cellseg_d2.io.text import read_json
 from cellseg_d2.postprocess.steps import Cells
 
 
@@ -142,12 +142,8 @@ def read_categories(path: str | Path) -> tuple[str, ...]:
     Raises:
         CellSegError: the file cannot be read, or its ids do not count from 1 on, as those of converted files do.
     """
-    try:
-        categories = sorted(read_json(path)["categories"], key=lambda category: category["id"])
-        names = tuple(str(category["name"]) for category in categories)
-        numbers = [category["id"] for category in categories]
-    except (KeyError, TypeError) as error:
-        raise CellSegError(f"{path} is no COCO JSON with categories: {type(error).__name__} {error}") from None
+    categories = read_coco(path).categories
+    names, numbers = tuple(categories.values()), list(categories)
     if not names or numbers != list(range(1, len(names) + 1)):
         raise CellSegError(
             f"{path}: its category ids are {numbers}, not 1, 2 …; convert it with tools/convert_to_coco.py"

@@ -20,8 +20,9 @@ def to_rle(segmentation: object, height: int, width: int) -> tuple[dict, float]:
     """COCO RLE of a segmentation in any of COCO's forms.
 
     Args:
-        segmentation: polygons ``[[x, y, x, y, …], …]`` in pixels (one polygon may stand without the outer list), which
-            are rasterised as pycocotools does, or an RLE dict.
+        segmentation: polygons ``[[x, y, x, y, …], …]`` in pixels, which are rasterised as pycocotools does, or an RLE
+            dict, with ``counts`` compressed or not. One polygon may stand without the outer list, its points may be
+            pairs ``[[x, y], [x, y], …]``, and an RLE's ``size`` may be missing.
         height, width: of the image in pixels.
 
     Returns:
@@ -35,7 +36,7 @@ def to_rle(segmentation: object, height: int, width: int) -> tuple[dict, float]:
         return _checked(segmentation, height, width), 0.0
     if not isinstance(segmentation, list) or not segmentation:
         raise RLEError("it has no segmentation")
-    polygons = [segmentation] if not isinstance(segmentation[0], list) else segmentation
+    polygons = [segmentation] if not isinstance(segmentation[0], list) or _are_pairs(segmentation) else segmentation
     outlines = [_outline(polygon) for polygon in polygons]
     outside = max(float(max((-points).max(), (points - (width, height)).max())) for points in outlines)
     rle = coco_mask.merge(coco_mask.frPyObjects([points.ravel().tolist() for points in outlines], height, width))
@@ -56,6 +57,7 @@ def rles_of(annotations: Iterable[Mapping], height: int, width: int) -> list[dic
 
 
 def _checked(rle: Mapping, height: int, width: int) -> dict:
+    rle = {"size": [height, width], **rle}
     size = rle.get("size")
     if isinstance(size, list | tuple) and "counts" in rle and tuple(size) != (height, width):
         raise RLEError(f"its run lengths are for {size[::-1]} pixels, but the image has {[width, height]}")
@@ -63,8 +65,14 @@ def _checked(rle: Mapping, height: int, width: int) -> dict:
     return encode_coco(runs, height, width) if isinstance(rle["counts"], list) else dict(rle)
 
 
+def _are_pairs(polygon: list) -> bool:
+    return len(polygon) > 2 and all(isinstance(point, list | tuple) and len(point) == 2 for point in polygon)
+
+
 def _outline(polygon: Any) -> np.ndarray:
     """A polygon's corners ``(N, 2)`` float64, x and y in pixels."""
+    if isinstance(polygon, list) and _are_pairs(polygon):
+        polygon = [value for point in polygon for value in point]
     numbers = isinstance(polygon, list) and all(type(x) in (int, float) and abs(x) <= MAX_OUTLINE for x in polygon)
     if not numbers or len(polygon) % 2 or len(polygon) < 6:
         raise RLEError("its polygon is no list of x, y pairs, at least three of them, each a position in an image")

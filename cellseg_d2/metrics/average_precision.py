@@ -14,6 +14,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
 
+from cellseg_d2.datasets.coco_file import CocoFile, read_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.text import read_json
 
@@ -42,7 +43,7 @@ NO_LIMIT = 1e10
 
 
 def evaluate_coco(
-    ground_truth: Mapping | str | Path,
+    ground_truth: CocoFile | Mapping | str | Path,
     results: Sequence[Mapping] | str | Path,
     protocol: str = "livecell",
     kinds: Sequence[str] = ("bbox", "segm"),
@@ -51,7 +52,7 @@ def evaluate_coco(
     """Box and mask AP and AR of detections.
 
     Args:
-        ground_truth: COCO JSON or its path; ``annotations`` may be a list or, as in some files of LIVECell, a dict.
+        ground_truth: COCO JSON or its path, see :class:`cellseg_d2.datasets.coco_file.CocoFile`.
         results: COCO results or their path: dicts with ``image_id``, ``category_id``, ``score`` and ``segmentation``
             (compressed RLE) and, if the boxes are not those of the masks, ``bbox`` (x, y, width, height in pixels).
         protocol: ``"livecell"`` (the best 100, 500 and 2000 detections of an image; small to 324 px², large from
@@ -69,7 +70,10 @@ def evaluate_coco(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}, choose one of {', '.join(PROTOCOLS)}")
-    ground_truth = read_json(ground_truth) if isinstance(ground_truth, str | Path) else ground_truth
+    if isinstance(ground_truth, str | Path):
+        ground_truth = read_coco(ground_truth)
+    elif not isinstance(ground_truth, CocoFile):
+        ground_truth = CocoFile(ground_truth, "the ground truth")
     results = read_json(results) if isinstance(results, str | Path) else results
     truth = _prepare_truth(ground_truth)
     _check_results(results, truth)
@@ -88,36 +92,16 @@ def evaluate_coco(
     return scores
 
 
-def annotations_of(ground_truth: Mapping) -> list[dict]:
-    """The annotations of a COCO JSON as a list; some files of LIVECell have them as a dict keyed by id."""
-    annotations = ground_truth["annotations"]
-    return list(annotations.values()) if isinstance(annotations, Mapping) else list(annotations)
-
-
-def to_rle(segmentation: list | Mapping, height: int, width: int) -> dict:
-    """Compressed COCO RLE of polygons, uncompressed or compressed RLE, as the COCO API rasterizes them."""
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return dict(segmentation)
-
-
-def _prepare_truth(ground_truth: Mapping) -> dict:
+def _prepare_truth(file: CocoFile) -> dict:
     """A copy in which every annotation has what the evaluation needs."""
-    if not isinstance(ground_truth, Mapping) or not {"images", "annotations", "categories"} <= ground_truth.keys():
-        raise CellSegError("the ground truth is no COCO JSON: it needs images, annotations and categories")
-    sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth["images"]}
     annotations = []
     # Renumbered, since a match with an annotation of id 0 would count as none.
-    for number, annotation in enumerate(annotations_of(ground_truth), start=1):
-        annotation = {"iscrowd": 0, **annotation, "id": number}
+    for number, (annotation, rle, _) in enumerate(file.masks(compressed=True), start=1):
+        annotation = {"iscrowd": 0, **annotation, "id": number, "segmentation": rle}
         if "area" not in annotation or "bbox" not in annotation:
-            rle = to_rle(annotation["segmentation"], *sizes[annotation["image_id"]])
             annotation = {"area": float(coco_mask.area(rle)), "bbox": coco_mask.toBbox(rle).tolist(), **annotation}
         annotations.append(annotation)
-    images = [dict(image) for image in ground_truth["images"]]
-    return {"images": images, "annotations": annotations, "categories": list(ground_truth["categories"])}
+    return {**file.content(), "images": [dict(image) for image in file.images.values()], "annotations": annotations}
 
 
 def _check_results(results: Sequence[Mapping], truth: Mapping) -> None:

@@ -11,7 +11,7 @@ and no prediction scores 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -142,12 +142,38 @@ def score_images(
     return summarize({image: score_image(predicted.get(image, ()), masks) for image, masks in true.items()}, cell_types)
 
 
-def summarize(scores: Mapping[str, ImageScore], cell_types: Mapping[str, str] | None = None) -> CompetitionScore:
+def score_types(
+    predicted: Sequence[dict], predicted_types: Sequence[str], true: Sequence[dict], true_types: Sequence[str]
+) -> dict[str, ImageScore]:
+    """Score the cells of each type of one image, compared with those of the same type only.
+
+    Args:
+        predicted, true: compressed COCO RLEs of one size.
+        predicted_types, true_types: their types, as many.
+
+    Returns:
+        By type, of those that there are on either side.
+    """
+    return {
+        name: score_image(
+            [rle for rle, own in zip(predicted, predicted_types, strict=True) if own == name],
+            [rle for rle, own in zip(true, true_types, strict=True) if own == name],
+        )
+        for name in sorted({*predicted_types, *true_types})
+    }
+
+
+def summarize(
+    scores: Mapping[str, ImageScore],
+    cell_types: Mapping[str, str] | None = None,
+    types: Mapping[str, Mapping[str, ImageScore]] | None = None,
+) -> CompetitionScore:
     """Gather the scores of images.
 
     Args:
         scores: by image id.
         cell_types: the type of each image by its id. Images without one count in the whole but in no type.
+        types: where images hold several types of cells, :func:`score_types` of each image by its id.
 
     Raises:
         CellSegError: there is no image.
@@ -155,7 +181,11 @@ def summarize(scores: Mapping[str, ImageScore], cell_types: Mapping[str, str] | 
     if not scores:
         raise CellSegError("there is no image to score")
     cell_types = {image: cell_types[image] for image in scores if image in cell_types} if cell_types else {}
-    return CompetitionScore(dict(scores), cell_types)
+    of_types: dict[str, dict[str, ImageScore]] = {}
+    for image, own in (types or {}).items():
+        for name, score in own.items():
+            of_types.setdefault(name, {})[image] = score
+    return CompetitionScore(dict(scores), cell_types, of_types)
 
 
 @dataclass(frozen=True)
@@ -165,10 +195,13 @@ class CompetitionScore:
     Attributes:
         images: scores by image id, at least one.
         cell_types: type by image id, possibly not of all images.
+        of_types: where images hold several types of cells, for each type the scores of the images that have it, true
+            or predicted, with only its cells compared; else empty.
     """
 
     images: dict[str, ImageScore]
     cell_types: dict[str, str]
+    of_types: dict[str, dict[str, ImageScore]] = field(default_factory=dict)
 
     @cached_property
     def per_image(self) -> dict[str, float]:
@@ -188,7 +221,9 @@ class CompetitionScore:
 
     @cached_property
     def by_type(self) -> dict[str, CompetitionScore]:
-        """The same for the images of each cell type, in alphabetical order."""
+        """The same for the images of each cell type, or, with :attr:`of_types`, for its cells; alphabetical."""
+        if self.of_types:
+            return {name: summarize(self.of_types[name]) for name in sorted(self.of_types)}
         return {
             cell_type: summarize(
                 {image: self.images[image] for image, own in self.cell_types.items() if own == cell_type}
@@ -198,7 +233,7 @@ class CompetitionScore:
 
     @property
     def per_cell_type(self) -> dict[str, float]:
-        """Mean score of the images of each cell type."""
+        """Mean score of the images, or of the cells, of each type; see :attr:`by_type`."""
         return {cell_type: score.mean for cell_type, score in self.by_type.items()}
 
     @property
@@ -235,11 +270,14 @@ class CompetitionScore:
         """The figures under flat names, as Detectron2's evaluators report them.
 
         ``mean``, each cell type's name, ``score@0.50`` … ``score@0.95``, and at IoU 0.5 ``precision50``, ``recall50``,
-        ``tp50``, ``fp50``, ``fn50``. An undefined precision or recall is NaN.
+        ``tp50``, ``fp50``, ``fn50``. An undefined precision or recall is NaN. A type that is called as one of these,
+        or ``iteration``, which tables of scores have beside them, has `` (type)`` behind its name.
         """
         thresholds = {f"score@{threshold}": value for threshold, value in self.per_threshold.items()}
         half = {name: float("nan") if value is None else value for name, value in self._at_half.items()}
-        return {"mean": self.mean, **self.per_cell_type, **thresholds, **half}
+        taken = {"mean", "iteration", *thresholds, *half}
+        types = {f"{name} (type)" if name in taken else name: value for name, value in self.per_cell_type.items()}
+        return {"mean": self.mean, **types, **thresholds, **half}
 
     def to_dict(self) -> dict:
         """Everything as plain numbers, strings and dicts, ready for JSON; an undefined precision or recall is None."""
@@ -262,6 +300,11 @@ class CompetitionScore:
             tabulate(rows, headers, floatfmt=".3f", missingval="–")
             + "\n(precision, recall, TP, FP and FN at IoU > 0.5)"
         ]
+        if self.of_types:
+            parts[0] += (
+                "\n(images hold several types: the row of a type compares its cells only, 'all' cells whatever their "
+                "type)"
+            )
         thresholds = [("score", *self.per_threshold.values())]
         parts.append(tabulate(thresholds, ["IoU >", *self.per_threshold], floatfmt=".3f"))
         if worst > 0 and len(self.images) > 1:

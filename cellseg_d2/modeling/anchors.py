@@ -13,10 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg_d2.datasets.coco_checks import is_cell
+from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.text import read_json
-from cellseg_d2.metrics.average_precision import annotations_of
 
 FPN_STRIDES = (4, 8, 16, 32, 64)
 # Images are padded to a multiple of this on the right and at the bottom, as the pyramid's strides up to p5 need it.
@@ -120,16 +118,16 @@ def read_boxes(path: str | Path) -> CellBoxes:
     Raises:
         CellSegError: the file is no COCO JSON with boxes, or has none.
     """
-    content = read_json(path)
-    try:
-        names = {category["id"]: category["name"] for category in content["categories"]}
-        sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-        cells = [a for a in annotations_of(content) if is_cell(a)]
-        boxes = np.array([a["bbox"] for a in cells], dtype=np.float64).reshape(-1, 4)
-        image_sizes = np.array([sizes[a["image_id"]] for a in cells], dtype=np.float64).reshape(-1, 2)
-        types = np.array([names[a["category_id"]] for a in cells], dtype=str)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CellSegError(f"{path} is no COCO JSON with boxes: {type(error).__name__} {error}") from None
+    file = read_coco(path)
+    cells = [a for a in file.annotations if is_cell(a)]
+    for annotation in cells:
+        if "bbox" not in annotation:
+            raise CellSegError(f"{path}, annotation {annotation.get('id')} has no bbox; convert it first")
+        if annotation["image_id"] not in file.images or annotation.get("category_id") not in file.categories:
+            raise CellSegError(f"{path}, annotation {annotation.get('id')} names no image or category of the file")
+    boxes = np.array([a["bbox"] for a in cells], dtype=np.float64).reshape(-1, 4)
+    image_sizes = np.array([file.size(a["image_id"]) for a in cells], dtype=np.float64).reshape(-1, 2)
+    types = np.array([file.categories[a["category_id"]] for a in cells], dtype=str)
     boxes[:, 2:] += boxes[:, :2]  # COCO has x, y, width, height
     keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     if not keep.any():

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.find import coco_images
-from cellseg_d2.io.text import read_json
-from cellseg_d2.masks.coco import to_rle
-from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, kaggle_to_crop
-from cellseg_d2.masks.rle import RLEError
-from cellseg_d2.predictions.submission import read_submission
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.predictions.results import read_results
+from cellseg_d2.predictions.submission import decode_cells, read_submission
 
 
 class Predicted(NamedTuple):
@@ -79,7 +75,7 @@ def _from_submission(path: str | Path, sizes: Mapping[str, tuple[int, int]]) -> 
     found = {}
     for name, texts in read_submission(path).items():
         if name in sizes:
-            cells = [_checked(f"{path}, image {name}", kaggle_to_crop, text, *sizes[name]) for text in texts]
+            cells = decode_cells(texts, *sizes[name], f"{path}, image {name}")
             found[name] = _binary_detections([(crop, 1.0, 0) for crop in cells], *sizes[name])
     return found
 
@@ -87,41 +83,24 @@ def _from_submission(path: str | Path, sizes: Mapping[str, tuple[int, int]]) -> 
 def _from_results(
     path: str | Path, sizes: Mapping[str, tuple[int, int]], categories: Sequence[str], numbered: str | Path | None
 ) -> dict[str, Detections]:
-    names = {number: file.stem for number, file in coco_images(numbered).items()} if numbered else {}
-    results = read_json(path)
-    if not isinstance(results, list):
-        raise CellSegError(f"{path} is no COCO results: those are a list of detections")
-    found: dict[str, list[tuple[MaskCrop, float, int]]] = defaultdict(list)
-    for index, result in enumerate(tqdm(results, desc=f"reading {Path(path).name}", leave=False, disable=None)):
-        where = f"{path}, detection {index}"
-        try:
-            name = names.get(result["image_id"], str(result["image_id"]))
-            score, category = float(result["score"]), int(result["category_id"]) - 1
-            segmentation = result["segmentation"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CellSegError(f"{where} is malformed: {type(error).__name__} {error}") from None
+    names = read_coco(numbered, annotated=False).stems if numbered else None
+    found = {}
+    for name, results in read_results(path, sizes, names).items():
         if name not in sizes:
             continue
-        if not 0 <= category < len(categories):
-            raise CellSegError(f"{where}: there is no category {category + 1} among {', '.join(categories)}")
-        found[name].append((_checked(where, _coco_crop, segmentation, *sizes[name]), score, category))
-    return {name: _binary_detections(cells, *sizes[name]) for name, cells in found.items()}
+        cells = []
+        for result in results:
+            category = result.get("category_id", 0)
+            if not 1 <= category <= len(categories):
+                raise CellSegError(f"{path}, image {name}: no category {category} among {', '.join(categories)}")
+            cells.append((coco_to_crop(result["segmentation"]), float(result["score"]), category - 1))
+        found[name] = _binary_detections(cells, *sizes[name])
+    return found
 
 
 def no_detections(height: int, width: int) -> Detections:
     """Nothing found in an image."""
     return _binary_detections([], height, width)
-
-
-def _coco_crop(segmentation: object, height: int, width: int) -> MaskCrop:
-    return coco_to_crop(to_rle(segmentation, height, width)[0])
-
-
-def _checked(where: str, decode: Callable[..., MaskCrop], *args: object) -> MaskCrop:
-    try:
-        return decode(*args)
-    except (RLEError, TypeError, ValueError, AttributeError) as error:
-        raise CellSegError(f"{where}: a mask is malformed: {error}") from None
 
 
 def _binary_detections(cells: Sequence[tuple[MaskCrop, float, int]], height: int, width: int) -> Detections:

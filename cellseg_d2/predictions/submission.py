@@ -13,7 +13,7 @@ import numpy as np
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.io.csv import read_csv_table, spreadsheet_text
-from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle, kaggle_to_crop
 from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle, run_problems
 
 COLUMNS = ("id", "predicted")
@@ -78,6 +78,26 @@ def read_submission(path: str | Path) -> dict[str, list[str]]:
         if text:
             cells[image].append(text)
     return cells
+
+
+def decode_cells(texts: Sequence[str], height: int, width: int, where: str) -> list[MaskCrop]:
+    """The masks of one image's texts; parts outside the image are cut off, and a mask may have no pixel.
+
+    Args:
+        texts: Kaggle RLE, as of :func:`read_submission`.
+        height, width: of the image in pixels.
+        where: file and image, for the message.
+
+    Raises:
+        CellSegError: a text is no list of pairs; the message says which.
+    """
+    crops = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            crops.append(kaggle_to_crop(text, height, width))
+        except RLEError as error:
+            raise CellSegError(f"{where}, cell {number}: 'predicted' is malformed: {error}") from None
+    return crops
 
 
 def validate_submission(

@@ -13,17 +13,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_d2.datasets.coco_checks import check_coco, check_numbers, is_cell
+from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.records import main_type
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.csv import read_csv_table
-from cellseg_d2.io.text import read_json
-from cellseg_d2.masks.coco import to_rle
-from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco, runs_to_crop
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
 from cellseg_d2.masks.overlaps import resolve_overlaps
-from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle
-from cellseg_d2.predictions.submission import read_submission, validate_submission
+from cellseg_d2.predictions.results import read_results
+from cellseg_d2.predictions.submission import decode_cells, read_submission, validate_submission
 
 
 @dataclass(eq=False)
@@ -34,12 +33,14 @@ class TrueImage:
         height, width: in pixels.
         masks: compressed COCO RLEs.
         cell_type: of most of its cells; None when there is none, or when the file names no types.
+        types: of the cells, in the order of ``masks``.
     """
 
     height: int
     width: int
     masks: list[dict] = field(default_factory=list)
     cell_type: str | None = None
+    types: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +52,24 @@ class Truth:
         coco: the COCO JSON that was read, with its masks as compressed RLEs; None for a CSV.
         names: of the images by their number in the COCO JSON.
         warnings: sentences about what was left out.
+        files: of the images by their number in the COCO JSON, whether they are there or not.
     """
 
     images: dict[str, TrueImage]
     coco: dict | None = None
     names: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    files: dict[int, Path] = field(default_factory=dict)
 
     @property
     def cell_types(self) -> dict[str, str]:
         """Cell type by name, of the images that have one."""
         return {name: image.cell_type for name, image in self.images.items() if image.cell_type is not None}
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether an image holds cells of several types."""
+        return any(len(set(image.types)) > 1 for image in self.images.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +81,13 @@ class Predictions:
         results: COCO results, below the threshold too, with the truth's numbers of images and masks as compressed RLEs;
             None for a submission.
         warnings: sentences about what is not as it should be.
+        types: of the cells by image name, in the order of ``masks``; None for a submission, which does not tell.
     """
 
     masks: dict[str, list[dict]]
     results: list[dict] | None
     warnings: list[str]
+    types: dict[str, list[str]] | None = None
 
 
 def read_truth(path: str | Path) -> Truth:
@@ -172,7 +182,8 @@ def _truth_from_csv(path: str | Path) -> Truth:
     images = {}
     for record in _progress(csv.records(log), path, len(csv)):
         masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
-        images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type or None)
+        types = [cell.cell_type for cell in record.cells]
+        images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type or None, types)
     # To score, an image may be without cells; a row with an empty annotation says so.
     log[:] = [finding for finding in log if finding.kind != "empty mask"]
     log.raise_open_errors(path)
@@ -180,45 +191,26 @@ def _truth_from_csv(path: str | Path) -> Truth:
 
 
 def _truth_from_coco(path: str | Path) -> Truth:
-    coco = read_json(path)
-    entries, annotations, categories = check_coco(coco, path)
-    names = {image["id"]: Path(image["file_name"]).stem for image in entries}
-    images = {names[image["id"]]: TrueImage(image["height"], image["width"]) for image in entries}
-    type_names = {category["id"]: category["name"] for category in categories}
-    if len(images) < len(entries):
+    file = read_coco(path)
+    names = file.stems
+    if len(set(names.values())) < len(names):
         name = Counter(names.values()).most_common(1)[0][0]
         raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
-    for name, image in images.items():
-        if min(image.height, image.width) <= 0:
-            raise CellSegError(f"{path}: image {name} is of {image.width} × {image.height} pixels")
-    types: dict[str, Counter] = {name: Counter() for name in images}
+    images = {name: TrueImage(*file.size(number)) for number, name in names.items()}
+    annotations = []
     crowds = 0
-    for number, annotation in enumerate(_progress(annotations, path)):
-        where = f"{path}, annotation {annotation.get('id', number)}"
-        for key, known, what in (("image_id", names, "image"), ("category_id", type_names, "category")):
-            if annotation.get(key) not in known:
-                raise CellSegError(f"{where}: there is no {what} {annotation.get(key)!r}")
-        name = names[annotation["image_id"]]
-        rle = _checked_rle(annotation.get("segmentation"), images[name], f"{where} of image {name}")
-        annotation["segmentation"] = rle
+    for annotation, rle, _ in _progress(file.masks(), path, len(file.annotations)):
+        annotations.append({**annotation, "segmentation": rle})
         if not is_cell(annotation):
             crowds += 1
             continue
+        name = names[annotation["image_id"]]
         images[name].masks.append(rle)
-        types[name][type_names[annotation["category_id"]]] += 1
-    for name, counts in types.items():
-        images[name].cell_type = counts.most_common(1)[0][0] if counts else None
+        images[name].types.append(file.categories[annotation["category_id"]])
+    for image in images.values():
+        image.cell_type = main_type(image.types)
     warnings = [f"regions of the ground truth marked iscrowd are left out: {crowds}"] if crowds else []
-    coco = {**coco, "images": entries, "annotations": annotations, "categories": categories}
-    return Truth(images, coco, names, warnings)
-
-
-def _checked_rle(segmentation: object, image: TrueImage, where: str) -> dict:
-    """Compressed RLE of an annotation or a detection; damaged counts would make pycocotools read beyond them."""
-    try:
-        return to_rle(segmentation, image.height, image.width)[0]
-    except RLEError as error:
-        raise CellSegError(f"{where}: the mask is malformed: {error}") from None
+    return Truth(images, {**file.content(), "annotations": annotations}, names, warnings, file.image_paths())
 
 
 def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
@@ -227,14 +219,8 @@ def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) 
     sizes = {name: (truth.images[name].height, truth.images[name].width) for name in known}
     masks = {}
     for name in _progress(known, path):
-        height, width = sizes[name]
-        crops = []
-        for number, text in enumerate(cells[name], start=1):
-            try:
-                crops.append(runs_to_crop(clean_runs(parse_kaggle_rle(text), height, width), width))
-            except RLEError as error:
-                raise CellSegError(f"{path}, image {name}, cell {number}: 'predicted' is malformed: {error}") from None
-        masks[name] = _scored(crops, truth.images[name], overlaps)
+        crops = decode_cells(cells[name], *sizes[name], f"{path}, image {name}")
+        masks[name], _ = _scored(crops, truth.images[name], overlaps)
     problems = validate_submission({name: cells[name] for name in known}, sizes)
     if problems and overlaps == "keep":
         more = f" (problems in all: {len(problems)})" if len(problems) > 1 else ""
@@ -243,30 +229,21 @@ def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) 
 
 
 def _predictions_from_results(path: str | Path, truth: Truth, score_threshold: float, overlaps: str) -> Predictions:
-    results = read_json(path)
-    if not isinstance(results, list):
-        raise CellSegError(f"{path} is no COCO results: those are a list of detections")
     numbers = {name: number for number, name in truth.names.items()}
-    by_image: dict[str, list[dict]] = {}
-    for index, result in enumerate(results):
-        if not isinstance(result, Mapping) or not {"image_id", "segmentation", "score"} <= result.keys():
-            raise CellSegError(f"{path}, detection {index}: it needs image_id, category_id, segmentation and score")
-        image = result["image_id"]
-        if not isinstance(image, int | str) or not isinstance(result.get("category_id", 1), int):
-            raise CellSegError(f"{path}, detection {index}: its image_id or its category_id is of a wrong kind")
-        check_numbers(result, f"{path}, detection {index}")
-        name = truth.names.get(image, str(image)) if isinstance(image, int) else image
-        by_image.setdefault(name, []).append({**result, "image_id": numbers.get(name, image)})
+    sizes = {name: (image.height, image.width) for name, image in truth.images.items()}
+    by_image = read_results(path, sizes, truth.names)
     known, warnings = _known_images(path, by_image, truth)
-    masks = {}
+    categories = {category["id"]: category["name"] for category in (truth.coco or {}).get("categories", ())}
+    masks, types = {}, {}
     for name in _progress(known, path):
-        for result in by_image[name]:  # also those that are not scored here, but may be by COCO's measure
-            rle = _checked_rle(result["segmentation"], truth.images[name], f"{path}, image {name}")
-            result["segmentation"] = rle
+        for result in by_image[name]:
+            result["image_id"] = numbers.get(name, result["image_id"])
         chosen = [result for result in by_image[name] if result["score"] >= score_threshold]
         crops = [coco_to_crop(result["segmentation"]) for result in chosen]
-        masks[name] = _scored(crops, truth.images[name], overlaps, [result["score"] for result in chosen])
-    return Predictions(masks, [result for name in known for result in by_image[name]], warnings)
+        masks[name], kept = _scored(crops, truth.images[name], overlaps, [result["score"] for result in chosen])
+        types[name] = [categories.get(chosen[i].get("category_id"), "other") for i in kept]
+    results = [result for name in known for result in by_image[name]]
+    return Predictions(masks, results, warnings, types if categories else None)
 
 
 def _known_images(path: str | Path, predicted: Mapping, truth: Truth) -> tuple[list[str], list[str]]:
@@ -280,8 +257,9 @@ def _known_images(path: str | Path, predicted: Mapping, truth: Truth) -> tuple[l
 
 def _scored(
     crops: Sequence[MaskCrop], image: TrueImage, overlaps: str, scores: Sequence[float] | None = None
-) -> list[dict]:
-    """RLEs of the crops that have pixels, after overlaps are resolved."""
+) -> tuple[list[dict], list[int]]:
+    """RLEs of the crops that have pixels, after overlaps are resolved, and which crops these are."""
     if overlaps == "resolve":
         crops = resolve_overlaps(crops, image.height, image.width, scores=scores)
-    return [crop_to_coco(crop, image.height, image.width) for crop in crops if crop.area]
+    kept = [i for i, crop in enumerate(crops) if crop.area]
+    return [crop_to_coco(crops[i], image.height, image.width) for i in kept], kept

@@ -236,7 +236,8 @@ def _plot_scores(axes: Axes, scores: pd.DataFrame | None, cell_types: Sequence[s
         color = TOTAL_COLOR if name == "mean" else TYPE_LINE_COLORS.get(name, palette[i % len(palette)])
         width, size = (2.4, 4.5) if name == "mean" else (1.3, 3)
         label = f"{name}  {line[name].iloc[-1]:.3f}"
-        axes.plot("iteration", name, data=line, color=color, linewidth=width, marker="o", markersize=size, label=label)
+        values = line["iteration"], line[name]
+        axes.plot(*values, color=color, linewidth=width, marker="o", markersize=size, label=label)
     top = max(0.1, float(scores[names].max().max()))
     axes.set_ylim(0, min(1.0, top * 1.22))
     if "mean" in names:

@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 
 from cellseg_d2.errors import CellSegError, first_line, no_memory
+from cellseg_d2.io.array_pickle import read_array_pickle
 from cellseg_d2.io.atomic import unpacked_size
-from cellseg_d2.weights.array_pickle import read_array_pickle
 
 # Some of the weights may share their values, and a file may be packed; beyond this factor it is made to fill memory.
 MAX_EXPANSION = 16
@@ -40,7 +40,7 @@ def read_weight_file(path: str | Path) -> WeightFile:
 
     Unlike Detectron2's checkpointer this never runs code from a file, so that no flag and no list of known checksums is
     needed for files of strangers: PyTorch's own unpickler for weights only, safetensors, which has no code, and an
-    unpickler of its own (:mod:`cellseg_d2.weights.array_pickle`) with which a ``.pkl`` can name nothing but arrays.
+    unpickler of its own (:mod:`cellseg_d2.io.array_pickle`) with which a ``.pkl`` can name nothing but arrays.
 
     Raises:
         CellSegError: it cannot be read, holds anything else than weights, which is where code would be, holds values

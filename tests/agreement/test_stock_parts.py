@@ -6,7 +6,13 @@ import cv2
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, build_detection_train_loader
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetMapper,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import DefaultPredictor
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset
@@ -90,7 +96,8 @@ def test_the_stock_evaluator_sees_the_masks_of_the_stock_model(config):
     cfg = config("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
     torch.manual_seed(0)
     model = CellTrainer.build_model(cfg).eval()
-    loader = CellTrainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
+    entries = DatasetCatalog.get(cfg.DATASETS.TEST[0])
+    loader = build_detection_test_loader(entries, mapper=CellDatasetMapper(cfg, is_train=False))
     predictions = []
     for shown in (model, UnpastedMasks(model)):
         evaluator = COCOEvaluator(cfg.DATASETS.TEST[0], output_dir=None)

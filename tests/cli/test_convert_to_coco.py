@@ -249,7 +249,6 @@ def test_as_a_command(competition, repository, tmp_path):
     [
         ((), "one of the arguments --csv --labels --livecell"),
         (("--csv", "a.csv"), "--images"),
-        (("--labels", "x"), "--images"),
         (("--csv", "a.csv", "--livecell", "b"), "not allowed with"),
         (("--livecell", "b", "--folds", "3"), "parts are kept"),
         (("--csv", "a.csv", "--images", "t", "--folds", "3", "--val-fraction", "0.2"), "not allowed with"),
@@ -257,6 +256,9 @@ def test_as_a_command(competition, repository, tmp_path):
         (("--csv", "a.csv", "--images", "t", "--val-fraction", "1"), "below 1"),
         (("--csv", "a.csv", "--images", "t", "--seed", "-1"), "negative"),
         (("--labels", "x", "--images", "t", "--cell-types", "a"), "only goes with --csv"),
+        (("--csv", "a.csv", "--images", "t", "--background", "2"), "--background only goes with --labels"),
+        (("--livecell", "b", "--only-labelled"), "--only-labelled only goes with --labels"),
+        (("--labels", "x", "--split-components", "--keep-components"), "not allowed with"),
         (("--csv", "a.csv", "--images", "t", "--cell-types", "a", "a"), "twice"),
     ],
 )

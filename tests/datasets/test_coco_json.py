@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cellseg_d2.datasets.coco_json import encode_record, relative_root, write_coco, write_coco_files
-from cellseg_d2.datasets.coco_reader import CocoFile, load_coco
+from cellseg_d2.datasets.coco_reader import CocoSource, load_coco
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
@@ -197,7 +197,7 @@ def test_malformed_annotations_are_refused_and_cleaned(tmp_path, segmentation, k
     with pytest.raises(CellSegError, match=f"row 101, id x: {kind}"):
         load_coco(path)
     log = FindingLog(clean=True)
-    (record,) = CocoFile(path).records(log)
+    (record,) = CocoSource(path).records(log)
     assert [cell.row for cell in record.cells] == ([100, 101] if kind == "outside the image" else [100])
     assert log[0].action
 
@@ -214,7 +214,7 @@ def test_unknown_images_and_categories_and_crowds(tmp_path):
     content["annotations"][3]["iscrowd"] = 1
     path = write(tmp_path, content)
     log = FindingLog()
-    (record,) = CocoFile(path).records(log)
+    (record,) = CocoSource(path).records(log)
     assert [(f.kind, f.row, f.severity) for f in log] == [
         ("unknown image", 101, "error"),
         ("unknown cell type", 102, "error"),

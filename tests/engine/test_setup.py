@@ -294,3 +294,21 @@ def test_a_wheel_has_all_configurations(repository, monkeypatch):
     assert "cellseg_d2.configs" in words["packages"]
     kept = {path for pattern in words["package_data"]["cellseg_d2.configs"] for path in Path("configs").glob(pattern)}
     assert kept == set(Path("configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(("mixed", "mapped", "vote"), [(False, False, True), (True, False, False), (True, True, True)])
+def test_the_vote_is_on_where_images_hold_one_class(instant, tmp_path, monkeypatch, caplog, mixed, mapped, vote):
+    folder = write_disc_dataset(tmp_path, images=2)
+    if mixed:
+        path = folder / "instances_train.json"
+        content = json.loads(path.read_text())
+        content["annotations"][0]["category_id"] = 2
+        path.write_text(json.dumps(content))
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    opts = ["DATASETS.TRAIN", "('discs_train',)", "DATASETS.TEST", "('discs_val',)", "MODEL.DEVICE", "cpu"]
+    if mapped:
+        opts += ["DATASETS.CATEGORY_MAP", "[['*','cell']]", "MODEL.ROI_HEADS.NUM_CLASSES", "1"]
+        opts += ["TEST.POSTPROCESS.SCORE_THRESHOLDS", "[0.5]", "TEST.POSTPROCESS.MASK_THRESHOLDS", "[0.5]"]
+    cfg = prepare_training(load_config(instant, opts))
+    assert cfg.TEST.POSTPROCESS.VOTE is vote
+    assert ("with cells of several classes: 1" in caplog.text) is not vote

@@ -14,7 +14,7 @@ from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.mixing import in_classes
-from cellseg_d2.datasets.coco_reader import CocoFile
+from cellseg_d2.datasets.coco_reader import CocoSource
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
@@ -124,7 +124,7 @@ def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, ca
     report = gather_cells(tmp_path / "out/submission.csv", json_file)
     assert report.errors.score.mean == trained["mean"]
     assert sum(image.true_count for image in report.images) == 4
-    assert sum(len(record.cells) for record in CocoFile(json_file).records(FindingLog())) == 4
+    assert sum(len(record.cells) for record in CocoSource(json_file).records(FindingLog())) == 4
     assert len(read_boxes(json_file).boxes) == 4
     view = in_classes("crowded_val", [["*", "cell"]], ["cell"])
     assert sum(len(entry["annotations"]) for entry in DatasetCatalog.get(view)) == 4
@@ -132,3 +132,22 @@ def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, ca
     assert len(mapper.load(entries[0]).masks) == 5
     marked = {**entries[0], "annotations": content["annotations"][:5], "file_name": entries[0]["file_name"]}
     assert len(mapper._load(marked).masks) == 4
+
+
+def test_types_in_one_image_are_scored_apart(tmp_path):
+    """One cell of each image becomes dark: with the vote it is bright again, without it every cell has its type."""
+    folder = write_disc_dataset(tmp_path, images=2, name="typed")
+    path = folder / "instances_val.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 2
+    path.write_text(json.dumps(content))
+    register_folder(folder)
+    entries = DatasetCatalog.get("typed_val")
+    outputs = [perfect(entry) for entry in entries]
+    found = {}
+    for vote in (True, False):
+        evaluator = CompetitionEvaluator("typed_val", PostprocessParams(vote=vote))
+        found[vote] = run(evaluator, entries, outputs)["competition"]
+        assert found[vote]["mean"] == 1, "cells are compared whatever their type"
+    assert (found[False]["bright"], found[False]["dark"]) == (1, 1)
+    assert (found[True]["bright"], found[True]["dark"]) == (pytest.approx(4 / 5), 0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from cellseg_d2.datasets.coco_reader import CocoFile
+from cellseg_d2.datasets.coco_reader import CocoSource
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
@@ -103,7 +103,7 @@ def test_annotations(folder, case):
     path = folder / "instances_train.json"
     path.write_text(text)
     log = FindingLog(clean=True)
-    source = CocoFile(path)
+    source = CocoSource(path)
     records = list(source.records(log))
     originals = {1: SQUARE, 2: BAR, 3: SQUARE}
     plain = content()["annotations"]
@@ -166,6 +166,6 @@ def test_average_precision(folder, case):
 def test_nesting_without_end(tmp_path):
     path = tmp_path / "deep.json"
     path.write_text("[" * 100_000)
-    for read in (CocoFile, read_truth):
+    for read in (CocoSource, read_truth):
         with pytest.raises(CellSegError, match="nested too deeply"):
             read(path)

@@ -44,6 +44,13 @@ def test_imagej_s_micro_sign(tmp_path, unit):
     assert size == PixelSize(0.4, 0.4)
 
 
+def test_imagej_s_units_by_axis(tmp_path):
+    description = "ImageJ=1.54f\nunit=um\nyunit=nm\n"
+    options = {"description": description, "metadata": None, "resolutionunit": 1}
+    size = written(tmp_path / "a.tif", resolution=(1 / 0.325, 0.001 / 0.65), **options)
+    assert (size.x_um, size.y_um) == pytest.approx((0.325, 0.65), rel=1e-4)
+
+
 @pytest.mark.parametrize("unit", ["pixel", "", "sec", None])
 def test_imagej_without_a_length(tmp_path, unit):
     metadata = {} if unit is None else {"unit": unit}
@@ -51,7 +58,11 @@ def test_imagej_without_a_length(tmp_path, unit):
 
 
 @pytest.mark.parametrize(
-    ("unit", "scale"), [(None, 1), ("µm", 1), ("nm", 1e-3), ("mm", 1e3), ("cm", 1e4), ("m", 1e6), ("in", 25400)]
+    ("unit", "scale"),
+    [
+        *[(None, 1), ("µm", 1), ("nm", 1e-3), ("mm", 1e3), ("cm", 1e4), ("m", 1e6), ("in", 25400)],
+        *[("Å", 1e-4), ("\u212b", 1e-4)],
+    ],
 )
 def test_ome(tmp_path, unit, scale):
     metadata = {"axes": "YX", "PhysicalSizeX": 0.325 / scale, "PhysicalSizeY": 0.65 / scale}
@@ -80,6 +91,25 @@ def test_ome_that_tells_nothing_falls_back_to_the_tags(tmp_path, attributes):
     assert written(tmp_path / "a.tif", **plain) is None
     size = written(tmp_path / "b.tif", **plain, resolution=(20_000, 20_000), resolutionunit="CENTIMETER")
     assert size == PixelSize(0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("told", "warned"),
+    [
+        ({"PhysicalSizeX": 1.5}, "PhysicalSizeX 1.5"),
+        ({"PhysicalSizeX": 2, "PhysicalSizeXUnit": "µm"}, "PhysicalSizeX 2"),
+        ({"PhysicalSizeX": 2, "PhysicalSizeXUnit": "li", "PhysicalSizeY": 2, "PhysicalSizeYUnit": "li"}, "XUnit li"),
+        ({"PhysicalSizeX": 2, "PhysicalSizeXUnit": "pixel", "PhysicalSizeY": 2, "PhysicalSizeYUnit": "pixel"}, None),
+        ({}, None),
+    ],
+)
+def test_what_tells_too_little_is_said(tmp_path, caplog, told, warned):
+    assert written(tmp_path / "a.ome.tif", ome=True, metadata={"axes": "YX", **told}) is None
+    if warned is None:
+        assert caplog.text == ""
+    else:
+        assert warned in caplog.text
+        assert "give --pixel-size" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,22 @@ def test_files_folders_and_patterns(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CellSegError, match="holds no image"):
         found("empty")
+
+
+def test_what_a_folder_holds_beside_images_is_said(tmp_path, caplog):
+    image = Image.fromarray(np.zeros((4, 5), np.uint8))
+    for name in ("a.png", "b.webp", "c.gif", "A/d.png", "B/e.txt/f.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / name)
+    (tmp_path / "e.czi").write_bytes(b"ZISRAWFILE")
+    (tmp_path / "notes.txt").write_text("of no interest")
+    assert [path.name for path in find_images(tmp_path)] == ["a.png"]
+    assert "files of other kinds (.czi .gif .webp): 3, such as b.webp; save them as TIFF or PNG" in caplog.text
+    assert f"sub-folders with images: 1, such as A; '{tmp_path}/**/*' names them too" in caplog.text
+    caplog.clear()
+    assert len(find_images(str(tmp_path / "**/*"))) == 3
+    assert find_images(tmp_path / "A")[0].name == "d.png"
+    assert caplog.text == ""
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(CellSegError, match=r"holds no image .*, but files of other kinds .*: 3.* sub-folders .*: 1"):
+        find_images(tmp_path)

@@ -74,7 +74,7 @@ def test_a_loader_that_gives_images_decides_what_the_network_sees(run, datasets)
     assert "cells" not in given
     assert torch.equal(named["instances"].scores, given["instances"].scores)
     assert torch.equal(named["instances"].pred_boxes.tensor, given["instances"].pred_boxes.tensor)
-    assert torch.equal(named["instances"].pred_masks, given["instances"].pred_masks)
+    assert torch.equal(named["instances"].pred_masks.probabilities, given["instances"].pred_masks.probabilities)
 
 
 def test_an_image_of_another_size_than_its_annotations_is_refused(run, datasets):

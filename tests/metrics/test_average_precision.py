@@ -12,10 +12,12 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.text import read_json
+from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
-from cellseg_d2.metrics.average_precision import annotations_of, evaluate_coco, to_rle
+from cellseg_d2.metrics.average_precision import evaluate_coco
 
 SIZE = 200
 
@@ -216,7 +218,7 @@ def test_segmentations_of_all_kinds():
         "counts": [10 * SIZE + 10, *([20, 180] * 29), 20, SIZE * SIZE - 39 * SIZE - 30],
     }
     for segmentation in ([[10, 10, 40, 10, 40, 30, 10, 30]], uncompressed, expected):
-        assert np.array_equal(coco_mask.decode(to_rle(segmentation, SIZE, SIZE)), coco_mask.decode(expected))
+        assert np.array_equal(coco_mask.decode(to_rle(segmentation, SIZE, SIZE)[0]), coco_mask.decode(expected))
 
 
 @pytest.mark.parametrize(
@@ -251,11 +253,9 @@ def test_real_livecell_truth_against_itself(shared_data):
     folder = shared_data / "LIVECell_dataset_2021" / "annotations" / "LIVECell"
     start, cells = time.perf_counter(), 0
     for split in ("val", "test"):
-        truth = read_json(folder / f"livecell_coco_{split}.json")
-        sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+        truth = read_coco(folder / f"livecell_coco_{split}.json")
         results = []
-        for a in annotations_of(truth):
-            rle = to_rle(a["segmentation"], *sizes[a["image_id"]])
+        for a, rle, _ in truth.masks():
             results.append({**{key: a[key] for key in ("image_id", "category_id")}, "segmentation": rle, "score": 0.9})
         assert evaluate_coco(truth, results, kinds=["segm"])["segm"]["AP"] == pytest.approx(100)
         cells += len(results)

@@ -19,6 +19,7 @@ from cellseg_d2.metrics.competition import (
     match_at,
     score_image,
     score_images,
+    score_types,
     summarize,
 )
 
@@ -276,3 +277,28 @@ def test_all_sizes_of_matching_agree_on_hand_made_chains():
     for chosen in combinations(range(5), 2):  # without two of the five true cells, three pairs are left
         iou = np.delete(np.eye(5) + np.eye(5, k=-1), chosen, axis=1)
         assert len(match_at(iou, 0.5)) == 3
+
+
+def test_types_within_an_image_are_scored_by_their_own_cells():
+    """Two bright and two dark cells, all found, but one bright one is called dark: bright 1/2, dark 2/3, cells 1."""
+    cells = [square(0, 0, 10), square(0, 20, 10), square(30, 0, 10), square(30, 20, 10)]
+    true, found = ["bright", "bright", "dark", "dark"], ["bright", "dark", "dark", "dark"]
+    types = score_types(cells, found, cells, true)
+    score = summarize({"a": score_image(cells, cells)}, {"a": "bright"}, {"a": types})
+    assert score.mean == 1
+    assert score.per_cell_type == pytest.approx({"bright": 1 / 2, "dark": 2 / 3})
+    assert {name: own.tp for name, own in score.by_type.items()} == {"bright": 1, "dark": 2}
+    assert score.metrics()["dark"] == pytest.approx(2 / 3)
+    assert "the row of a type compares its cells only" in score.table()
+    assert "compares its cells only" not in summarize({"a": score_image(cells, cells)}, {"a": "bright"}).table()
+    assert score_types([], [], cells[:1], ["x"])["x"].fn[0] == 1
+
+
+@pytest.mark.parametrize("name", ["mean", "score@0.50", "tp50", "iteration", "recall50"])
+def test_a_type_s_name_hides_no_other_figure(name):
+    whole, half = [square(0, 0, 10)], [square(0, 0, 10), square(30, 30, 10)]
+    scores = {"a": score_image(whole, whole), "b": score_image(whole, half)}
+    plain, named = (summarize(scores, types).metrics() for types in (None, {"a": "x", "b": name}))
+    assert {key: named[key] for key in plain} == plain
+    assert named[f"{name} (type)"] == pytest.approx(0.5)
+    assert named["x"] == 1

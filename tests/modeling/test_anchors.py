@@ -152,7 +152,7 @@ def test_lists_stand_for_all_levels_or_one_each():
 
 def test_reading_boxes(tmp_path):
     content = {
-        "images": [{"id": 7, "height": 40, "width": 60}],
+        "images": [{"id": 7, "file_name": "a.png", "height": 40, "width": 60}],
         "categories": [{"id": 3, "name": "cort"}],
         "annotations": [
             {"id": 1, "image_id": 7, "category_id": 3, "bbox": [5, 6, 10, 20]},

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import find_images, image_size
-from cellseg_d2.masks.crop import crop_to_coco, kaggle_to_crop
+from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.rle import RLEError, parse_kaggle_rle
 from cellseg_d2.metrics.error_report import ErrorReport
 from cellseg_d2.metrics.error_types import ImageErrors, find_errors
-from cellseg_d2.predictions.submission import read_submission
+from cellseg_d2.predictions.submission import decode_cells, read_submission
 from cellseg_d2.predictions.truth import Truth, choose_images, read_predictions, read_truth
 
 SUBMISSIONS = ("submission.csv", "submission.csv.gz")
@@ -111,7 +111,7 @@ def gather_cells(
         errors = None
     else:
         known = read_truth(truth)
-        files = files or _files_of_coco(known, Path(truth))
+        files = files or _files_of_coco(known)
         entries, notes = _with_truth(path, known, files, score_threshold, overlaps, only_predicted)
         errors = ErrorReport({image.name: image.errors for image in entries}, known.cell_types)
     for image in entries:
@@ -173,29 +173,27 @@ def _without_truth(path: Path, files: Mapping[str, Path]) -> list[ReportImage]:
     for name, texts in read_submission(path).items():
         file = files.get(name)
         size = image_size(file) if file else None
-        try:
-            if size is None:
-                areas = [int(parse_kaggle_rle(text)[:, 1].sum()) for text in texts]
-                masks = None
-            else:
-                masks = [crop_to_coco(kaggle_to_crop(text, *size), *size) for text in texts]
-                areas = [int(coco_mask.area(mask)) for mask in masks]
-        except RLEError as error:
-            raise CellSegError(f"{path}, image {name}: 'predicted' is malformed: {error}") from None
+        if size is None:
+            areas, masks = [_area(text, f"{path}, image {name}") for text in texts], None
+        else:
+            masks = [crop_to_coco(crop, *size) for crop in decode_cells(texts, *size, f"{path}, image {name}")]
+            areas = [int(coco_mask.area(mask)) for mask in masks]
         entries.append(ReportImage(name, file, size, None, None, masks, np.array(areas, np.int64)))
     if not entries:
         raise CellSegError(f"{path} has no row, so there is nothing to report")
     return entries
 
 
-def _files_of_coco(truth: Truth, path: Path) -> dict[str, Path]:
+def _area(text: str, where: str) -> int:
+    try:
+        return int(parse_kaggle_rle(text)[:, 1].sum())
+    except RLEError as error:
+        raise CellSegError(f"{where}: 'predicted' is malformed: {error}") from None
+
+
+def _files_of_coco(truth: Truth) -> dict[str, Path]:
     """The image files of a converted dataset, as far as they are there."""
-    info = (truth.coco or {}).get("info")
-    if not isinstance(info, Mapping) or "image_root" not in info:
-        return {}
-    root = path.parent / str(info["image_root"])
-    files = {truth.names[image["id"]]: root / image["file_name"] for image in truth.coco["images"]}
-    return {name: file for name, file in files.items() if file.is_file()}
+    return {truth.names[number]: file for number, file in truth.files.items() if file.is_file()}
 
 
 def _check_size(image: ReportImage) -> None:

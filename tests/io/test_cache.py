@@ -1,6 +1,6 @@
 """The bounded cache."""
 
-from cellseg_d2.data.cache import BoundedCache
+from cellseg_d2.io.cache import BoundedCache
 
 
 def test_what_was_used_last_is_kept():

@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
+from cellseg_d2.datasets.find import coco_images, find_inputs
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.find import coco_images, find_inputs
 from tests.discs import write_disc_dataset
 
 
@@ -29,5 +29,5 @@ def test_images_are_relative_to_the_json(tmp_path):
     path.write_text(json.dumps({"info": {"image_root": "images"}, "images": images}))
     assert coco_images(path) == {8: tmp_path / "images" / "b.png"}
     path.write_text("[1, 2]")
-    with pytest.raises(CellSegError, match="no COCO JSON with images"):
+    with pytest.raises(CellSegError, match="no COCO JSON"):
         coco_images(path)

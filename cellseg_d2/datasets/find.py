@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import find_images
-from cellseg_d2.io.text import check_inside, read_json
 
 
 def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
@@ -41,10 +41,4 @@ def coco_images(json_file: str | Path) -> dict[int, Path]:
     Raises:
         CellSegError: it cannot be read, or does not name its images.
     """
-    content = read_json(json_file)
-    try:
-        root = Path(json_file).parent / str((content.get("info") or {}).get("image_root", "."))
-        names = {entry["id"]: entry["file_name"] for entry in content["images"]}
-        return {number: root / check_inside(name, f"image {number} of {json_file}") for number, name in names.items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CellSegError(f"{json_file} is no COCO JSON with images: {type(error).__name__} {error}") from None
+    return read_coco(json_file, annotated=False).image_paths()

@@ -35,9 +35,19 @@ def read_array_pickle(path: str | Path) -> object:
         pickle.UnpicklingError: the file names anything else than what arrays of numbers are made of.
         Exception: almost any, for a file that is damaged.
     """
-    data = Path(path).read_bytes()
+    return parse_array_pickle(Path(path).read_bytes())
+
+
+def parse_array_pickle(data: bytes, objects: bool = False) -> object:
+    """Read a pickle as :func:`read_array_pickle` does.
+
+    Args:
+        data: the pickle.
+        objects: read arrays of objects as flat lists of what is in them, itself numbers, texts, arrays, lists, tuples
+            and dicts only. That is how ``numpy.save`` writes a dict.
+    """
     _check_memo(data)
-    return _finished(_ArrayUnpickler(data).load())
+    return _finished(_ArrayUnpickler(data, objects).load())
 
 
 def _check_memo(data: bytes) -> None:
@@ -66,10 +76,11 @@ class _DType:
     """A type of numbers, whose byte order a pickle gives afterwards."""
 
     __slots__ = ("dtype",)
+    known = _NUMBERS
 
     def __init__(self, name: object, *_: object):
         text = name.lstrip("".join(_BYTE_ORDERS)) if isinstance(name, str) else name
-        if text not in _NUMBERS:
+        if text not in self.known:
             raise pickle.UnpicklingError(f"it has arrays of type {name!r:.40}, which are no plain numbers")
         self.dtype = np.dtype(text)
 
@@ -79,22 +90,34 @@ class _DType:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
+class _AnyDType(_DType):
+    """A type of numbers, or that of objects."""
+
+    __slots__ = ()
+    known = _NUMBERS | {"O", "O8"}
+
+
 class _Array:
     """An array to be, whose values a pickle gives afterwards."""
 
     __slots__ = ("values",)
 
     def __init__(self, *_: object):
-        self.values: np.ndarray | None = None
+        self.values: np.ndarray | list | None = None
 
     def __setstate__(self, state: Sequence) -> None:
         *_, shape, dtype, fortran, data = state
+        if isinstance(dtype, _DType) and dtype.dtype == object:
+            if not isinstance(data, list):
+                raise pickle.UnpicklingError("its arrays of objects have no list of them")
+            self.values = data
+            return
         self.values = _array(data, dtype, shape, "F" if fortran else "C")
 
 
 def _array(data: object, dtype: object, shape: object, order: object = "C", axis_order: Any = None) -> np.ndarray:
     """An array that looks at ``data``, which must be as long as its shape and type say."""
-    if not isinstance(dtype, _DType) or not isinstance(shape, tuple) or len(shape) > 32:
+    if not isinstance(dtype, _DType) or dtype.dtype == object or not isinstance(shape, tuple) or len(shape) > 32:
         raise pickle.UnpicklingError("its arrays have no shape or no type")
     if isinstance(data, str):  # the bytes of Python 2
         data = data.encode("latin1")
@@ -130,7 +153,7 @@ def _marker(*_: object) -> object:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, objects: bool = False):
         super().__init__(io.BytesIO(data), encoding="latin1")
         self._to_encode = len(data)
         self._named = {
@@ -138,7 +161,7 @@ class _ArrayUnpickler(pickle.Unpickler):
             ("__builtin__", "bytes"): _Named(_no_bytes),
             ("_codecs", "encode"): _Named(self._encode),
             ("numpy", "ndarray"): _Named(_marker),
-            ("numpy", "dtype"): _Named(_DType),
+            ("numpy", "dtype"): _Named(_AnyDType if objects else _DType),
         }
         for core in ("numpy.core", "numpy._core"):  # of then and of now
             self._named |= {
@@ -163,9 +186,11 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _finished(value: object, levels: int = 3) -> object:
-    """``value`` with arrays in place of what stands for them, in dicts down to the third level, where weights are."""
+    """``value`` with arrays in place of what stands for them, down to the third level, where weights are."""
     if isinstance(value, _Array):
-        return value.values
+        return _finished(value.values, levels) if isinstance(value.values, list) else value.values
+    if isinstance(value, list) and levels:
+        return [_finished(child, levels - 1) for child in value]
     if isinstance(value, dict) and levels:
         return {key: _finished(child, levels - 1) for key, child in value.items()}
     return value

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from cellseg_d2.weights.array_pickle import read_array_pickle
+from cellseg_d2.io.array_pickle import read_array_pickle
 
 ARRAYS = {
     "float": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -1,0 +1,357 @@
+"""COCO JSON of any origin, interpreted in one place: what all who read such a file may rely on.
+
+Tools write COCO's format in many dialects. Here ids are numbers or texts, sizes may be missing, names of files may be
+paths of another machine, ``annotations`` may be a dict by id, and masks have any of COCO's forms; all of it comes out
+in one form, or is refused in a sentence that names file and entry.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from numbers import Real
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.read import image_size
+from cellseg_d2.io.cache import BoundedCache
+from cellseg_d2.io.text import check_inside, read_json
+from cellseg_d2.masks.coco import to_rle
+from cellseg_d2.masks.rle import MAX_PIXELS, RLEError
+
+_LISTS = ("images", "annotations", "categories")
+# What was read last stays, so that a data set that is looked at by several steps of a tool is parsed once.
+_KEPT_BYTES, _YOUNG_SECONDS = 2**28, 2.0
+
+
+class CocoFile:
+    """A COCO JSON. It is shared by all who read the same file: nobody may change what it holds.
+
+    Attributes:
+        source: path of the file, or what else the content is called in messages.
+        folder: of the file, to which ``info.image_root`` is relative.
+        info: what is under ``info``; empty where that is no object.
+        images: entries by id, in the file's order. ``file_name`` has ``/`` between folders; ``height`` and ``width``
+            are pixels, or None where the file does not tell, see :meth:`size`.
+        annotations: in the file's order, each with ``image_id`` and, where it has one, ``category_id`` as
+            in the other two, or as a text where they name nothing that is listed. The rest is as it is written.
+        categories: names by id, in the order of the ids.
+        lacks: which of images, annotations and categories are not there.
+
+    Args:
+        content: of the JSON; see :func:`read_coco`. Ids are whole numbers, or texts of such; where any of the images',
+            or of the categories', is another text, these are numbered from 1 on. Sizes that are missing or not above
+            0 are not known.
+        source: what was read.
+        folder: in which it lies.
+        annotated: refuse content that lacks any of the three.
+
+    Raises:
+        CellSegError: it is something else; the message says what, and which entry.
+    """
+
+    def __init__(
+        self, content: object, source: object = "the COCO JSON", folder: str | Path = ".", annotated: bool = True
+    ):
+        if not isinstance(content, Mapping) or "images" not in content:
+            raise _no_coco(source)
+        self.lacks = tuple(key for key in _LISTS if key not in content)
+        if self.lacks and annotated:
+            raise _no_coco(source)
+        self.source = source
+        self.folder = Path(folder)
+        self.info: Mapping = content["info"] if isinstance(content.get("info"), Mapping) else {}
+        images, annotations, categories = (_entries(content.get(key, []), key, source) for key in _LISTS)
+        self._numbers: dict[str, dict] = {
+            key: _numbers(entries, key, source) for key, entries in (("image", images), ("category", categories))
+        }
+        for number, entry in enumerate(images):
+            _check_image(entry, f"{source} is no COCO JSON: image {number} (from 0)")
+            entry["id"] = self._numbers["image"][_key(entry["id"])]
+        names = {}
+        for number, entry in enumerate(categories):
+            _check_text(entry, "name", f"{source} is no COCO JSON: category {number} (from 0)")
+            names[self._numbers["category"][_key(entry["id"])]] = entry["name"]
+        for number, entry in enumerate(annotations):
+            self._check_annotation(entry, f"{source} is no COCO JSON: annotation {number} (from 0)")
+        self.images = {entry["id"]: entry for entry in images}
+        self.annotations = annotations
+        self.categories = {number: names[number] for number in sorted(names)}
+
+    def _check_annotation(self, entry: dict, where: str) -> None:
+        for kind, key in (("image", "image_id"), ("category", "category_id")):
+            if key in entry or kind == "image":
+                own = _key(entry.get(key))
+                if own is None:
+                    raise CellSegError(f"{where} has the {key} {entry.get(key)!r:.40}, which is no number or name")
+                # What is not listed becomes a text, which is the id of nothing.
+                entry[key] = self._numbers[kind].get(own, str(own))
+        if "id" in entry and isinstance(own := _key(entry["id"]), int):
+            entry["id"] = own
+        elif not isinstance(entry.get("id", ""), str):
+            raise CellSegError(f"{where} has the id {entry['id']!r:.40}, which is no number or name")
+        crowd = entry.get("iscrowd")
+        if crowd is not None and crowd not in (0, 1):
+            raise CellSegError(f"{where} has the iscrowd {crowd!r:.40}, which is neither 0 nor 1")
+        check_numbers(entry, where)
+
+    def number(self, image_id: object) -> int | None:
+        """The id under which :attr:`images` has what the file calls ``image_id``; None where there is no such image."""
+        own = _key(image_id)
+        return None if own is None else self._numbers["image"].get(own)
+
+    @cached_property
+    def stems(self) -> dict[int, str]:
+        """The names of the images' files without folder and suffix, by id; several may be the same."""
+        return {number: PurePosixPath(entry["file_name"]).stem for number, entry in self.images.items()}
+
+    def image_names(self) -> dict[int, str]:
+        """A name for each image by id that no other has: what it was called before, or its file's stem, or its path.
+
+        Raises:
+            CellSegError: even the paths are not unique.
+        """
+        for name in (
+            lambda entry: str(entry.get("source_id") or self.stems[entry["id"]]),
+            lambda entry: str(PurePosixPath(entry["file_name"]).with_suffix("")),
+        ):
+            names = {number: name(entry) for number, entry in self.images.items()}
+            if len(set(names.values())) == len(names):
+                return names
+        twice = Counter(names.values()).most_common(1)[0][0]
+        raise CellSegError(f"several images have the file name {twice!r}")
+
+    @property
+    def image_root(self) -> Path | None:
+        """The folder of the images: ``info.image_root``, relative to the file's own.
+
+        Where the file does not name one, as those of other tools do not, the first of its own folder and the folder
+        ``images`` in it and beside it that has the first image; None where there is none.
+        """
+        if isinstance(root := self.info.get("image_root"), str):
+            return self.folder / root
+        if not self.images:
+            return self.folder
+        first = next(iter(self.images.values()))["file_name"]
+        places = (self.folder, self.folder / "images", self.folder.parent / "images")
+        return next((place for place in places if _find(place, first).is_file()), None)
+
+    def image_paths(self) -> dict[int, Path]:
+        """The image files by id, whether they exist or not. Of a path of another machine the end counts, as much of it
+        as there is in the folder of the images.
+        """
+        root = self.image_root or self.folder
+        return {number: _find(root, entry["file_name"]) for number, entry in self.images.items()}
+
+    def size(self, number: int) -> tuple[int, int]:
+        """``(height, width)`` of an image in pixels, from its file where the JSON does not tell.
+
+        Raises:
+            CellSegError: neither does.
+        """
+        entry = self.images[number]
+        if entry["height"] is None:
+            path = _find(self.image_root or self.folder, entry["file_name"])
+            if not path.is_file():
+                raise CellSegError(
+                    f"{self.source} does not tell the size of image {entry['file_name']}, and there is no file {path}"
+                )
+            # Kept, so that all who ask get the same answer as long as this object lives.
+            entry["height"], entry["width"] = image_size(path)
+        return entry["height"], entry["width"]
+
+    def by_image(self) -> dict[Any, list[dict]]:
+        """The annotations by image id: of all images, then, under texts, those of images that are not listed."""
+        found: dict[Any, list[dict]] = {number: [] for number in self.images}
+        for annotation in self.annotations:
+            found.setdefault(annotation["image_id"], []).append(annotation)
+        return found
+
+    def masks(self, compressed: bool = False) -> Iterator[tuple[dict, dict, float]]:
+        """All annotations with their masks, which must be right.
+
+        Args:
+            compressed: take compressed RLE of the right size as it is, which saves some 40 µs each where whoever
+                decodes it checks it.
+
+        Yields:
+            An annotation, its compressed COCO RLE, and by how many pixels a polygon leaves the image.
+
+        Raises:
+            CellSegError: an annotation has no image or category, or a mask is malformed; the message names it.
+        """
+        for number, annotation in enumerate(self.annotations):
+            where = f"{self.source}, annotation {annotation.get('id', number)}"
+            for key, known in (("image_id", self.images), ("category_id", self.categories)):
+                if annotation.get(key) not in known:
+                    raise CellSegError(f"{where}: there is no {key.removesuffix('_id')} {annotation.get(key)}")
+            image = annotation["image_id"]
+            size, segmentation = self.size(image), annotation.get("segmentation")
+            if compressed and isinstance(segmentation, dict) and _is_compressed(segmentation, size):
+                yield annotation, segmentation, 0.0
+                continue
+            try:
+                yield annotation, *to_rle(segmentation, *size)
+            except RLEError as error:
+                raise CellSegError(f"{where} of image {self.stems[image]}: the mask is malformed: {error}") from None
+
+    def content(self) -> dict:
+        """The whole as a COCO JSON has it, with the annotations and images of this object."""
+        categories = [{"id": number, "name": name} for number, name in self.categories.items()]
+        return {
+            "info": self.info,
+            "images": list(self.images.values()),
+            "annotations": self.annotations,
+            "categories": categories,
+        }
+
+
+_CACHE: BoundedCache[tuple[CocoFile, int]] = BoundedCache(_KEPT_BYTES, lambda value: value[1])
+
+
+def read_coco(path: str | Path, annotated: bool = True) -> CocoFile:
+    """Read a COCO JSON, once as long as the file stays the same.
+
+    Args:
+        path: of the JSON.
+        annotated: refuse a file without ``annotations`` or ``categories``, which only lists images.
+
+    Raises:
+        CellSegError: it cannot be read, or is no COCO JSON; the message says what is wrong.
+    """
+    path = Path(path)
+
+    def read() -> tuple[CocoFile, int]:
+        return CocoFile(read_json(path), path, path.parent, annotated=False), path.stat().st_size
+
+    try:
+        state = path.stat()
+        # Of a file as young as that, another version may have the same time.
+        settled = time.time() - state.st_mtime > _YOUNG_SECONDS
+    except (OSError, ValueError):
+        settled = False  # reading says what is wrong with it
+    file, _ = _CACHE.get((path, state.st_mtime_ns, state.st_size, state.st_ino), read) if settled else read()
+    if annotated and file.lacks:
+        raise _no_coco(path)
+    return file
+
+
+def is_cell(annotation: Mapping) -> bool:
+    """Whether an annotation is one cell: not a region marked ``iscrowd``, which nobody trains on, counts, or scores.
+
+    COCO's and LIVECell's own measures of average precision are the exception: there such regions are ignored where
+    detections fall into them.
+    """
+    return not annotation.get("iscrowd", 0)
+
+
+def check_numbers(entry: Mapping, where: str) -> None:
+    """Refuse a ``bbox``, an ``area`` or a ``score`` that is there and is no finite number, or no four of them.
+
+    Raises:
+        CellSegError: says which, after ``where``.
+    """
+    for key in ("area", "score"):
+        if key in entry and not _is_finite(entry[key]):
+            raise CellSegError(f"{where} has the {key} {entry[key]!r:.40}, which is no finite number")
+    if "bbox" in entry:
+        box = entry["bbox"]
+        if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_finite, box)):
+            raise CellSegError(f"{where} has the bbox {box!r:.60}, which is no x, y, width and height")
+
+
+def _no_coco(source: object) -> CellSegError:
+    return CellSegError(f"{source} is no COCO JSON: it needs images, annotations and categories")
+
+
+def _entries(value: object, key: str, source: object) -> list[dict]:
+    values = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(values, Iterable) or isinstance(values, str) or not all(isinstance(v, Mapping) for v in values):
+        raise CellSegError(f"{source} is no COCO JSON: its {key} are no list of objects")
+    return [dict(entry) for entry in values]
+
+
+def _check_image(entry: dict, where: str) -> None:
+    _check_text(entry, "file_name", where)
+    check_inside(entry["file_name"], where)
+    if "source_id" not in entry:  # of another tool, maybe on Windows
+        entry["file_name"] = PureWindowsPath(entry["file_name"]).as_posix()
+    for key in ("cell_type", "group", "source_id"):
+        if entry.get(key) is not None:
+            _check_text(entry, key, where)
+    sides = {key: _side(entry.get(key), f"{where} has the {key}") for key in ("height", "width")}
+    if None in sides.values():
+        sides = dict.fromkeys(sides)
+    entry |= sides
+    if math.prod(side or 0 for side in sides.values()) > MAX_PIXELS:
+        raise CellSegError(f"{where} is of {entry['width']} × {entry['height']} pixels, beyond any image")
+
+
+def _check_text(entry: Mapping, key: str, where: str) -> None:
+    text = entry.get(key)
+    if not isinstance(text, str) or not text.strip() or not text.isprintable():
+        raise CellSegError(f"{where} has the {key} {text!r:.60}, which is no name")
+
+
+def _numbers(entries: Iterable[Mapping], kind: str, source: object) -> dict[int | str, int]:
+    """The number of each entry by what the file calls it."""
+    keys = []
+    for number, entry in enumerate(entries):
+        own = _key(entry.get("id"))
+        if own is None:
+            raise CellSegError(
+                f"{source} is no COCO JSON: {kind} {number} (from 0) has the id {entry.get('id')!r:.40}, "
+                "which is no number or name"
+            )
+        keys.append(own)
+    if len(set(keys)) < len(keys):
+        twice = Counter(keys).most_common(1)[0][0]
+        raise CellSegError(f"{source} is no COCO JSON: two entries for a(n) {kind} have the same id {twice}")
+    if all(isinstance(own, int) for own in keys):
+        return dict(zip(keys, keys, strict=True))  # type: ignore[arg-type]
+    return {own: number for number, own in enumerate(keys, start=1)}
+
+
+def _key(value: Any) -> int | str | None:
+    """An id in one form, whether it is written 7, 7.0 or "7"; None for what is none."""
+    if isinstance(value, str):
+        text = value.strip()
+        digits = text.removeprefix("-")
+        value = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 19 else text
+        return value if text and text.isprintable() else None
+    if not _is_finite(value) or value != int(value) or abs(value) >= 2**63:
+        return None
+    return int(value)
+
+
+def _side(value: Any, what: str) -> int | None:
+    """Pixels of an image's side, None where nothing, or no number above 0, is given."""
+    if value is None:
+        return None
+    number = _key(value)
+    if not isinstance(number, int):
+        raise CellSegError(f"{what} {value!r:.40}, which is no whole number")
+    return number if number > 0 else None
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and -math.inf < value < math.inf
+
+
+def _is_compressed(rle: Mapping, size: tuple[int, int]) -> bool:
+    return isinstance(rle.get("counts"), str) and isinstance(rle.get("size"), list) and tuple(rle["size"]) == size
+
+
+def _find(root: Path, name: str) -> Path:
+    """The file that is called ``name`` in a folder, or by an end of it, if there is one."""
+    parts = PurePosixPath(name).parts
+    for first in range(len(parts)):
+        path = root.joinpath(*parts[first:])
+        if path.is_file():
+            return path
+    return root / name
