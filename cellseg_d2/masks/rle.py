@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -23,7 +24,7 @@ NO_RUNS = np.zeros((0, 2), dtype=np.int64)
 MAX_PIXELS = 2**30
 
 _WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_SPACE, _ZERO = ord(" "), ord("0")
+_ZERO = ord("0")
 
 
 class RLEError(CellSegError):
@@ -75,26 +76,13 @@ def format_kaggle_rle(runs: np.ndarray) -> str:
         >>> format_kaggle_rle(np.array([[0, 3], [9, 2]]))
         '1 3 10 2'
     """
-    runs = np.asarray(runs, dtype=np.int64)
-    return _kaggle_texts(runs, np.zeros(len(runs), dtype=np.int64), 1)[0]
+    return _kaggle_texts(np.asarray(runs, dtype=np.int64), [0, len(runs)])[0]
 
 
-def _kaggle_texts(runs: np.ndarray, masks: np.ndarray, count: int) -> list[str]:
-    """The texts of ``count`` masks, from the runs of all, ``(R, 2)``, and the mask of each, ``(R,)``, ascending."""
-    numbers = (runs + np.array([1, 0])).ravel()
-    # Decimal digits of all numbers, from the last to the first, and a space behind; leading zeros are not shown.
-    most = len(str(numbers.max(initial=0)))
-    letters = np.full((len(numbers), most + 1), _SPACE, dtype=np.uint8)
-    shown = np.ones(letters.shape, dtype=bool)
-    for place in reversed(range(most)):
-        tens = numbers // 10
-        letters[:, place] = numbers - 10 * tens + _ZERO
-        shown[:, place] = (numbers > 0) | (place == most - 1)
-        numbers = tens
-    text = letters[shown].tobytes().decode("ascii")
-    lengths = np.bincount(masks, shown.sum(axis=1).reshape(-1, 2).sum(axis=1), count).astype(np.int64)
-    ends = np.cumsum(lengths)
-    return [text[start:end].rstrip() for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+def _kaggle_texts(runs: np.ndarray, borders: Sequence[int]) -> list[str]:
+    """The texts of masks of which each has the runs from one of the ``borders`` to the next."""
+    numbers = list(map(str, (runs + np.array([1, 0])).ravel().tolist()))
+    return [" ".join(numbers[2 * start : 2 * end]) for start, end in pairwise(borders)]
 
 
 def equal_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +132,8 @@ def kaggle_from_labels(labels: np.ndarray, count: int) -> list[str]:
         >>> kaggle_from_labels(np.array([[2, 2, 0], [0, 1, 2]]), 3)
         ['5 1', '1 2 6 1', '']
     """
-    return _kaggle_texts(*runs_from_labels(labels, count), count)
+    runs, cells = runs_from_labels(labels, count)
+    return _kaggle_texts(runs, np.searchsorted(cells, np.arange(count + 1)).tolist())
 
 
 def run_problems(runs: np.ndarray, height: int, width: int) -> list[str]:
@@ -340,7 +329,7 @@ def _decompress(texts: Sequence) -> tuple[np.ndarray, np.ndarray]:
     letters = np.frombuffer(b"".join(data), dtype=np.uint8).astype(np.int64) - _ZERO
     borders = np.cumsum(lengths)
     last = (letters & 0x20) == 0  # the last letter of its count
-    if (letters < 0).any() or (letters > 0x3F).any() or not last[borders[lengths > 0] - 1].all():
+    if (letters & ~0x3F).any() or not last[borders[lengths > 0] - 1].all():
         raise RLEError("its compressed counts are damaged")
     ends = np.flatnonzero(last)
     groups = np.diff(ends, prepend=-1)
@@ -351,6 +340,10 @@ def _decompress(texts: Sequence) -> tuple[np.ndarray, np.ndarray]:
     values = np.add.reduceat((letters & 0x1F) << shifts, starts) if len(starts) else starts
     values = values - np.where(letters[ends] & 0x10, np.int64(1) << 5 * groups, 0)
     # From the fourth count of a text on, each is the difference to the count two places before.
+    if len(data) == 1:  # without the books of several
+        for chain in (values[1::2], values[2::2]):
+            np.cumsum(chain, out=chain)
+        return values, np.array([len(values)])
     per_text = np.diff(np.searchsorted(ends, borders), prepend=0)
     text = np.repeat(np.arange(len(data)), per_text)
     place = np.arange(len(values)) - (np.cumsum(per_text) - per_text)[text]
