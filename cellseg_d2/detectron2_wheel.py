@@ -31,10 +31,7 @@ DOWNLOAD = f"pip download {' '.join(_DOWNLOAD)}"
 
 def installed_detectron2() -> str | None:
     """The version of the Detectron2 that is there, ``"unknown"`` of one that is no package; None if there is none."""
-    try:
-        if find_spec("detectron2") is None:
-            return None
-    except ModuleNotFoundError:  # cellseg_d2.missing
+    if find_spec("detectron2") is None:
         return None
     for name in (PACKAGE, "detectron2"):
         try:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+# Python's own word, that there is no such module, helps nobody to get it: no package index has it.
+NO_DETECTRON2 = (
+    "Detectron2 is not installed, and no package index has it under that name: type `cellseg-d2 install-detectron2` "
+    "(the Python part of a known wheel, for any Python and system)"
+)
+
 
 class CellSegError(Exception):
     """Something about the input is wrong. The message says what, where, and what to do about it, in one sentence."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cellseg_d2.cli.commands import COMMANDS, PROGRAM
-from cellseg_d2.errors import CellSegError, no_memory, system_error
+from cellseg_d2.errors import NO_DETECTRON2, CellSegError, no_memory, system_error
 from cellseg_d2.io.console import make_printing_safe, printing_failure
 
 # Not within a longer path, which is somebody's file.
@@ -94,7 +94,7 @@ def run(main: Callable[[], int | None]) -> None:
     except ModuleNotFoundError as error:
         if error.name != "detectron2":
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {NO_DETECTRON2}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.strerror is None:

@@ -14,12 +14,13 @@ def run(code, cwd):
     return subprocess.run([sys.executable, "-c", WITHOUT + code], capture_output=True, text=True, cwd=cwd)
 
 
-def test_importing_what_needs_it_says_what_to_type(repository):
-    result = run("import cellseg_d2.config", repository)
+def test_the_class_for_users_says_what_to_type(repository):
+    result = run("from cellseg_d2 import CellSegmenter", repository)
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("ModuleNotFoundError: Detectron2 is not installed")
     assert "`cellseg-d2 install-detectron2`" in last
+    assert "Detectron2 is not installed" not in run("import cellseg_d2.nothing", repository).stderr
 
 
 def test_tools_say_it_in_one_sentence(repository):
@@ -38,6 +39,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_the_lower_floors_do_without_it(repository):
     code = "from cellseg_d2.metrics.competition import score_image; print(score_image([], []).score)"
     assert run(code, repository).stdout.strip() == "1.0"
+
+
+def test_imports_of_others_are_left_alone(repository):
+    code = "import sys; before = list(sys.meta_path); import cellseg_d2; print(sys.meta_path == before)"
+    assert run(code, repository).stdout.strip() == "True"
 
 
 def test_other_packages_may_go_on_without_it(repository):
