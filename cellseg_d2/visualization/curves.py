@@ -23,10 +23,10 @@ from cellseg_d2.visualization.figures import (
     LINE_COLORS,
     MUTED,
     TOTAL_COLOR,
-    TYPE_LINE_COLORS,
     legend_beside,
     save_figure,
     style_axes,
+    type_line_colors,
 )
 
 NO_CELL_TYPE = re.compile(r"score@.*|(precision|recall|tp|fp|fn)50")
@@ -155,14 +155,31 @@ def plot_training(
     """
     losses = read_loss_csv(csv_path)
     scores = read_scores(metrics_json_path, score_prefix) if metrics_json_path is not None else None
-    figure = Figure(figsize=(14, 7.2), dpi=110, facecolor="white", layout="constrained")
+    figure = training_figure(losses, scores, cell_types)
     figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold", color=TOTAL_COLOR)
+    save_figure(figure, output_png)
+
+
+def training_figure(
+    losses: pd.DataFrame,
+    scores: pd.DataFrame | None,
+    cell_types: Sequence[str] | None = None,
+    colors: Mapping[str, str] | None = None,
+) -> Figure:
+    """What :func:`plot_training` draws, without a title.
+
+    Args:
+        losses, scores: of :func:`read_loss_csv` and :func:`read_scores`.
+        cell_types: see :func:`plot_training`.
+        colors: of the cell types.
+    """
+    figure = Figure(figsize=(14, 7.2), dpi=110, facecolor="white", layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(1.35, 1), height_ratios=(3.2, 1))
     loss_axes, rate_axes = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
     score_axes, time_axes = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
     _plot_losses(loss_axes, losses)
     _plot_column(rate_axes, losses, {"lr": ("learning rate", LINE_COLORS[0])}, "Learning rate")
-    _plot_scores(score_axes, scores, cell_types)
+    _plot_scores(score_axes, scores, cell_types, colors)
     times = {"time": ("all", LINE_COLORS[0]), "data_time": ("waiting\nfor data", LINE_COLORS[1])}
     _plot_column(time_axes, losses, times, "Seconds per iteration", span=_span(len(losses)))
     iterations = [frame["iteration"].max() for frame in (losses, scores) if frame is not None and len(frame)]
@@ -172,7 +189,7 @@ def plot_training(
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     for axes in (rate_axes, time_axes):
         axes.set_xlabel("iteration", color=MUTED)
-    save_figure(figure, output_png)
+    return figure
 
 
 def _span(rows: int) -> int:
@@ -195,6 +212,7 @@ def _plot_losses(axes: Axes, losses: pd.DataFrame) -> None:
             color=colors[name],
             alpha=0.3 if name == "total_loss" else 0.15,
             linewidth=0.7,
+            rasterized=True,  # thousands of points in a vector format, too
         )
     for name, line in smoothed.items():
         marker = "o" if losses[name].notna().sum() == 1 else None
@@ -220,20 +238,26 @@ def _plot_losses(axes: Axes, losses: pd.DataFrame) -> None:
         axes.text(0.01, 0.02, text, transform=axes.transAxes, fontsize=9, color="#B00020")
 
 
-def _plot_scores(axes: Axes, scores: pd.DataFrame | None, cell_types: Sequence[str] | None) -> None:
+def scored_types(scores: pd.DataFrame) -> list[str]:
+    """The cell types among the columns of the validation scores."""
+    return [name for name in scores.columns if name not in ("iteration", "mean") and not NO_CELL_TYPE.fullmatch(name)]
+
+
+def _plot_scores(
+    axes: Axes, scores: pd.DataFrame | None, cell_types: Sequence[str] | None, colors: Mapping[str, str] | None
+) -> None:
     style_axes(axes, "Validation score")
-    columns = [] if scores is None else [name for name in scores.columns if name not in ("iteration", "mean")]
     if cell_types is None:
-        cell_types = [name for name in columns if not NO_CELL_TYPE.fullmatch(name)]
+        cell_types = [] if scores is None else scored_types(scores)
     names = [name for name in ("mean", *cell_types) if scores is not None and name in scores.columns]
     names = [name for name in names if scores[name].notna().any()]
     if not names:
         _say(axes, "no validation score yet")
         return
-    palette = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
-    for i, name in enumerate(names):
+    colors = {"mean": TOTAL_COLOR, **(colors or type_line_colors(cell_types))}
+    for name in names:
         line = scores[["iteration", name]].dropna()
-        color = TOTAL_COLOR if name == "mean" else TYPE_LINE_COLORS.get(name, palette[i % len(palette)])
+        color = colors[name]
         width, size = (2.4, 4.5) if name == "mean" else (1.3, 3)
         label = f"{name}  {line[name].iloc[-1]:.3f}"
         values = line["iteration"], line[name]
@@ -295,9 +319,9 @@ def plot_score_by_type(
     figure = Figure(figsize=(2.2 + 1.5 * len(scores), 5), dpi=110, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     style_axes(axes, title)
-    palette = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
+    colors = type_line_colors([*scores])
     for place, (name, values) in enumerate(scores.items()):
-        color = TYPE_LINE_COLORS.get(name, palette[place % len(palette)])
+        color = colors[name]
         # Spread evenly by rank, not at random: the same scores give the same picture.
         ranks = np.argsort(np.argsort(values)) % 5
         axes.scatter(place + (ranks - 2) * 0.06, values, s=26, color=color, alpha=0.55, linewidths=0)

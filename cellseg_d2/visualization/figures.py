@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -16,6 +17,12 @@ TOTAL_COLOR, MUTED, GRID = "#1b1f27", "#6b7280", "#e3e6ea"
 # Okabe & Ito (2008), for a white ground.
 LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#8C8C8C")
 TYPE_LINE_COLORS = {"shsy5y": "#C99A00", "astro": "#0072B2", "cort": "#D55E00"}
+
+
+def type_line_colors(types: Sequence[str]) -> dict[str, str]:
+    """A colour for each cell type: its own, or the next that is no type's own."""
+    others = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
+    return {name: TYPE_LINE_COLORS.get(name, others[place % len(others)]) for place, name in enumerate(types)}
 
 
 def new_figure(size: tuple[float, float], title: str) -> Figure:

@@ -1,184 +1,93 @@
-"""The charts of a report as plain data, which ``charts.js`` draws.
-
-A chart is a dict with ``kind`` (``line``, ``bars`` or ``scatter``), ``title``, the labels ``x`` and ``y``, and
-``series``, each with a ``name``, a ``color`` (a CSS value) and its numbers. Numbers keep four digits, and long series
-are thinned, so that a run of any length costs the page some ten kilobytes.
-"""
+"""The charts of a report: drawn with matplotlib as SVG that stands in the page and follows its colours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
+import matplotlib
 import numpy as np
-import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from cellseg_d2.metrics.competition import THRESHOLDS
-from cellseg_d2.visualization.curves import LOG_RANGE, NO_CELL_TYPE, smooth
+from cellseg_d2.visualization.figures import GRID, MUTED, TOTAL_COLOR, style_axes
 from cellseg_d2.visualization.report.cells import ReportCells, ReportImage
 
-POINTS = 400  # of a line
-TOTAL = "var(--ink)"
+# A click on a point whose address begins so opens the picture of the image.
+PICTURE = "#picture:"
+PREDICTED = "#7db8e0"
+_INK = {TOTAL_COLOR: "--ink", MUTED: "--muted", GRID: "--line", "#b8bec6": "--muted", "#ffffff": "--paper"}
+_COLOR = re.compile(r"#[0-9a-f]{6}\b")
 
 
-def series_color(place: int) -> str:
-    """The colour of the series at a place that has no colour of its own."""
-    return f"var(--s{place % 8})"
-
-
-def type_color_name(cell_type: str, cell_types: Sequence[str]) -> str:
-    """The colour of a cell type; the page defines it for both schemes."""
-    return f"var(--t{list(cell_types).index(cell_type)})"
-
-
-def training_charts(losses: pd.DataFrame, scores: pd.DataFrame, cell_types: Sequence[str]) -> list[dict]:
-    """Losses, validation score, learning rate and time over the iterations, as far as there are any.
+def as_svg(figure: Figure, variables: Mapping[str, str]) -> Markup:
+    """The figure as an element of a page; text stays text.
 
     Args:
-        losses, scores: see :mod:`cellseg_d2.visualization.curves`.
-        cell_types: all that the page knows; the scores' own must be among them (:func:`scored_types`).
+        figure: drawn for a white ground.
+        variables: CSS variables that take the place of colours, by these.
     """
-    charts = []
-    if losses["total_loss"].notna().any():
-        charts.append(_loss_chart(losses))
-    names = [name for name in ("mean", *scored_types(scores)) if name in scores and scores[name].notna().any()]
-    if names:
-        charts.append(_score_chart(scores, names, cell_types))
-    span = max(5, round(len(losses) / 25))
-    for columns, title, smoothed in (
-        ({"lr": "learning rate"}, "Learning rate", False),
-        ({"time": "all", "data_time": "waiting for data"}, "Seconds per iteration", True),
-    ):
-        series = []
-        for place, (column, name) in enumerate(columns.items()):
-            if column in losses and losses[column].notna().any():
-                values = smooth(losses[column], span) if smoothed else losses[column]
-                series.append({"name": name, "color": series_color(place), **_thinned(losses["iteration"], values)})
-        if series:
-            charts.append(_training_line(title, series))
-    return charts
+    names = {color.lower(): name for color, name in {**_INK, PREDICTED: "--prediction-paper", **variables}.items()}
+    FigureCanvasSVG(figure)
+    text = io.StringIO()
+    # The same figure gives the same text, and names of types and images are no formulas.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False}):
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=no_metadata)
+    drawn = text.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    return Markup(_COLOR.sub(lambda found: f"var({names[found[0]]})" if found[0] in names else found[0], drawn))
 
 
-def _training_line(title: str, series: list[dict]) -> dict:
-    """Lines over the iterations; the legend names their last values."""
-    return {"kind": "line", "title": title, "x": "iteration", "y": "", "series": series, "last": True}
-
-
-def scored_types(scores: pd.DataFrame) -> list[str]:
-    """The cell types among the columns of the validation scores."""
-    return [name for name in scores.columns if name not in ("iteration", "mean") and not NO_CELL_TYPE.fullmatch(name)]
-
-
-def _loss_chart(losses: pd.DataFrame) -> dict:
-    parts = [name for name in losses.columns if name.startswith("loss")]
-    span = max(5, round(len(losses) / 25))
-    series = []
-    for place, name in enumerate(("total_loss", *parts)):
-        label = "total" if name == "total_loss" else name.removeprefix("loss_").replace("_", " ")
-        line = smooth(losses[name], span)
-        entry = {"name": label, "color": TOTAL if place == 0 else series_color(place - 1)}
-        entry |= _thinned(losses["iteration"], line)
-        if place == 0:  # the spread of single iterations; of all parts it would hide the lines
-            entry |= {"bold": True, "band": _bands(losses[name])}
-        series.append(entry)
-    smoothed = np.array([value for entry in series for value in entry["values"] if value is not None and value > 0])
-    wide = len(smoothed) > 0 and smoothed.max() > LOG_RANGE * np.percentile(smoothed, 2)
-    chart = _training_line("Training loss", series) | {"log": bool(wide)}
-    chart["note"] = f"Moving average (span {span}); shaded: lowest to highest total of single iterations."
-    broken = int(losses["total_loss"].isna().sum())
-    if broken:
-        chart["note"] += f" Iterations without a finite loss: {broken}."
-    return chart
-
-
-def _score_chart(scores: pd.DataFrame, names: Sequence[str], cell_types: Sequence[str]) -> dict:
-    series = []
-    for name in names:
-        line = scores[["iteration", name]].dropna()
-        color = TOTAL if name == "mean" else type_color_name(name, cell_types)
-        entry = {"name": name, "color": color, "bold": name == "mean", "dots": len(line) <= 60}
-        series.append(entry | _thinned(line["iteration"], line[name]))
-    chart = _training_line("Validation score", series)
-    if "mean" in names:
-        best = scores.loc[scores["mean"].idxmax()]
-        text = f"best {best['mean']:.3f} at {best['iteration']:.0f}"
-        chart["mark"] = {"at": int(best["iteration"]), "value": _short(best["mean"]), "text": text}
-    return chart
-
-
-def _thinned(iterations: pd.Series, values: pd.Series) -> dict[str, list]:
-    """At most :data:`POINTS` points, always with the last one; what is no number becomes None."""
-    ends = _bucket_ends(len(values))
-    return {
-        "at": [int(x) for x in iterations.to_numpy()[ends]],
-        "values": [_short(value) for value in values.to_numpy()[ends]],
-    }
-
-
-def _bands(values: pd.Series) -> list[list[float | None]]:
-    """Lowest and highest value of each bucket of :func:`_thinned`."""
-    ends = _bucket_ends(len(values))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    array = values.to_numpy()
-    buckets = [array[a : b + 1][np.isfinite(array[a : b + 1])] for a, b in zip(starts, ends, strict=True)]
-    return [[_short(own.min()), _short(own.max())] if len(own) else [None, None] for own in buckets]
-
-
-def _bucket_ends(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int))
-
-
-def _short(value: float) -> float | None:
-    return float(f"{value:.4g}") if np.isfinite(value) else None
-
-
-def threshold_chart(cells: ReportCells) -> dict:
+def threshold_figure(cells: ReportCells, colors: Mapping[str, str]) -> Figure:
     """The score at each IoU threshold, of all images and of each type."""
+    figure, axes = _chart("Score by IoU threshold", "IoU above", "")
     whole = cells.errors.score
-    rows = [("all", TOTAL, whole)]
-    rows += [(name, type_color_name(name, cells.cell_types), score) for name, score in whole.by_type.items()]
-    series = [
-        {
-            "name": name,
-            "color": color,
-            "bold": name == "all",
-            "dots": True,
-            "at": list(THRESHOLDS),
-            "values": [_short(value) for value in score.per_threshold.values()],
-        }
-        for name, color, score in (rows if len(rows) != 2 else rows[:1])
-    ]
-    return {"kind": "line", "title": "Score by IoU threshold", "x": "IoU above", "y": "", "series": series}
+    rows = [("all", TOTAL_COLOR, whole), *((name, colors[name], score) for name, score in whole.by_type.items())]
+    for name, color, score in rows if len(rows) != 2 else rows[:1]:
+        width = 2.4 if name == "all" else 1.4
+        axes.plot(THRESHOLDS, [*score.per_threshold.values()], ".-", color=color, linewidth=width, label=name)
+    axes.set_ylim(0, None)
+    _legend(axes)
+    return figure
 
 
-def count_chart(cells: ReportCells) -> dict:
+def count_figure(cells: ReportCells, colors: Mapping[str, str]) -> Figure:
     """Cells per image: predicted against true ones; without a truth, how many images have how many cells."""
     if cells.errors is None:
+        figure, axes = _chart("Cells per image", "predicted cells in an image", "images")
         counts = np.array([image.predicted_count for image in cells.images])
         step = max(1, int(np.ceil((counts.max() + 1) / 20)))
-        edges = np.arange(0, counts.max() + step + 1, step)
-        series = [{"name": "images", "color": "var(--prediction-paper)", "values": _histogram(counts, edges)}]
-        return _bars("Cells per image", "predicted cells in an image", "images", edges, series)
-    groups: dict[str, list[ReportImage]] = {}
-    for image in cells.images:
-        groups.setdefault(image.cell_type or "no type", []).append(image)
-    series = [
-        {
-            "name": name,
-            "color": type_color_name(name, cells.cell_types) if name in cells.cell_types else "var(--muted)",
-            "at": [image.true_count for image in images],
-            "values": [image.predicted_count for image in images],
-            "labels": [image.name for image in images],
-        }
-        for name, images in sorted(groups.items())
-    ]
-    return {"kind": "scatter", "title": "Cells per image", "x": "true cells", "y": "predicted cells", "series": series}
+        axes.stairs(*np.histogram(counts, np.arange(0, counts.max() + step + 1, step)), fill=True, color=PREDICTED)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return figure
+    figure, axes = _chart("Cells per image", "true cells", "predicted cells")
+    for name, images in sorted(_by_type(cells, "no type").items()):
+        points = axes.scatter(
+            [image.true_count for image in images],
+            [image.predicted_count for image in images],
+            color=colors.get(name, MUTED),
+            alpha=0.75,
+            linewidths=0,
+            label=name,
+        )
+        points.set_urls([PICTURE + quote(image.name, safe="") for image in images])
+    axes.set_xlim(0, None)
+    axes.set_ylim(0, None)
+    axes.axline((0, 0), slope=1, color=MUTED, linewidth=1, linestyle=":")
+    _legend(axes)
+    return figure
 
 
-def size_charts(cells: ReportCells) -> list[dict]:
+def size_figures(cells: ReportCells) -> list[Figure]:
     """Histograms of the cells' areas, one a type: predicted cells as bars, true ones as a line."""
-    groups: dict[str, list[ReportImage]] = {}
-    for image in cells.images:
-        groups.setdefault(image.cell_type or ("no type" if cells.cell_types else "all cells"), []).append(image)
+    groups = _by_type(cells, "no type" if cells.cell_types else "all cells")
     collected = {name: (_areas(images, "true"), _areas(images, "predicted")) for name, images in groups.items()}
     largest = max((int(own.max(initial=0)) for pair in collected.values() for own in pair), default=0)
     if largest == 0:
@@ -187,15 +96,29 @@ def size_charts(cells: ReportCells) -> list[dict]:
     low, high = (float(np.log2(max(1, area))) for area in (smallest, largest))
     # Half octaves in whole pixels, the same for all types, so that the types can be compared.
     edges = np.unique(np.ceil(2.0 ** np.arange(np.floor(low * 2) / 2, np.floor(high * 2) / 2 + 0.75, 0.5))).astype(int)
-    charts = []
+    figures = []
     for name, (true, predicted) in sorted(collected.items()):
-        series = [{"name": "predicted", "color": "var(--prediction-paper)", "values": _histogram(predicted, edges)}]
+        if len(true) + len(predicted) == 0:
+            continue
+        figure, axes = _chart(f"Cell area: {name}", "pixels", "cells")
+        axes.stairs(*np.histogram(predicted, edges), fill=True, color=PREDICTED, label="predicted")
         if cells.errors is not None:
-            series.append({"name": "true", "color": TOTAL, "step": True, "values": _histogram(true, edges)})
-        if len(true) + len(predicted):
-            chart = _bars(f"Cell area: {name}", "pixels", "cells", edges, series)
-            charts.append(chart | {"ticks": [2**power for power in range(31) if 2**power in edges]})
-    return charts
+            axes.stairs(*np.histogram(true, edges), color=TOTAL_COLOR, linewidth=2, label="true")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(FixedLocator([2**power for power in range(31) if 2**power in edges]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend(axes)
+        figures.append(figure)
+    return figures
+
+
+def _by_type(cells: ReportCells, otherwise: str) -> dict[str, list[ReportImage]]:
+    groups: dict[str, list[ReportImage]] = {}
+    for image in cells.images:
+        groups.setdefault(image.cell_type or otherwise, []).append(image)
+    return groups
 
 
 def _areas(images: Sequence[ReportImage], side: str) -> np.ndarray:
@@ -204,10 +127,15 @@ def _areas(images: Sequence[ReportImage], side: str) -> np.ndarray:
     return np.concatenate([image.errors.true_areas if image.errors else np.zeros(0, np.int64) for image in images])
 
 
-def _histogram(values: np.ndarray, edges: np.ndarray) -> list[int]:
-    return np.histogram(values, edges)[0].tolist()
+def _chart(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    style_axes(axes, title)
+    axes.set_xlabel(x, color=MUTED)
+    axes.set_ylabel(y, color=MUTED)
+    return figure, axes
 
 
-def _bars(title: str, x: str, y: str, edges: np.ndarray, series: list[dict]) -> dict:
-    """Bars between whole numbers, the last of ``edges`` exclusive."""
-    return {"kind": "bars", "title": title, "x": x, "y": y, "edges": edges.tolist(), "series": series}
+def _legend(axes: Axes) -> None:
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend(fontsize=9, frameon=False, labelcolor=TOTAL_COLOR)

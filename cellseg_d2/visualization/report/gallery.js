@@ -1,4 +1,23 @@
+"use strict";
 // The gallery and its enlarged view. Pictures are made when they come near the window.
+const payload = JSON.parse(document.getElementById("payload").textContent);
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function svg(name, attributes, parent) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "style") made.style.cssText = value;
+    else made.setAttribute(key, value);
+  }
+  if (parent) parent.append(made);
+  return made;
+}
+
 const page = document.documentElement;
 const gallery = document.getElementById("gallery");
 const cards = gallery ? [...gallery.children] : [];
@@ -100,9 +119,16 @@ for (const button of document.querySelectorAll("[data-layer-button]")) {
   button.addEventListener("click", () => setLayer(button.dataset.layerButton));
 }
 setLayer(page.dataset.layer);
-document.addEventListener("open-picture", (event) => {
-  const card = cards.find((candidate) => candidate.dataset.name === event.detail);
+function openPicture(name) {
+  const card = cards.find((candidate) => candidate.dataset.name === name);
   if (card) enlarge(card);
+}
+// Points of charts are links to pictures.
+document.addEventListener("click", (event) => {
+  const address = event.target.closest?.(".chart a")?.getAttribute("xlink:href") ?? "";
+  if (!address.startsWith("#picture:")) return;
+  event.preventDefault();
+  openPicture(decodeURIComponent(address.slice("#picture:".length)));
 });
 
 document.getElementById("previous").addEventListener("click", () => step(-1));

@@ -7,7 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
+import matplotlib
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import cellseg_d2
@@ -15,27 +17,25 @@ from cellseg_d2.io.atomic import write_text_atomic
 from cellseg_d2.metrics.error_report import ErrorReport
 from cellseg_d2.metrics.error_types import DEFINITIONS, PREDICTED_KINDS, TRUE_KINDS
 from cellseg_d2.visualization.comparison import FALSE_POSITIVE, MATCHED, MISSED
+from cellseg_d2.visualization.curves import scored_types, training_figure
 from cellseg_d2.visualization.error_plots import PREDICTED_PAPER, TRUE_PAPER
-from cellseg_d2.visualization.figures import LINE_COLORS, TYPE_LINE_COLORS
+from cellseg_d2.visualization.figures import LINE_COLORS, TYPE_LINE_COLORS, type_line_colors
 from cellseg_d2.visualization.overlays import PALETTE, RGB, type_color
 from cellseg_d2.visualization.report.cells import ReportCells, ReportImage
-from cellseg_d2.visualization.report.charts import (
-    count_chart,
-    scored_types,
-    size_charts,
-    threshold_chart,
-    training_charts,
-)
+from cellseg_d2.visualization.report.charts import as_svg, count_figure, size_figures, threshold_figure
 from cellseg_d2.visualization.report.config_diff import Difference
 from cellseg_d2.visualization.report.pictures import picture
 from cellseg_d2.visualization.report.run_folder import RunData
 
-SCRIPTS = ("charts.js", "gallery.js", "tables.js")
+SCRIPTS = ("gallery.js", "tables.js")
 TRUTH: RGB = PALETTE[0]
 PREDICTION: RGB = PALETTE[1]
 AT_HALF = " at IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}0.5"
 MAX_IMAGES = 60
 IMAGE_WIDTH = 900
+# The CSS variables that stand for the colours of lines, which are others on a dark ground.
+CHART_COLORS = {color: f"--s{place}" for place, color in enumerate(LINE_COLORS)}
+CHART_COLORS |= {color: f"--own-{name}" for name, color in TYPE_LINE_COLORS.items() if color not in LINE_COLORS}
 
 
 def write_report(
@@ -115,11 +115,10 @@ def render_report(
         with_files=len(with_files),
         order="the lowest scores" if cells and cells.errors else "the most cells",
         layers=_layers(cells),
-        payload={
-            "pictures": pictures,
-            "training": training_charts(run.losses, run.scores, types) if run else [],
-            "scores": [threshold_chart(cells)] if cells and cells.errors else [],
-            "counts": [count_chart(cells), *size_charts(cells)] if cells else [],
+        payload={"pictures": pictures},
+        charts={
+            place: [as_svg(figure, CHART_COLORS) for figure in figures]
+            for place, figures in report_figures(run, cells, types).items()
         },
         kinds=_kinds(cells.errors) if cells and cells.errors else [],
         gains=_gains(cells.errors) if cells and cells.errors else [],
@@ -129,6 +128,19 @@ def render_report(
         base_name=base_name,
         notes=[*(run.notes if run else ()), *(cells.notes if cells else ())],
     )
+
+
+@matplotlib.rc_context({"text.parse_math": False})
+def report_figures(run: RunData | None, cells: ReportCells | None, types: Sequence[str]) -> dict[str, list[Figure]]:
+    """The charts of each section, as far as there is something to be drawn; ``types`` are all that have a colour."""
+    colors, training = type_line_colors(types), []
+    if run is not None and (len(run.losses) or len(run.scores)):
+        training = [training_figure(run.losses, run.scores, None, colors)]
+    return {
+        "training": training,
+        "scores": [threshold_figure(cells, colors)] if cells and cells.errors else [],
+        "counts": [count_figure(cells, colors), *size_figures(cells)] if cells else [],
+    }
 
 
 def _file(name: str) -> str:
@@ -242,9 +254,9 @@ def _color_css(types: Sequence[str]) -> str:
     light |= {f"s{place}": color for place, color in enumerate(LINE_COLORS)}
     grounded = [*(_css_color(rgb) for rgb in (*PALETTE[1:], PALETTE[0])), LINE_COLORS[-1]]
     dark = {f"s{place}": color for place, color in enumerate(grounded)}
-    others = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
-    for place, name in enumerate(types):
-        light[f"t{place}"] = TYPE_LINE_COLORS.get(name, others[place % len(others)])
-        dark[f"t{place}"] = _css_color(type_color(name, types))
+    for name, color in TYPE_LINE_COLORS.items():
+        light[f"own-{name}"], dark[f"own-{name}"] = color, _css_color(type_color(name, [name]))
+    for place, color in enumerate(type_line_colors(types).values()):
+        light[f"t{place}"] = f"var({CHART_COLORS[color]})"
     blocks = [";".join(f"--{name}:{color}" for name, color in scheme.items()) for scheme in (light, dark)]
     return f":root{{{blocks[0]}}}@media (prefers-color-scheme:dark){{:root{{{blocks[1]}}}}}"

@@ -28,9 +28,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const name = row.cells[0].textContent.trim();
     if (!Object.hasOwn(payload.pictures, name)) continue;
     const button = element("button", { type: "button", textContent: name });
-    button.addEventListener("click", () => {
-      document.dispatchEvent(new CustomEvent("open-picture", { detail: name }));
-    });
+    button.addEventListener("click", () => openPicture(name));
     row.cells[0].replaceChildren(button);
   }
 }

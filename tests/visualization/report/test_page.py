@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from cellseg_d2.metrics.competition import score_images
 from cellseg_d2.predictions.submission import write_submission
 from cellseg_d2.visualization.report.cells import gather_cells
 from cellseg_d2.visualization.report.config_diff import differences
-from cellseg_d2.visualization.report.page import render_report, write_report
+from cellseg_d2.visualization.report.page import render_report, report_figures, write_report
 from cellseg_d2.visualization.report.run_folder import read_run
 from tests.discs import disc_image
 
@@ -34,6 +35,7 @@ class Page(HTMLParser):
         self.tables, self.tags, self.text, self._table, self._raw = {}, [], [], None, False
         self.feed(html)
         self.text = " ".join(" ".join(self.text).split())
+        self.charts = [attributes for tag, attributes in self.tags if tag == "svg"]
         self.payload = json.loads(re.search(r'id="payload">(.*?)</script>', html, re.S)[1])
 
     def handle_starttag(self, tag, attributes):
@@ -62,8 +64,16 @@ class Page(HTMLParser):
         head, *rows = self.tables[table]
         return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
-    def charts(self, place):
-        return {chart["title"]: chart for chart in self.payload[place]}
+
+def drawn(place, run=None, cells=None):
+    """The axes of a section's charts by their titles."""
+    types = cells.cell_types if cells else ["cort"]
+    figures = report_figures(run, cells, types)[place]
+    return {axes.get_title(loc="left"): axes for figure in figures for axes in figure.axes}
+
+
+def lines_of(axes):
+    return {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
 
 
 @pytest.fixture(scope="module")
@@ -142,29 +152,33 @@ def test_numbers_are_those_of_the_metrics(discs, scored):
         assert [images[name][key] for key in ("True", "Predicted", "TP")] == [
             str(n) for n in (own.true, own.predicted, own.tp[0])
         ]
-    lines = {series["name"]: series for series in page.charts("scores")["Score by IoU threshold"]["series"]}
-    assert lines["all"]["values"] == pytest.approx(list(score.per_threshold.values()), rel=1e-3)
-    assert lines["all"]["at"][0] == 0.5
+    lines = lines_of(drawn("scores", cells=scored)["Score by IoU threshold"])
     assert lines.keys() == {"all", "astro", "cort"}
+    for name, part in {"all": score, **score.by_type}.items():
+        at, values = lines[name].get_data()
+        assert list(values) == list(part.per_threshold.values())
+        assert at.tolist() == pytest.approx([float(threshold) for threshold in part.per_threshold])
+    assert len(page.charts) == 5
     assert f"Score {score.mean:.3f} on 4 images: 14 cells predicted, 15 true." in page.text
 
 
 def test_counts_and_sizes_are_those_of_the_masks(discs, scored):
     _, true, predicted, _ = discs
-    charts = Page(render_report(cells=scored)).charts("counts")
+    charts = drawn("counts", cells=scored)
     points = {
-        label: (x, y)
-        for series in charts["Cells per image"]["series"]
-        for label, x, y in zip(series["labels"], series["at"], series["values"], strict=True)
+        url.removeprefix("#picture:"): tuple(place)
+        for series in charts["Cells per image"].collections
+        for url, place in zip(series.get_urls(), series.get_offsets().tolist(), strict=True)
     }
     assert points == {name: (len(true[name]), len(predicted[name])) for name in true}
-    astro = charts["Cell area: astro"]
-    edges, bars = astro["edges"], {series["name"]: series["values"] for series in astro["series"]}
+    bars = {bar.get_label(): bar.get_data() for bar in charts["Cell area: astro"].patches}
+    assert bars.keys() == {"true", "predicted"}
     for side, crops in (("true", true), ("predicted", predicted)):
         areas = [crop.area for name in ("small", "half") for crop in crops[name]]
-        assert sum(bars[side]) == len(areas)
+        values, edges, _ = bars[side]
+        assert sum(values) == len(areas)
         place = next(i for i in range(len(edges) - 1) if edges[i] <= areas[0] < edges[i + 1])
-        assert bars[side][place] == sum(edges[place] <= area < edges[place + 1] for area in areas)
+        assert values[place] == sum(edges[place] <= area < edges[place + 1] for area in areas)
 
 
 def test_pictures_have_the_images_and_their_outlines(discs, scored):
@@ -194,15 +208,20 @@ def test_only_so_many_pictures_and_the_rest_is_said(scored):
 def test_training(run_folder):
     run = read_run(run_folder)
     page = Page(render_report(run, differences=differences(run.config, {"SOLVER": {"BASE_LR": 0.1, "MAX_ITER": 300}})))
-    charts = page.charts("training")
-    assert list(charts) == ["Training loss", "Validation score", "Learning rate", "Seconds per iteration"]
-    total = charts["Training loss"]["series"][0]
-    assert (total["name"], total["at"][0], total["at"][-1]) == ("total", 0, 299)
-    assert total["band"][0] == [5, 5]
-    assert charts["Learning rate"]["series"][0]["values"][:9] == [round(0.001 * i, 3) for i in range(1, 10)]
+    charts = drawn("training", run)
+    assert charts.keys() == {"Training loss", "Validation score", "Learning rate", "Seconds per iteration"}
+    [total] = [line for name, line in lines_of(charts["Training loss"]).items() if name.startswith("total")]
+    assert total.get_xdata().tolist() == list(range(300))
+    raw = next(line for line in charts["Training loss"].lines if line.get_label().startswith("_"))
+    assert raw.get_ydata().tolist() == pytest.approx([5 - i / 100 for i in range(300)])
+    assert raw.get_rasterized(), "thousands of points are pixels"
+    [rate] = charts["Learning rate"].lines
+    assert rate.get_ydata()[:9].tolist() == [round(0.001 * i, 3) for i in range(1, 10)]
     score = charts["Validation score"]
-    assert [series["name"] for series in score["series"]] == ["mean", "cort"]
-    assert score["mark"] == {"at": 199, "value": 0.35, "text": "best 0.350 at 199"}
+    assert list(lines_of(score)) == ["mean  0.310", "cort  0.100"]
+    assert [text.get_text() for text in score.texts] == ["best 0.350\nat 199"]
+    assert "best 0.350 at 199" in page.text
+    assert len(page.charts) == 1
     assert "Trained for 300 iterations. Best validation score 0.350, at iteration 199." in page.text
     for text in ("2026-01-02T03:04:05", "torch 9.8.7", "Linux · x86_64 · cpu", "discs_val", "abababababab…"):
         assert text in page.text
@@ -279,13 +298,41 @@ def test_foreign_text_is_escaped_and_nothing_is_fetched(tmp_path, run_folder):
     assert "default-src 'none'" in policy
 
 
+def test_charts_follow_the_page_s_colours_and_are_the_same_every_time(scored, run_folder):
+    html = render_report(read_run(run_folder), scored)
+    assert html == render_report(read_run(run_folder), scored)
+    charts = re.findall(r"<svg.*?</svg>", html, re.S)
+    assert len(charts) == 6
+    for chart in charts:
+        for name in ("--ink", "--muted", "--line"):
+            assert f"var({name})" in chart
+        # Of a type and of a line: each is a variable, which the page defines for both grounds.
+        for name in set(re.findall(r"var\((--[\w-]+)\)", chart)):
+            assert html.count(f"{name}:") >= (1 if name.startswith("--t") else 2), name
+        assert not set(re.findall(r"(?<!\()#[0-9a-f]{6}\b", chart.lower())), "a colour that a dark page does not change"
+
+
+def test_a_point_is_a_link_to_its_picture(tmp_path):
+    """Whatever an image is called, the script finds the name in the address."""
+    name = "a $b$_c\"<é>&'#?%20"
+    quoted = name.replace('"', '""')
+    (tmp_path / "train.csv").write_text(f'id,annotation,width,height,cell_type\n"{quoted}",1 3,20,10,$x_{{$\n')
+    write_submission(tmp_path / "submission.csv", {name: ["1 3"]})
+    html = render_report(cells=gather_cells(tmp_path / "submission.csv", tmp_path / "train.csv"))
+    links = [attributes for tag, attributes in Page(html).tags if tag == "a" and "xlink:href" in attributes]
+    [address] = {link["xlink:href"] for link in links}
+    assert address.startswith("#picture:")
+    assert unquote(address.removeprefix("#picture:")) == name
+    assert "Cell area: $x_{$" in Page(html).text
+
+
 def test_long_runs_are_thinned_and_broken_losses_are_said(run_folder):
     rows = "".join(f"{i},{'nan' if i == 77 else 2.5},1,0.1,0.1,0.1\n" for i in range(5000))
     (run_folder / "losses.csv").write_text("iteration,total_loss,loss_mask,lr,data_time,time\n" + rows)
-    chart = Page(render_report(read_run(run_folder))).charts("training")["Training loss"]
-    assert len(chart["series"][0]["at"]) == len(chart["series"][0]["band"]) == 400
-    assert chart["series"][0]["at"][-1] == 4999
-    assert "Iterations without a finite loss: 1." in chart["note"]
+    html = render_report(read_run(run_folder))
+    [chart] = re.findall(r"<svg.*?</svg>", html, re.S)
+    assert len(chart) < 300_000
+    assert "1 iteration without a finite loss" in Page(html).text
 
 
 def test_a_run_that_has_just_begun(tmp_path):
