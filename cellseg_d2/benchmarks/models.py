@@ -18,10 +18,9 @@ from detectron2.config import CfgNode
 from cellseg_d2.benchmarks.training import TrainingStep
 from cellseg_d2.config import load_config
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
-from cellseg_d2.detections.instances import UnpastedMasks, to_detections
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.modeling.build import build_network
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.processes import in_process
 from cellseg_d2.simulation import simulate_image
 
@@ -54,7 +53,8 @@ def measure_model(config_file: str | Path, opts: Sequence[str] = (), repeats: in
     """Measure a configuration in two processes of their own, one that trains and one that predicts.
 
     The weights are random: they change what is found, not what it costs to look. Training sees a simulated image
-    through the configuration's own mapper; prediction keeps as many detections as the configuration allows.
+    through the configuration's own mapper; prediction is what ``tools/infer.py`` does with it, and keeps as many
+    detections as the configuration allows.
 
     Args:
         config_file: of the configuration.
@@ -94,22 +94,16 @@ def _train(config_file: str, opts: Sequence[str], repeats: int, threads: int) ->
 
 
 def _predict(config_file: str, opts: Sequence[str], repeats: int, threads: int) -> dict:
-    from cellseg_d2.inference.model import CellSegmenter  # noqa: F401  loaded before memory is measured
+    from cellseg_d2.inference.model import CellSegmenter  # loaded before memory is measured
 
     cfg = _prepared(config_file, [*opts, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"], threads)
-    entry = _simulated_entry()
-    mapper = _MemoryMapper(cfg, entry, is_train=False)
+    image, found = _simulated_entry()["image"], []
     before = _memory(cfg)
-    model = UnpastedMasks(build_network(cfg)).eval()
-    params = PostprocessParams(score_thresholds=(0.0,), mask_thresholds=(0.5,))
-    found = []
+    segmenter = CellSegmenter.from_network(cfg, build_network(cfg))
+    segmenter.params = PostprocessParams(score_thresholds=(0.0,), mask_thresholds=(0.5,))
 
     def predict() -> None:
-        with torch.no_grad(), torch.autocast(cfg.MODEL.DEVICE, enabled=cfg.SOLVER.AMP.ENABLED):
-            instances = model([mapper(entry)])[0]["instances"]
-        detections = to_detections(instances)
-        postprocess(detections, params)
-        found.append(len(detections))
+        found.append(len(segmenter.segment(image, keep_detections=True).detections))
 
     seconds = _median_seconds(predict, repeats)
     return {"predict_seconds": seconds, "predict_peak": _memory(cfg) - before, "detections": found[-1]}
@@ -118,8 +112,8 @@ def _predict(config_file: str, opts: Sequence[str], repeats: int, threads: int) 
 class _MemoryMapper(CellDatasetMapper):
     """The configuration's mapper for one image that is in no file."""
 
-    def __init__(self, cfg: CfgNode, entry: dict, is_train: bool = True):
-        super().__init__(cfg, is_train)
+    def __init__(self, cfg: CfgNode, entry: dict):
+        super().__init__(cfg, is_train=True)
         self._image = entry["image"]
 
     def read_image(self, dataset_dict: dict) -> np.ndarray:

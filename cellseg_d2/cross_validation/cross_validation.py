@@ -21,6 +21,7 @@ from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import write_json_atomic
+from cellseg_d2.io.settings import differences, flat
 
 SETTINGS = "cross_validation.json"
 # Keys that differ between the folds anyway, or that do not change what is learned.
@@ -142,7 +143,8 @@ def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
             f"images of {dataset} that none of the {count} folds validates: {len(missing)}, such as {missing[0]}; "
             "was it converted with another number of --folds?"
         )
-    settings = {"folds": count, "config": _flat(cfg), "datasets": hashes}
+    config = {key: value for key, value in sorted(flat(cfg).items()) if key not in FREE_KEYS}
+    settings = {"folds": count, "config": config, "datasets": hashes}
     return CrossValidation(dataset, output, folds, settings)
 
 
@@ -151,17 +153,6 @@ def _images_of(dataset: str) -> tuple[frozenset[str], str]:
     path = Path(MetadataCatalog.get(dataset).json_file)
     names = frozenset(read_coco(path).stems.values())
     return names, sha256(path.read_bytes()).hexdigest()
-
-
-def _flat(node: CfgNode, prefix: str = "") -> dict[str, object]:
-    values: dict[str, object] = {}
-    for key, value in sorted(node.items()):
-        name = prefix + key
-        if isinstance(value, CfgNode):
-            values |= _flat(value, f"{name}.")
-        elif name not in FREE_KEYS:
-            values[name] = json.loads(json.dumps(value, default=str))  # tuples as they come back from the file
-    return values
 
 
 def prepare_output(validation: CrossValidation, chosen: Iterable[Fold], resume: bool) -> None:
@@ -188,8 +179,7 @@ def prepare_output(validation: CrossValidation, chosen: Iterable[Fold], resume: 
 
 
 def _check_same(before: dict, now: dict, output: Path) -> None:
-    config = before["config"].keys() | now["config"].keys()
-    changed = sorted(key for key in config if before["config"].get(key) != now["config"].get(key))
+    changed = sorted(differences(now["config"], before["config"]))
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise CellSegError(

@@ -128,8 +128,8 @@ class PostprocessParams:
         content = read_yaml(path)
         if isinstance(content, dict) and "_BASE_" in content:
             raise CellSegError(
-                f"{path} builds on other files, at which is not looked for post-processing: give one with all of "
-                "TEST.POSTPROCESS, such as a run's config.yaml"
+                f"{path} builds on other files (_BASE_), which are not read here: give one that holds TEST.POSTPROCESS "
+                "itself, such as a run's config.yaml"
             )
         if isinstance(content, dict) and "TEST" in content:
             content = content["TEST"].get("POSTPROCESS") if isinstance(content["TEST"], dict) else None
