@@ -29,6 +29,7 @@ from cellseg_d2.tiling.grid import LEAST_TILE
 
 # Least and largest value of numbers that a wrong sign or an exponent would turn into a hang, a crash or nonsense.
 RANGES = {
+    "TEST.SCALE_NEIGHBORS": (0, 100),
     "INPUT.ZOOM_TEST": (0, 20),
     "INPUT.CELL_DIAMETER": (0, 10_000),
     "INPUT.MIN_SIZE_TEST": (0, 100_000),
@@ -202,6 +203,8 @@ def add_cellseg_config(cfg: CN) -> None:
     # Where INPUT.ZOOM_TEST is set: relative to it, the sizes at which an image is looked at to find out how large its
     # cells are; the size at which most is found is kept. One size alone is that of all images.
     cfg.TEST.SCALES = [1.0]
+    # How many of SCALES next below it, and as many next above, are merged with the size that is kept (TEST.FUSION).
+    cfg.TEST.SCALE_NEIGHBORS = 0
     # What predictions are computed in: "float32", "bfloat16", or "auto", which is bfloat16 on processors that have
     # instructions for it.
     cfg.TEST.PRECISION = "auto"

@@ -63,8 +63,8 @@ class Ensemble(Segmenter):
             setattr(self, name, values.pop())
         diameters = {member.cell_diameter for member in members}
         self.cell_diameter = diameters.pop() if len(diameters) == 1 else 0.0
-        scales = {member.scales for member in members}
-        self.scales = scales.pop() if len(scales) == 1 else (1.0,)
+        scales = {(member.scales, member.scale_neighbors) for member in members}
+        self.scales, self.scale_neighbors = scales.pop() if len(scales) == 1 else ((1.0,), 0)
         self._classes = [self._class_map(member, number) for number, member in enumerate(members, start=1)]
 
     def _class_map(self, member: Segmenter, number: int) -> np.ndarray:

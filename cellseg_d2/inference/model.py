@@ -46,7 +46,7 @@ class CellSegmenter(Segmenter):
         channels: of the network's input.
         params: how detections become cells.
         class_names: one for each class of the model.
-        intensity, intensity_percentiles, tile, cell_diameter, scales: see :class:`Segmenter`.
+        intensity, intensity_percentiles, tile, cell_diameter, scales, scale_neighbors: see :class:`Segmenter`.
         views: orientations and scales for test-time augmentation, see :func:`cellseg_d2.inference.tta.make_views`; by
             default the image as it is.
         fusion: how detections of several views are merged.
@@ -72,6 +72,7 @@ class CellSegmenter(Segmenter):
         tile: int | None = None,
         cell_diameter: float = 0.0,
         scales: Sequence[float] = (1.0,),
+        scale_neighbors: int = 0,
         views: Sequence[View] = (View(),),
         fusion: FusionParams | None = None,
         dtype: torch.dtype | None = None,
@@ -87,6 +88,7 @@ class CellSegmenter(Segmenter):
         self.tile = tile
         self.cell_diameter = cell_diameter
         self.scales = tuple(scales)
+        self.scale_neighbors = scale_neighbors
         self.views = list(views)
         self.fusion = fusion or FusionParams()
         self._configuration = configuration
@@ -129,6 +131,7 @@ class CellSegmenter(Segmenter):
             tile=cfg.TEST.TILE if by_factor else None,
             cell_diameter=cfg.INPUT.CELL_DIAMETER if by_factor else 0.0,
             scales=cfg.TEST.SCALES if by_factor else (1.0,),
+            scale_neighbors=cfg.TEST.SCALE_NEIGHBORS,
             views=views_from_config(cfg),
             fusion=FusionParams.from_config(cfg),
             dtype=prediction_dtype(cfg.TEST.PRECISION, cfg.MODEL.DEVICE),
@@ -157,6 +160,10 @@ class CellSegmenter(Segmenter):
         """Detections of each of ``views``, all of the same weight."""
         views = [replace(view, scale=view.scale * scale) for view in self.views]
         return detect_views(self._detect, image, views), [1.0] * len(views)
+
+    @property
+    def glance_is_look(self) -> bool:
+        return len(self.views) == 1 and self.views[0] == View()
 
     def glance(self, image: np.ndarray, scale: float) -> Detections:
         """See :meth:`Segmenter.glance`; without test-time augmentation."""

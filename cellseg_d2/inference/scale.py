@@ -2,7 +2,8 @@
 
 At scale 1 the network sees an image at its usual size, at 2 every cell twice as large. Detections always come back in
 the coordinates of the image. The scale follows from the diameter of the cells where that is known; otherwise the
-network looks at several scales, and the one at which it finds most is kept.
+network looks at several scales, and the one at which it finds most is kept, alone or with those next to it: what is
+seen at two or three scales is more certain, and small and large cells of one image need not be best seen at the same.
 """
 
 from __future__ import annotations
@@ -77,3 +78,15 @@ def choose_scale(
         if max(found.values()) > 0:
             return max(found, key=found.__getitem__)
     return min(scales, key=lambda scale: abs(math.log(scale)))
+
+
+def with_neighbors(scale: float, scales: Sequence[float], neighbors: int) -> list[float]:
+    """A scale, and up to ``neighbors`` of ``scales`` next below and next above it.
+
+    Example:
+        >>> with_neighbors(0.5, [1.0, 0.35, 0.5, 0.75], 1)
+        [0.5, 0.35, 0.75]
+    """
+    ordered = sorted(scales)
+    at = ordered.index(scale)
+    return [scale, *ordered[max(0, at - neighbors) : at], *ordered[at + 1 : at + 1 + neighbors]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
 from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
 from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
-from cellseg_d2.inference.scale import choose_scale, scale_for
+from cellseg_d2.inference.scale import choose_scale, scale_for, with_neighbors
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.postprocess.steps import Cells, PostprocessParams
 from cellseg_d2.tiling.grid import check_windows
@@ -49,6 +50,7 @@ class Segmenter(ABC):
         cell_diameter: in pixels, of the cells that the model knows best; 0 if that is not known.
         scales: at which the model looks at an image whose cells may have any size; see
             :mod:`cellseg_d2.inference.scale`.
+        scale_neighbors: how many of ``scales`` on each side of the best one are merged with it.
     """
 
     params: PostprocessParams
@@ -59,6 +61,7 @@ class Segmenter(ABC):
     tile: int | None = None
     cell_diameter: float = 0.0
     scales: tuple[float, ...] = (1.0,)
+    scale_neighbors: int = 0
 
     @abstractmethod
     def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
@@ -71,9 +74,22 @@ class Segmenter(ABC):
         """What can be moved to another device."""
         return []
 
+    @property
+    def glance_is_look(self) -> bool:
+        """Whether :meth:`glance` gives all that the model sees at that scale."""
+        return True
+
     def settings(self) -> dict[str, object]:
         """All that decides about the results beside the image: with equal settings they are equal."""
-        names = ("class_names", "intensity", "intensity_percentiles", "tile", "cell_diameter", "scales")
+        names = (
+            "class_names",
+            "intensity",
+            "intensity_percentiles",
+            "tile",
+            "cell_diameter",
+            "scales",
+            "scale_neighbors",
+        )
         return {
             "kind": type(self).__name__,
             **{name: getattr(self, name) for name in names},
@@ -86,14 +102,16 @@ class Segmenter(ABC):
         Args:
             image: grey ``(H, W)`` of any numeric type.
         """
-        return self._fused(to_uint8(image, self.intensity, self.intensity_percentiles))
+        return self._look(to_uint8(image, self.intensity, self.intensity_percentiles), 1.0)
 
     def glance(self, image: np.ndarray, scale: float) -> Detections:
         """What is detected in an 8-bit image at a scale that may not be the best; one view is enough to compare."""
-        return self._fused(image, scale)
+        return self._look(image, scale)
 
-    def _fused(self, image: np.ndarray, scale: float = 1.0) -> Detections:
-        views, weights = self.detect_views(image, scale)
+    def _look(self, image: np.ndarray, scale: float) -> Detections:
+        return self._fused(*self.detect_views(image, scale))
+
+    def _fused(self, views: list[Detections], weights: list[float] | None = None) -> Detections:
         if len(views) == 1:
             return views[0]
         return fuse(views, replace(self.fusion, across_classes=self.params.vote), weights)
@@ -212,16 +230,22 @@ class Segmenter(ABC):
         """
         largest = max(source.height, source.width)
         own_tile = self.tile and min(self.tile, limit)
-        scale = self._scale(source, diameter, own_tile or largest)
+        seen: dict[tuple[float, bytes], Detections] = {}
+        scales = self._scales(source, diameter, own_tile or largest, seen)
+
+        def detect(window: np.ndarray) -> Detections:
+            keys = [_key(window, scale) for scale in scales]
+            return self._fused([seen[key] if key in seen else self._look(window, key[0]) for key in keys])
+
         # The network gets windows of one size, whatever the size of the cells.
-        side = (tile and min(tile, limit)) or (own_tile and round(own_tile / scale)) or largest
+        side = (tile and min(tile, limit)) or (own_tile and round(own_tile / max(scales))) or largest
         kept: list[Detections] = []
         cells = segment_tiled(
-            partial(self._fused, scale=scale),
+            detect,
             source,
             self.params,
             tile=side,
-            overlap=min(overlap if tile else round(overlap / scale), side // 2),
+            overlap=min(overlap if tile else round(overlap / scales[0]), side // 2),
             intensity=self.intensity,
             intensity_percentiles=self.intensity_percentiles,
             progress=progress and largest > side,
@@ -229,30 +253,44 @@ class Segmenter(ABC):
         )
         return cells, kept[0] if kept else None
 
-    def _scale(self, source: ImageSource, diameter: float | None, side: int) -> float:
-        """How much larger than usual the network is to see the image, which it looks at in windows of ``side``."""
-        if diameter is None:
-            return self._best_scale(source, side)
-        if not self.cell_diameter:
-            raise CellSegError(
-                "the model does not tell the diameter of the cells that it knows, to which those of the image could be "
-                "resized: leave the diameter away, or set INPUT.CELL_DIAMETER (pixels) and INPUT.ZOOM_TEST in its "
-                "config.yaml"
-            )
-        return scale_for(float(diameter), self.cell_diameter)
+    def _scales(
+        self, source: ImageSource, diameter: float | None, side: int, seen: dict[tuple[float, bytes], Detections]
+    ) -> list[float]:
+        """How much larger than usual the network is to see the image, which it looks at in windows of ``side``.
 
-    def _best_scale(self, source: ImageSource, side: int) -> float:
+        The scale that suits the cells best comes first. What is detected on the way to it is put into ``seen`` if it
+        need not be done again.
+        """
+        if diameter is not None:
+            if not self.cell_diameter:
+                raise CellSegError(
+                    "the model does not tell the diameter of the cells that it knows, to which those of the image "
+                    "could be resized: leave the diameter away, or set INPUT.CELL_DIAMETER (pixels) and "
+                    "INPUT.ZOOM_TEST in its config.yaml"
+                )
+            return [scale_for(float(diameter), self.cell_diameter)]
         if len(self.scales) == 1:
-            return self.scales[0]
+            return list(self.scales)
+
+        def glance(image: np.ndarray, scale: float) -> Detections:
+            found = self.glance(image, scale)
+            if self.glance_is_look and image.shape == (source.height, source.width):
+                seen[_key(image, scale)] = found
+            return found
+
         limits = sample_percentiles(source, self.intensity_percentiles)
         windows = (
             to_uint8(source.read(*window), self.intensity, self.intensity_percentiles, limits)
             # Small enough for the network at the largest scale, too.
             for window in _sample_windows(source, max(1, round(side / max(1.0, *self.scales))))
         )
-        scale = choose_scale(self.glance, windows, self.scales, self.params)
+        scale = choose_scale(glance, windows, self.scales, self.params)
         logger.info("looking at %d × %d pixels at scale %g", source.width, source.height, scale)
-        return scale
+        return with_neighbors(scale, self.scales, self.scale_neighbors)
+
+
+def _key(image: np.ndarray, scale: float) -> tuple[float, bytes]:
+    return scale, hashlib.sha256(image.tobytes()).digest()
 
 
 def _sample_windows(source: ImageSource, side: int) -> list[tuple[int, int, int, int]]:

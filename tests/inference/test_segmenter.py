@@ -7,6 +7,7 @@ import tifffile
 import cellseg_d2
 from cellseg_d2.config import load_config
 from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.model import CellSegmenter
@@ -24,7 +25,7 @@ class Bright(Segmenter):
     def __init__(self, tile=None, cell_diameter=0.0, scales=(1.0,), sees=(0, np.inf)):
         """With ``sees``, only cells whose diameters are in this range where the network looks."""
         self.params = PostprocessParams(vote=False)
-        self.class_names = ["cell"]
+        self.class_names, self.fusion = ["cell"], FusionParams()
         self.tile, self.cell_diameter, self.scales, self.sees = tile, cell_diameter, scales, sees
         self.shown = []
 
@@ -126,6 +127,38 @@ def test_the_best_scale_is_looked_for_where_the_cells_are(discs):
     blank = Bright(tile=120, scales=(0.5, 1.0, 2.0))
     blank.segment(np.full((520, 520), 128, np.uint8))
     assert blank.shown[-1][1] == 1.0, "nothing says otherwise"
+
+
+def test_the_scales_next_to_the_best_one_are_merged_with_it(discs):
+    image, crops = discs
+    # Large cells are seen at half the size, small ones at the usual size and at twice that; the large have most area.
+    two = np.full((120, 240), 128, np.uint8)
+    two[:, :120] = image
+    rows, columns = np.ogrid[:120, :240]
+    for top in range(12, 110, 16):
+        two[(rows - top) ** 2 + (columns - 200) ** 2 < 9] = 255
+    diameters = [2 * np.sqrt(crop.area / np.pi) for crop in crops]
+    sees = (4, 0.6 * max(diameters))
+    alone, merged = (Bright(tile=480, scales=(2.0, 0.5, 1.0), sees=sees) for _ in range(2))
+    merged.scale_neighbors = 1
+    few, more = alone.segment(two), merged.segment(two)
+    assert {crop.box for crop in few.crops} < {crop.box for crop in more.crops}
+    for segmenter in (alone, merged):
+        assert [scale for _, scale in segmenter.shown] == [2.0, 0.5, 1.0], "the whole image is looked at once a scale"
+    assert alone.settings() != merged.settings()
+
+
+def test_windows_of_a_large_image_are_looked_at_at_each_of_the_scales(discs):
+    mosaic = np.full((300, 300), 128, np.uint8)
+    mosaic[90:210, 90:210] = discs[0]
+    segmenter = Bright(tile=120, scales=(0.5, 1.0, 2.0))
+    segmenter.scale_neighbors = 1
+    assert len(segmenter.segment(mosaic)) == len(discs[1])
+    after = [scale for shape, scale in segmenter.shown[3:]]
+    best = after[0]
+    assert after == [best, *(scale for scale in (0.5, 1.0, 2.0) if scale in after and scale != best)] * (
+        len(after) // 2
+    )
 
 
 def test_a_given_diameter_is_the_only_look(discs):
