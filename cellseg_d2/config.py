@@ -16,6 +16,7 @@ from detectron2.config import get_cfg
 from fvcore.common.config import BASE_KEY
 
 import cellseg_d2.modeling  # noqa: F401  registers what configurations name
+from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.settings import interval
 from cellseg_d2.detections.dense import DenseParams
 from cellseg_d2.detections.fusion import FusionParams
@@ -68,63 +69,10 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.INPUT.CELL_DIAMETER = 0.0
     # Which augmentations training images go through, in this order (cellseg_d2/data/augmentations).
     cfg.INPUT.AUGMENTATIONS = ["resize", "crop", "rotation", "flip", "vertical_flip"]
-    # "rotation": by a random angle in degrees, drawn evenly from the range; [0, 0] is none. The size is kept, and the
-    # image enlarged as little as is needed to have no empty corners.
-    cfg.INPUT.ROTATION = CN()
-    cfg.INPUT.ROTATION.ANGLE = [0.0, 0.0]
-    # At most so much; where that is not enough, OUTSIDE is seen: "reflect" (image and masks mirrored) or "background"
-    # (its level and noise, no cells). 1.7 is enough for all angles of an image of 704 × 520.
-    cfg.INPUT.ROTATION.MAX_ZOOM = 1.7
-    cfg.INPUT.ROTATION.OUTSIDE = "reflect"
-    # "rotate_zoom_crop": rotation, zoom and crop in one warp that stays inside the image.
-    cfg.INPUT.ROTATE_ZOOM_CROP = CN()
-    cfg.INPUT.ROTATE_ZOOM_CROP.ANGLE = [-180.0, 180.0]
-    # Output pixels per input pixel; drawn from those in the range at which the crop fits.
-    cfg.INPUT.ROTATE_ZOOM_CROP.ZOOM = [1.0, 1.7]
-    # [height, width] of the output in pixels; 0 is the input's.
-    cfg.INPUT.ROTATE_ZOOM_CROP.SIZE = [0, 0]
-    # Factor by which things get wider relative to their height, and shear in degrees.
-    cfg.INPUT.ROTATE_ZOOM_CROP.ASPECT = [1.0, 1.0]
-    cfg.INPUT.ROTATE_ZOOM_CROP.SHEAR = [0.0, 0.0]
-    # The chance that the crop is placed around a random cell; otherwise it is placed anywhere.
-    cfg.INPUT.ROTATE_ZOOM_CROP.CELL_PROBABILITY = 0.5
-    # Where no zoom of the range fits: "reflect" or "background", as for ROTATION.
-    cfg.INPUT.ROTATE_ZOOM_CROP.OUTSIDE = "reflect"
-    # "scale_jitter": resized by a random factor, then cropped to at most SIZE; never padded.
-    cfg.INPUT.SCALE_JITTER = CN()
-    cfg.INPUT.SCALE_JITTER.SCALE = [0.8, 1.25]
-    cfg.INPUT.SCALE_JITTER.SIZE = [0, 0]
-    cfg.INPUT.SCALE_JITTER.CELL_PROBABILITY = 0.5
-    # "cell_crop": a crop of SIZE [height, width] pixels, with CELL_PROBABILITY placed around a random cell.
-    cfg.INPUT.CELL_CROP = CN()
-    cfg.INPUT.CELL_CROP.SIZE = [256, 256]
-    cfg.INPUT.CELL_CROP.CELL_PROBABILITY = 1.0
-    # "elastic": smooth deformation. The largest displacement, and the sigma of the field's smoothing, both in pixels.
-    cfg.INPUT.ELASTIC = CN()
-    cfg.INPUT.ELASTIC.PROBABILITY = 0.5
-    cfg.INPUT.ELASTIC.STRENGTH = [2.0, 8.0]
-    cfg.INPUT.ELASTIC.SMOOTHNESS = [20.0, 60.0]
-    # "brightness_contrast": grey levels added, factor of the contrast around the mean, exponent.
-    cfg.INPUT.BRIGHTNESS_CONTRAST = CN()
-    cfg.INPUT.BRIGHTNESS_CONTRAST.PROBABILITY = 0.5
-    cfg.INPUT.BRIGHTNESS_CONTRAST.BRIGHTNESS = [-12.0, 12.0]
-    cfg.INPUT.BRIGHTNESS_CONTRAST.CONTRAST = [0.75, 1.33]
-    cfg.INPUT.BRIGHTNESS_CONTRAST.GAMMA = [0.75, 1.33]
-    # "focus": Gaussian blur of a sigma in pixels, or sharpening by a factor, each as likely; [0, 0] leaves one away.
-    cfg.INPUT.FOCUS = CN()
-    cfg.INPUT.FOCUS.PROBABILITY = 0.3
-    cfg.INPUT.FOCUS.BLUR = [0.4, 1.6]
-    cfg.INPUT.FOCUS.SHARPEN = [0.2, 1.0]
-    # "noise": standard deviations in grey levels, of read noise and, at level 128, of shot noise.
-    cfg.INPUT.NOISE = CN()
-    cfg.INPUT.NOISE.PROBABILITY = 0.3
-    cfg.INPUT.NOISE.READ = [0.0, 3.0]
-    cfg.INPUT.NOISE.SHOT = [0.0, 3.0]
-    # "illumination": a smooth gradient; its largest relative change, and its largest change in grey levels.
-    cfg.INPUT.ILLUMINATION = CN()
-    cfg.INPUT.ILLUMINATION.PROBABILITY = 0.3
-    cfg.INPUT.ILLUMINATION.GAIN = [0.0, 0.08]
-    cfg.INPUT.ILLUMINATION.OFFSET = [0.0, 8.0]
+    # The settings of each, INPUT.<NAME>, are documented where it is.
+    for name, entry in AUGMENTATION_REGISTRY.items():
+        if defaults := entry.details.get("defaults"):
+            cfg.INPUT[name.upper()] = CN(defaults)
     # A cell that a transform leaves with fewer pixels than this is no longer trained on.
     cfg.INPUT.MIN_CELL_AREA = 10
     # Nor is one of which less than this share is left.
@@ -138,10 +86,6 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.INPUT.COPY_PASTE.DATASETS = ()
     # Pasted cells are resized by a random factor.
     cfg.INPUT.COPY_PASTE.SCALE = [1.0, 1.0]
-
-    # "invert": bright becomes dark.
-    cfg.INPUT.INVERT = CN()
-    cfg.INPUT.INVERT.PROBABILITY = 0.5
 
     # What categories of the datasets are called in the model, as pairs: [["A172", "glioma"], ["*", "cell"]], where "*"
     # stands for all others. Without a pair a category keeps its name. They are matched with MODEL.CLASS_NAMES by name.
@@ -197,7 +141,7 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.TEST.POSTPROCESS.LARGEST_COMPONENT = False
     cfg.TEST.POSTPROCESS.VOTE = True
     # Whether the evaluator "competition" keeps what was detected in inference/<dataset>/detections.npz, on which
-    # tools/tune_postprocess.py searches for better values of the above.
+    # cellseg-d2 tune-postprocess searches for better values of the above.
     cfg.TEST.SAVE_DETECTIONS = False
 
     # Where INPUT.ZOOM_TEST is set: relative to it, the sizes at which an image is looked at to find out how large its

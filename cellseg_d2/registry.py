@@ -7,6 +7,7 @@ elsewhere registers its function when it is imported (``--import``).
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module, resources  # noqa: TID251  folders of entries, imported when one is called
@@ -24,7 +25,7 @@ class Entry:
 
     Attributes:
         name: by which it is chosen.
-        summary: the first line of the function's docstring.
+        summary: a line for users, the decorator's ``summary`` or the first line of the function's docstring.
         module: where the function is.
         details: further arguments of the decorator.
     """
@@ -63,7 +64,9 @@ class Registry(Mapping[str, E], Generic[E]):
         self._entries: dict[str, E] | None = None
 
     def register(self, name: str, **details: Any) -> Callable[[F], F]:
-        """Decorator of the function that ``name`` shall stand for; its docstring's first line explains it to users.
+        """Decorator of the function that ``name`` shall stand for.
+
+        The first line of its docstring, or ``summary``, explains it to users.
 
         Raises:
             CellSegError: the name is taken.
@@ -76,8 +79,7 @@ class Registry(Mapping[str, E], Generic[E]):
                     f"{self._kind} {name!r} of {function.__module__} is there already, in {other.module}: rename it"
                 )
             self._functions[name] = function
-            summary = _first_line(function.__doc__)
-            self._all()[name] = self._make(name, summary, function.__module__, details, self._functions)
+            self._add(name, function.__module__, function.__doc__, details)
             return function
 
         return add
@@ -96,10 +98,10 @@ class Registry(Mapping[str, E], Generic[E]):
             raise CellSegError(f"{where} names {name!r}, which is none of: {', '.join(self)}")
         return self[name]
 
-    def table(self, indent: str = "  ") -> str:
-        """All names with what they stand for, one a line, for help texts."""
-        width = max(map(len, self))
-        return "\n".join(f"{indent}{name:{width}}  {entry.summary}" for name, entry in self.items())
+    @property
+    def summaries(self) -> dict[str, str]:
+        """What each name stands for."""
+        return {name: entry.summary for name, entry in self.items()}
 
     def __getitem__(self, name: str) -> E:
         return self._all()[name]
@@ -120,19 +122,57 @@ class Registry(Mapping[str, E], Generic[E]):
         return self._entries
 
     def _read(self, source: str, module: str) -> None:
-        assert self._entries is not None
         for node in ast.parse(source).body:
             for decorator in getattr(node, "decorator_list", []):
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == self._decorator:
                     assert isinstance(node, ast.FunctionDef | ast.ClassDef)
                     name = ast.literal_eval(decorator.args[0])
                     details = {word.arg: ast.literal_eval(word.value) for word in decorator.keywords if word.arg}
-                    summary = _first_line(ast.get_docstring(node))
-                    self._entries[name] = self._make(name, summary, module, details, self._functions)
+                    self._add(name, module, ast.get_docstring(node), details)
+
+    def _add(self, name: str, module: str, docstring: str | None, details: Mapping[str, Any]) -> None:
+        lines = (details.get("summary") or docstring or "").strip().splitlines()
+        summary = lines[0].rstrip(".") if lines else ""
+        self._all()[name] = self._make(name, summary, module, details, self._functions)
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0].rstrip(".")
+IMPORTED: list[str] = []
+
+
+def import_own(name: str) -> None:
+    """Import a module of the user's, for what it registers, and note it in :data:`IMPORTED` for other processes.
+
+    Args:
+        name: as in an ``import``, or a Python file, whose folder is then searched for modules.
+
+    Raises:
+        CellSegError: there is no such module or file.
+    """
+    if name in IMPORTED:
+        return
+    path, module = Path(name), name
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise CellSegError(f"--import {name}: there is no such file")
+        module = path.stem
+        sys.path.insert(0, str(path.resolve().parent))
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, module.partition(".")[0]):
+            raise
+        raise CellSegError(
+            f"--import {name}: there is no such module; name the file, or add its folder to PYTHONPATH"
+        ) from None
+    if path.suffix == ".py" and Path(found.__file__ or "").resolve() != path.resolve():
+        raise CellSegError(f"--import {name}: Python has another module {module}, {found.__file__}; rename the file")
+    IMPORTED.append(name)
+
+
+def table(summaries: Mapping[str, str]) -> str:
+    """Names with what they stand for, one a line, for help texts."""
+    width = max(map(len, summaries))
+    return "".join(f"  {name:{width}}  {summary.replace('``', '')}\n" for name, summary in summaries.items())
 
 
 def import_all(package: str) -> None:

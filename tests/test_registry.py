@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.registry import Entry, Registry, import_all
+from cellseg_d2.registry import Entry, Registry, import_all, table
 
 ONE = '''
 from {package}.shelf import SHELF
@@ -44,7 +44,7 @@ def test_entries_are_known_without_an_import_and_called_with_one(shelf):
     assert list(shelf) == ["broken", "one"]
     assert (shelf["one"].summary, shelf["one"].details) == ("The first", {"suffix": ".one"})
     assert f"{package}.a" not in sys.modules
-    assert shelf.table() == "  broken  \n  one     The first"
+    assert table(shelf.summaries) == "  broken  \n  one     The first\n"
     assert shelf["one"]("a") == "a1"
     assert f"{package}.a" in sys.modules
     assert f"{package}.b" not in sys.modules

@@ -15,8 +15,8 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from cellseg_d2.config import add_cellseg_config
-from cellseg_d2.data.augmentations.build import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.placement import affine_matrix, linear_map
+from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.warp import AffineTransform
 from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.metrics.competition import CompetitionScore, mask_iou, score_image, summarize
@@ -129,9 +129,9 @@ def rotations() -> dict[str, T.Augmentation]:
     return {
         "stock, expand=False": T.RandomRotation([-180.0, 180.0], expand=False),
         "stock, expand=True": T.RandomRotation([-180.0, 180.0], expand=True),
-        "rotate_zoom_crop": AUGMENTATION_REGISTRY.get("rotate_zoom_crop")(cfg)[0],
-        "rotate_zoom_crop, 256 × 256": AUGMENTATION_REGISTRY.get("rotate_zoom_crop")(small)[0],
-        "rotation": AUGMENTATION_REGISTRY.get("rotation")(cfg)[0],
+        "rotate_zoom_crop": AUGMENTATION_REGISTRY["rotate_zoom_crop"](cfg)[0],
+        "rotate_zoom_crop, 256 × 256": AUGMENTATION_REGISTRY["rotate_zoom_crop"](small)[0],
+        "rotation": AUGMENTATION_REGISTRY["rotation"](cfg)[0],
     }
 
 

@@ -11,29 +11,19 @@ from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser, quieten
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess, load_segmenter
+from cellseg_d2.export.formats import batch_formats
+from cellseg_d2.registry import table
 
-FORMATS = """\
-what --save can name (default: submission overlay):
-  submission  the Kaggle competition's submission.csv: one row a cell, masks share no pixel
-  detections  all that the models detected, before any threshold, for tools/tune_postprocess.py (NPZ)
-  overlay     pictures of the images with the cells outlined (PNG)
-  labels      label images (TIFF): 0 is background, cell i has value i; opens in Fiji, napari, CellProfiler
-  rois        ROI sets for the ROI Manager of ImageJ and Fiji (ZIP)
-  geojson     polygons with measurements, for QuPath
-  coco        COCO JSON with masks as run lengths
-  csv         cells.csv: measurements of all cells of all images, for Excel, R and pandas
-  images      images.csv: numbers of cells of each image, also of those without cells
-"""
 EXAMPLES = """\
-  python tools/infer.py --input my_images/ --output results --save labels csv overlay
-  python tools/infer.py --input mosaic.tif --output results --diameter 45 --save labels rois
-  python tools/infer.py --config-file output/quickstart/config.yaml --input output/demo/simulated/test --output out
-  python tools/infer.py --config-file output/sartorius_R_50/config.yaml --weights model_best.pth \\
+  cellseg-d2 infer --input my_images/ --output results --save labels csv overlay
+  cellseg-d2 infer --input mosaic.tif --output results --diameter 45 --save labels rois
+  cellseg-d2 infer --config-file output/quickstart/config.yaml --input output/demo/simulated/test --output out
+  cellseg-d2 infer --config-file output/sartorius_R_50/config.yaml --weights model_best.pth \\
       --input 'test/*.png' --output out --score-threshold 0.3 0.5 0.6
-  python tools/infer.py --config-file output/folds/*/config.yaml --tta --input test --output out  # an ensemble
-  python tools/infer.py --config-file output/mine/config.yaml --tta --input datasets/mine/instances_val.json \\
+  cellseg-d2 infer --config-file output/folds/*/config.yaml --tta --input test --output out  # an ensemble
+  cellseg-d2 infer --config-file output/mine/config.yaml --tta --input datasets/mine/instances_val.json \\
       --output out --save detections  # to tune the thresholds of --tta on
-  python tools/infer.py --input plates/ --output results --num-gpus 4  # after a power cut: the same with --resume
+  cellseg-d2 infer --input plates/ --output results --num-gpus 4  # after a power cut: the same with --resume
 """
 
 
@@ -50,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Segment images: with the model that comes with the project, or with one or several that you trained. Writes\n"
         "what --save names to OUTPUT. Exit code 1 says that some images could not be read; the others are done.",
         EXAMPLES,
-        FORMATS,
+        "what --save can name (default: submission overlay):\n" + table(batch_formats()),
     )
     group = parser.add_argument_group("model")
     source = group.add_mutually_exclusive_group()
@@ -58,8 +48,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--model",
         default="cells",
         metavar="NAME",
-        help="one that comes with the project, a folder of tools/export_model.py, or without a network 'otsu' (bright "
-        "cells) and 'otsu-texture' (phase contrast), to compare with (default: %(default)s)",
+        help="one that comes with the project, a folder of cellseg-d2 export-model, or without a network 'otsu' "
+        "(bright cells) and 'otsu-texture' (phase contrast), to compare with (default: %(default)s)",
     )
     source.add_argument(
         "--config-file",

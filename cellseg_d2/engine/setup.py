@@ -22,6 +22,7 @@ from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, map_categories, repeat_factors
 from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.network import limited_silence
 from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.io.text import read_yaml
@@ -39,6 +40,8 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
         cfg: of :func:`load_config`; changed in place.
         train: False for evaluation only.
     """
+    for name in cfg.TEST.EVALUATORS:
+        EVALUATOR_REGISTRY.choose(name, "TEST.EVALUATORS")
     names = (*(training_datasets(cfg) if train else ()), *cfg.DATASETS.TEST)
     require_datasets(set(names))
     # Reading the JSON also sets the metadata.
@@ -200,7 +203,7 @@ def check_cells(cfg: CfgNode, cells: Mapping[str, int], train: bool) -> None:
     if train and cfg.DATASETS.TRAIN and not any(cells[name] for name in cfg.DATASETS.TRAIN):
         raise CellSegError(
             f"not one cell is annotated in {', '.join(cfg.DATASETS.TRAIN)}, so there is nothing to learn: look at the "
-            "masks or label images, and convert them again with tools/convert_to_coco.py"
+            "masks or label images, and convert them again with cellseg-d2 convert-to-coco"
         )
     for name in cfg.DATASETS.TEST:
         if not cells[name]:

@@ -34,6 +34,7 @@ from cellseg_d2.engine.optimizers import build_optimizer
 from cellseg_d2.engine.writers import LossCSVWriter, MetricsWriter
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.build import build_evaluator
+from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.inference.evaluated import EvaluatedSegmenter, without_annotations
 from cellseg_d2.inference.memory import is_out_of_memory
 from cellseg_d2.modeling.build import build_network
@@ -43,9 +44,6 @@ from cellseg_d2.weights.timm_weights import load_backbone
 from cellseg_d2.weights.weights import load_trained
 
 logger = logging.getLogger(__name__)
-
-# Measures that compare masks whatever their classes.
-CLASS_BLIND = ("competition",)
 
 
 class CellTrainer(DefaultTrainer):
@@ -97,7 +95,8 @@ class CellTrainer(DefaultTrainer):
 
         def truth(evaluator: str) -> str:
             """The dataset with its own cell types where the measure does not ask for classes, else with the model's."""
-            if evaluator in CLASS_BLIND or not cfg.MODEL.CLASS_NAMES:
+            blind = EVALUATOR_REGISTRY.choose(evaluator, "TEST.EVALUATORS").details.get("class_blind")
+            if blind or not cfg.MODEL.CLASS_NAMES:
                 return dataset_name
             return in_classes(dataset_name, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES, output_dir)
 

@@ -11,7 +11,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from cellseg_d2.detections.instances import to_detections
-from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
+from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.metrics.average_precision import evaluate_coco
@@ -74,13 +74,13 @@ class COCOProtocolEvaluator(DatasetEvaluator):
         return {prefix + kind: values for kind, values in scores.items()}
 
 
-@EVALUATOR_REGISTRY.register()
+@EVALUATOR_REGISTRY.register("coco")
 def coco(cfg: CfgNode, dataset_name: str, output_dir: Path) -> COCOProtocolEvaluator:
-    """COCO's AP, at most 100 detections an image."""
+    """COCO's AP of boxes and masks, at most 100 detections an image"""
     return COCOProtocolEvaluator(dataset_name, "coco", output_dir)
 
 
-@EVALUATOR_REGISTRY.register()
+@EVALUATOR_REGISTRY.register("livecell")
 def livecell(cfg: CfgNode, dataset_name: str, output_dir: Path) -> COCOProtocolEvaluator:
-    """LIVECell's AP, at most 2000 detections an image, with its own area ranges."""
+    """LIVECell's AP, at most 2000 detections an image, with its own area ranges"""
     return COCOProtocolEvaluator(dataset_name, "livecell", output_dir)

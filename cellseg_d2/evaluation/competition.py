@@ -19,7 +19,7 @@ from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME
 from cellseg_d2.detections.raw import save_raw
-from cellseg_d2.evaluation.build import EVALUATOR_REGISTRY
+from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.masks.coco import rles_of
 from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle
@@ -45,7 +45,7 @@ class CompetitionEvaluator(DatasetEvaluator):
         params: how detections become cells.
         output_dir: where ``submission.csv`` and ``competition.json`` go; None writes nothing.
         save_detections: whether what the model detected, before any of ``params``, goes to ``detections.npz`` too, and
-            ``params`` to ``postprocess.yaml``: what ``tools/tune_postprocess.py`` starts from.
+            ``params`` to ``postprocess.yaml``: what ``cellseg-d2 tune-postprocess`` starts from.
         class_names: of the model, for ``detections.npz``; None are the dataset's.
 
     Result of ``evaluate``: ``{"competition": {"mean", "<cell type>", …, "score@0.50" …, "precision50", "recall50",
@@ -124,9 +124,9 @@ def _compact(detections: Detections) -> Detections:
     return replace(detections, masks=masks.astype(np.float16)) if isinstance(masks, np.ndarray) else detections
 
 
-@EVALUATOR_REGISTRY.register()
+@EVALUATOR_REGISTRY.register("competition", class_blind=True)
 def competition(cfg: CfgNode, dataset_name: str, output_dir: Path) -> CompetitionEvaluator:
-    """The competition's mean over IoU thresholds, with ``TEST.POSTPROCESS``."""
+    """the competition's mean over IoU thresholds, of cells after ``TEST.POSTPROCESS``"""
     classes = cfg.MODEL.CLASS_NAMES or None
     params = PostprocessParams.from_config(cfg)
     return CompetitionEvaluator(dataset_name, params, output_dir, cfg.TEST.SAVE_DETECTIONS, classes)

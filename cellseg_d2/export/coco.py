@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellseg_d2.datasets.coco_json import EncodedCell, EncodedImage, write_coco_files
+from cellseg_d2.export.formats import FORMATS
 from cellseg_d2.masks.crop import crop_to_coco
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
 
 
+@FORMATS.register("coco", suffix="_coco.json", summary="COCO JSON with masks as compressed run lengths")
 def write_coco_cells(path: str | Path, segmentation: Segmentation) -> None:
     """Write the cells as a COCO dataset of one image, whose id is 1; those of its annotations are the labels.
 

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 
 from cellseg_d2.detections.raw import save_raw
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
 
 
+@FORMATS.register(
+    "detections",
+    suffix="_detections.npz",
+    summary="all that was detected, before any threshold, for cellseg-d2 tune-postprocess (NPZ)",
+)
 def write_detections(path: str | Path, segmentation: Segmentation) -> None:
     """Write the detections that a segmentation was made of as :mod:`cellseg_d2.detections.raw` reads them.
 

@@ -1,64 +1,56 @@
 """The files that a segmentation can be written to, by name.
 
-Each format has a module beside this one. They are imported when a file is written, so that a tool can list the names in
-its help at once.
+Each format is a decorated function in a file beside this one, which is imported when a file is written, so that a tool
+can list the names in its help at once.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib import import_module  # noqa: TID251
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
 
 
-@dataclass(frozen=True)
-class Format:
-    """One kind of file.
+class Format(Entry):
+    """One kind of file: called as ``format(path, segmentation)``, it writes the file, whole or not at all.
 
-    Attributes:
-        module, writer: where its function ``(path, segmentation)`` is, in this package.
-        suffix: of the file's name, after the name of the image.
-        description: one line for users.
+    The decorator's ``suffix`` ends the file's name, after the name of the image.
     """
 
-    module: str
-    writer: str
-    suffix: str
-    description: str
+    @property
+    def suffix(self) -> str:
+        """The end of the file's name."""
+        return self.details["suffix"]
 
     def path(self, folder: str | Path, name: str) -> Path:
         """The file for the image ``name`` in a folder."""
         return Path(folder) / f"{file_stem(name)}{self.suffix}"
 
     def write(self, path: str | Path, segmentation: Segmentation) -> None:
-        """Write the file, whole or not at all; its folder is made where needed."""
-        getattr(import_module(f"cellseg_d2.export.{self.module}"), self.writer)(path, segmentation)
+        """Write the file."""
+        self(path, segmentation)
 
 
-FORMATS: dict[str, Format] = {
-    "labels": Format(
-        "labels", "write_labels", "_labels.tif", "label image (TIFF): 0 is background, cell i has value i"
-    ),
-    "rois": Format("rois", "write_rois", "_rois.zip", "ROI set for the ROI Manager of ImageJ and Fiji"),
-    "geojson": Format("geojson", "write_geojson", ".geojson", "polygons with measurements, for QuPath and others"),
-    "coco": Format("coco", "write_coco_cells", "_coco.json", "COCO JSON with masks as compressed run lengths"),
-    "csv": Format("table", "write_table", "_cells.csv", "measurements, one row a cell"),
-    "detections": Format(
-        "detections",
-        "write_detections",
-        "_detections.npz",
-        "detections before any threshold, for tools/tune_postprocess.py",
-    ),
-    "overlay": Format("overlay", "write_overlay", "_overlay.png", "picture of the image with the cells outlined"),
+FORMATS = Registry("FORMATS", "cellseg_d2.export", "the format", Format)
+# Formats of which a batch of images goes into one file; of all others there is one file an image.
+TOGETHER = {
+    "submission": ("submission.csv", "the competition's file: one row a cell, masks share no pixel"),
+    "csv": ("cells.csv", "measurements of all cells of all images, one row a cell, for Excel, R and pandas"),
+    "images": ("images.csv", "numbers of cells, one row an image, also where there is none"),
 }
+
+
+def batch_formats() -> dict[str, str]:
+    """What the results of a batch can be saved as, with a line about each."""
+    together = {name: summary for name, (_, summary) in TOGETHER.items()}
+    return together | {name: entry.summary for name, entry in FORMATS.items() if name not in TOGETHER}
 
 
 def choose_formats(names: Iterable[str]) -> dict[str, Format]:

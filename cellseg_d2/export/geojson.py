@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellseg_d2.export.formats import FORMATS
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.masks.polygons import Polygon
 from cellseg_d2.visualization.overlays import type_color
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
 
 
+@FORMATS.register("geojson", suffix=".geojson", summary="polygons with measurements, for QuPath and others")
 def write_geojson(path: str | Path, segmentation: Segmentation) -> None:
     """Write the cells as features of a FeatureCollection, one a line.
 

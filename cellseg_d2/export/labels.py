@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
+from cellseg_d2.export.formats import FORMATS
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.io.outputs import MARK
 from cellseg_d2.masks.crop import MaskCrop
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 _BAND_PIXELS = 1 << 18
 
 
+@FORMATS.register(
+    "labels",
+    suffix="_labels.tif",
+    summary="label image (TIFF): 0 is background, cell i has value i; opens in Fiji, napari, CellProfiler",
+)
 def write_labels(path: str | Path, segmentation: Segmentation) -> None:
     """Write a label image: 0 is background, cell ``i`` (from 0 on) has the value ``i + 1``.
 

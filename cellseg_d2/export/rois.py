@@ -11,6 +11,7 @@ import numpy as np
 from roifile import ROI_TYPE, ImagejRoi, roiwrite
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.export.formats import FORMATS
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.masks.polygons import Polygon
 from cellseg_d2.visualization.overlays import type_color
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LARGEST_POSITION = 60_535
 
 
+@FORMATS.register("rois", suffix="_rois.zip", summary="ROI set (ZIP) for the ROI Manager of ImageJ and Fiji")
 def write_rois(path: str | Path, segmentation: Segmentation, position: int = 0) -> None:
     """Write each cell as a ROI that covers its very pixels in ImageJ: its area and its grey values are the cell's.
 

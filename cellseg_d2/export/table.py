@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellseg_d2.export.formats import FORMATS
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.io.csv import spreadsheet_table
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
 
 
+@FORMATS.register("csv", suffix="_cells.csv", summary="measurements, one row a cell")
 def write_table(path: str | Path, segmentation: Segmentation) -> None:
     """Write :meth:`Segmentation.measure` with the names of its columns as the first line.
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cellseg_d2 import __version__
 from cellseg_d2.errors import CellSegError, no_memory, printable
-from cellseg_d2.export.formats import FORMATS, Format, check_distinct, choose_formats
+from cellseg_d2.export.formats import FORMATS, TOGETHER, Format, batch_formats, check_distinct, choose_formats
 from cellseg_d2.images.errors import check_name
 from cellseg_d2.inference.parts import Part, Parts, content_of, state_of, write_tables
 from cellseg_d2.inference.segmentation import Segmentation
@@ -30,14 +30,6 @@ from cellseg_d2.predictions.submission import write_submission
 
 T = TypeVar("T")
 
-# Formats of which the whole batch goes into one file; all others have a folder with one file an image.
-TOGETHER = {
-    "submission": ("submission.csv", "the competition's file: one row a cell, masks share no pixel"),
-    "csv": ("cells.csv", "measurements, one row a cell, of all images"),
-    "images": ("images.csv", "numbers of cells, one row an image, also where there is none"),
-}
-SAVED = {**{name: text for name, (_, text) in TOGETHER.items()}}
-SAVED |= {name: chosen.description for name, chosen in FORMATS.items() if name not in TOGETHER}
 DEFAULT_SAVED = ("submission", "overlay")
 
 
@@ -83,7 +75,7 @@ def segment_files(
         segmenter: of one or several models.
         paths: of the images.
         output: folder, made where needed.
-        saved: names out of :data:`SAVED`. ``submission``, ``csv`` and ``images`` are one file for all images; of the
+        saved: names out of :func:`batch_formats`. ``submission``, ``csv`` and ``images`` are one file for all images; of the
             others there is one in ``output/<format>`` for each image, whole or not at all, and beside ``detections``
             the post-processing that made cells of them.
         resume: do only what an unfinished call left to do, its failed images included.
@@ -99,9 +91,10 @@ def segment_files(
             is kept.
     """
     output = Path(output)
-    unknown = [name for name in saved if name not in SAVED]
+    known = batch_formats()
+    unknown = [name for name in saved if name not in known]
     if unknown:
-        raise CellSegError(f"unknown format {', '.join(unknown)}; choose from {', '.join(SAVED)}")
+        raise CellSegError(f"unknown format {', '.join(unknown)}; choose from {', '.join(known)}")
     check_distinct(paths)
     check_outputs(output_places(output, saved), paths)
     options["keep_detections"] = "detections" in saved

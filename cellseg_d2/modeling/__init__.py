@@ -1,10 +1,5 @@
-"""Parts of networks that Detectron2 lacks, in its registries; importing this package registers them."""
+"""Parts of networks that Detectron2 lacks, in its registries; importing this package registers what its files hold."""
 
-from cellseg_d2.modeling import (  # noqa: F401
-    blockwise_rpn,
-    compact_resnet,
-    dense_rcnn,
-    reflection_padding,
-    timm_backbone,
-    unet_head,
-)
+from cellseg_d2.registry import import_all
+
+import_all(__name__)

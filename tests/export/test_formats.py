@@ -47,7 +47,7 @@ def test_file_stems():
 def test_choosing():
     assert list(choose_formats(["csv", "rois", "csv"])) == ["csv", "rois"]
     assert list(choose_formats("geojson")) == ["geojson"]
-    known = "labels, rois, geojson, coco, csv, detections, overlay"
+    known = "coco, csv, detections, geojson, labels, overlay, rois"
     with pytest.raises(CellSegError, match=f"unknown format tiff; choose from {known}"):
         choose_formats(["csv", "tiff"])
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import detectron2.data.transforms as T
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import CropTransform, Transform
 
 from cellseg_d2.data.augmentations.draws import log_uniform, seed, uniform
 from cellseg_d2.data.augmentations.placement import affine_matrix, draw_center, least_zoom, linear_map
+from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
+from cellseg_d2.data.augmentations.settings import interval, number, outside, size
 from cellseg_d2.data.augmentations.warp import AffineTransform
 
 Range = tuple[float, float]
@@ -136,3 +140,72 @@ class CellCrop(Augmentation):
         h, w = (min(wanted or given, given) for wanted, given in zip(self.size, (height, width), strict=True))
         x, y = draw_center(np.eye(2), (height, width), (h, w), boxes, self.cell_probability)
         return CropTransform(round(x - w / 2), round(y - h / 2), w, h, width, height)
+
+
+@AUGMENTATION_REGISTRY.register("rotation", defaults={"ANGLE": [0.0, 0.0], "MAX_ZOOM": 1.7, "OUTSIDE": "reflect"})
+def rotation(cfg: CfgNode) -> list[T.Augmentation]:
+    """by any angle, the size of the image kept, without empty corners
+
+    ``ANGLE`` is drawn evenly from the range, in degrees; ``[0, 0]`` is none. The image is enlarged as little as is
+    needed to have no empty corners, at most by ``MAX_ZOOM``; where that is not enough, ``OUTSIDE`` is seen: "reflect"
+    (image and masks mirrored) or "background" (its level and noise, no cells). 1.7 is enough for all angles of an image
+    of 704 × 520.
+    """
+    angle = interval(cfg, "ROTATION.ANGLE")
+    max_zoom = number(cfg, "ROTATION.MAX_ZOOM", low=1)
+    return [Rotation(angle, max_zoom, outside(cfg, "ROTATION.OUTSIDE"))] if any(angle) else []
+
+
+@AUGMENTATION_REGISTRY.register(
+    "rotate_zoom_crop",
+    defaults={
+        "ANGLE": [-180.0, 180.0],
+        "ZOOM": [1.0, 1.7],
+        "SIZE": [0, 0],
+        "ASPECT": [1.0, 1.0],
+        "SHEAR": [0.0, 0.0],
+        "CELL_PROBABILITY": 0.5,
+        "OUTSIDE": "reflect",
+    },
+)
+def rotate_zoom_crop(cfg: CfgNode) -> list[T.Augmentation]:
+    """rotation, zoom and crop in one warp that stays inside the image
+
+    ``ZOOM``: output pixels per input pixel, drawn from those in the range at which the crop fits. ``SIZE``: [height,
+    width] of the output in pixels, 0 is the input's. ``ASPECT``: factor by which things get wider relative to their
+    height; ``SHEAR`` in degrees. ``CELL_PROBABILITY``: the chance that the crop is placed around a random cell;
+    otherwise it is placed anywhere. ``OUTSIDE``, where no zoom of the range fits: "reflect" or "background", as for
+    ROTATION.
+    """
+    return [
+        RotateZoomCrop(
+            interval(cfg, "ROTATE_ZOOM_CROP.ANGLE"),
+            interval(cfg, "ROTATE_ZOOM_CROP.ZOOM", positive=True),
+            size(cfg, "ROTATE_ZOOM_CROP.SIZE"),
+            aspect=interval(cfg, "ROTATE_ZOOM_CROP.ASPECT", positive=True),
+            shear=interval(cfg, "ROTATE_ZOOM_CROP.SHEAR", -60, 60),
+            cell_probability=number(cfg, "ROTATE_ZOOM_CROP.CELL_PROBABILITY", 0, 1),
+            outside=outside(cfg, "ROTATE_ZOOM_CROP.OUTSIDE"),
+        )
+    ]
+
+
+@AUGMENTATION_REGISTRY.register(
+    "scale_jitter",
+    defaults={"SCALE": [0.8, 1.25], "SIZE": [0, 0], "CELL_PROBABILITY": 0.5},
+)
+def scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:
+    """resized by a random factor, then cropped to at most ``SIZE``; never padded"""
+    return [
+        ScaleJitter(
+            interval(cfg, "SCALE_JITTER.SCALE", positive=True),
+            size(cfg, "SCALE_JITTER.SIZE"),
+            cell_probability=number(cfg, "SCALE_JITTER.CELL_PROBABILITY", 0, 1),
+        )
+    ]
+
+
+@AUGMENTATION_REGISTRY.register("cell_crop", defaults={"SIZE": [256, 256], "CELL_PROBABILITY": 1.0})
+def cell_crop(cfg: CfgNode) -> list[T.Augmentation]:
+    """a crop of ``SIZE``, with ``CELL_PROBABILITY`` placed around a random cell"""
+    return [CellCrop(size(cfg, "CELL_CROP.SIZE"), number(cfg, "CELL_CROP.CELL_PROBABILITY", 0, 1))]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from functools import cached_property
 
 import cv2
+import detectron2.data.transforms as T
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from scipy import ndimage
 
 from cellseg_d2.data.augmentations.draws import log_uniform, seed, uniform
+from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
+from cellseg_d2.data.augmentations.settings import interval, sometimes
 from cellseg_d2.data.augmentations.warp import SamplingTransform
 
 # Displacements of neighbouring pixels differ by at most so many pixels. Below 1, the deformation is one-to-one.
@@ -106,3 +110,17 @@ def _fade(size: int, smoothness: float) -> np.ndarray:
     index = np.arange(size)
     distance = np.minimum(index, size - 1 - index)
     return (1 - np.exp(-0.5 * (distance / smoothness) ** 2)).astype(np.float32)
+
+
+@AUGMENTATION_REGISTRY.register(
+    "elastic",
+    defaults={"PROBABILITY": 0.5, "STRENGTH": [2.0, 8.0], "SMOOTHNESS": [20.0, 60.0]},
+)
+def elastic(cfg: CfgNode) -> list[T.Augmentation]:
+    """a smooth deformation
+
+    ``STRENGTH``: the largest displacement, ``SMOOTHNESS``: the sigma of the field's smoothing, both in pixels.
+    """
+    strength = interval(cfg, "ELASTIC.STRENGTH", low=0)
+    smoothness = interval(cfg, "ELASTIC.SMOOTHNESS", positive=True)
+    return sometimes(cfg, "ELASTIC", Elastic(strength, smoothness))

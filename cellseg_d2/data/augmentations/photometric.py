@@ -6,11 +6,15 @@ Images are uint8 ``(H, W)``; levels are in units of their 0 … 255.
 from __future__ import annotations
 
 import cv2
+import detectron2.data.transforms as T
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import NoOpTransform, Transform
 
 from cellseg_d2.data.augmentations.draws import log_uniform, seed, uniform
+from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
+from cellseg_d2.data.augmentations.settings import interval, sometimes
 
 Range = tuple[float, float]
 
@@ -182,3 +186,52 @@ class Illumination(Augmentation):
 
 def _to_uint8(levels: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+@AUGMENTATION_REGISTRY.register(
+    "brightness_contrast",
+    defaults={"PROBABILITY": 0.5, "BRIGHTNESS": [-12.0, 12.0], "CONTRAST": [0.75, 1.33], "GAMMA": [0.75, 1.33]},
+)
+def brightness_contrast(cfg: CfgNode) -> list[T.Augmentation]:
+    """grey levels added, factor of the contrast around the mean, exponent"""
+    brightness = interval(cfg, "BRIGHTNESS_CONTRAST.BRIGHTNESS", -255, 255)
+    contrast = interval(cfg, "BRIGHTNESS_CONTRAST.CONTRAST", positive=True)
+    gamma = interval(cfg, "BRIGHTNESS_CONTRAST.GAMMA", positive=True)
+    return sometimes(cfg, "BRIGHTNESS_CONTRAST", BrightnessContrast(brightness, contrast, gamma))
+
+
+@AUGMENTATION_REGISTRY.register("focus", defaults={"PROBABILITY": 0.3, "BLUR": [0.4, 1.6], "SHARPEN": [0.2, 1.0]})
+def focus(cfg: CfgNode) -> list[T.Augmentation]:
+    """Gaussian blur or sharpening, each as likely
+
+    ``BLUR``: sigma in pixels, ``SHARPEN``: factor; ``[0, 0]`` leaves one away.
+    """
+    return sometimes(cfg, "FOCUS", Focus(interval(cfg, "FOCUS.BLUR", low=0), interval(cfg, "FOCUS.SHARPEN", low=0)))
+
+
+@AUGMENTATION_REGISTRY.register("noise", defaults={"PROBABILITY": 0.3, "READ": [0.0, 3.0], "SHOT": [0.0, 3.0]})
+def noise(cfg: CfgNode) -> list[T.Augmentation]:
+    """read noise and shot noise
+
+    Standard deviations in grey levels, of shot noise at level 128.
+    """
+    return sometimes(cfg, "NOISE", Noise(interval(cfg, "NOISE.READ", low=0), interval(cfg, "NOISE.SHOT", low=0)))
+
+
+@AUGMENTATION_REGISTRY.register(
+    "illumination",
+    defaults={"PROBABILITY": 0.3, "GAIN": [0.0, 0.08], "OFFSET": [0.0, 8.0]},
+)
+def illumination(cfg: CfgNode) -> list[T.Augmentation]:
+    """a smooth gradient or vignette of the light
+
+    ``GAIN``: its largest relative change, ``OFFSET``: its largest change in grey levels.
+    """
+    gain, offset = interval(cfg, "ILLUMINATION.GAIN", 0, 1), interval(cfg, "ILLUMINATION.OFFSET", 0, 255)
+    return sometimes(cfg, "ILLUMINATION", Illumination(gain, offset))
+
+
+@AUGMENTATION_REGISTRY.register("invert", defaults={"PROBABILITY": 0.5})
+def invert(cfg: CfgNode) -> list[T.Augmentation]:
+    """bright becomes dark"""
+    return sometimes(cfg, "INVERT", Invert())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import detectron2.data.transforms as T
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import NoOpTransform, Transform
 
 from cellseg_d2.data.augmentations.draws import uniform
+from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 
 
 class QuarterTurnTransform(Transform):
@@ -45,3 +48,9 @@ class QuarterTurn(Augmentation):
     def get_transform(self, image: np.ndarray) -> Transform:
         turns = int(uniform(0, 4))
         return QuarterTurnTransform(turns, *image.shape[:2]) if turns else NoOpTransform()
+
+
+@AUGMENTATION_REGISTRY.register("quarter_turn")
+def quarter_turn(cfg: CfgNode) -> list[T.Augmentation]:
+    """by 0, 90, 180 or 270°, without loss"""
+    return [QuarterTurn()]

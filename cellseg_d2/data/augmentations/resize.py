@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import detectron2.data.transforms as T
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import Transform
+
+from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 
 
 class ResizeTransform(T.ResizeTransform):
@@ -50,3 +53,10 @@ class Zoom(Augmentation):
     def get_transform(self, image: np.ndarray) -> Transform:
         height, width = image.shape[:2]
         return ResizeTransform(height, width, *(max(1, round(side * self.factor)) for side in (height, width)))
+
+
+@AUGMENTATION_REGISTRY.register("resize")
+def resize(cfg: CfgNode) -> list[T.Augmentation]:
+    """short side to ``MIN_SIZE_TRAIN``, long side at most ``MAX_SIZE_TRAIN``"""
+    node = cfg.INPUT
+    return [ResizeShortestEdge(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, node.MIN_SIZE_TRAIN_SAMPLING)]

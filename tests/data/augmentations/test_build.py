@@ -7,11 +7,11 @@ from detectron2.config import get_cfg
 
 from cellseg_d2.config import add_cellseg_config
 from cellseg_d2.data.augmentations.build import (
-    AUGMENTATION_REGISTRY,
     build_test_augmentations,
     build_train_augmentations,
 )
 from cellseg_d2.data.augmentations.crops import RotateZoomCrop, Rotation
+from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.errors import CellSegError
 from tests.data.augmentations.scenes import assert_agreement, disc_scene
 
@@ -28,7 +28,7 @@ def test_every_name_can_be_built_and_applied(cfg):
     cfg.INPUT.ROTATION.ANGLE = [-180.0, 180.0]
     cfg.INPUT.CROP.ENABLED = True
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (200,), 300
-    for name, _ in AUGMENTATION_REGISTRY:
+    for name in AUGMENTATION_REGISTRY:
         cfg.INPUT.AUGMENTATIONS = [name]
         (cfg.INPUT[name.upper()] if "PROBABILITY" in cfg.INPUT.get(name.upper(), {}) else {})["PROBABILITY"] = 1.0
         augmentations = build_train_augmentations(cfg)
