@@ -108,6 +108,20 @@ def _begin(initializer: Callable[[], object] | None) -> None:
         initializer()
 
 
+def end_with_starter() -> None:
+    """Have this process end when the one that holds the other end of its standard input does, however that happens.
+
+    For a process that :class:`subprocess.Popen` started with ``stdin=PIPE``.
+    """
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _end_with_parent() -> None:
     """A parent that is killed can tell nobody, and its workers would wait for work for ever."""
     parent = multiprocessing.parent_process()

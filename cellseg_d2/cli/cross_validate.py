@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import command_line, make_parser
+from cellseg_d2.registry import IMPORTED
 
-# Never the package in the working folder (-P): the folds are trained by the same code as this.
-TRAIN_NET = (sys.executable, "-P", "-m", "cellseg_d2.cli", "train-net")
+# train-net as a process that does not outlive this one. Never of the package in the working folder (-P): the folds are
+# trained by the same code as this.
+START = """import sys; from cellseg_d2.processes import end_with_starter; end_with_starter()
+from cellseg_d2.cli import main; sys.argv[0] = "cellseg-d2"; main()"""
+TRAIN_NET = (sys.executable, "-P", "-c", START, "train-net")
 WRITTEN = ("oof.csv", "summary.json", "summary.md")
 # A key of the configuration, which no image and no fold is called.
 KEY = re.compile(r"OUTPUT_DIR|SEED|[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
@@ -24,10 +28,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "of several checkpoints would be chosen on the very images that are scored). OUTPUT_DIR then also holds\n"
         "oof.csv, the out-of-fold predictions of all images as one submission, summary.json, and summary.md with a\n"
         "row for a table of results. A fold that fails does not stop the others; the exit code is then 1.",
-        "  python tools/convert_to_coco.py --csv train.csv --images train/ --folds 5 --output datasets/sartorius\n"
-        "  python tools/cross_validate.py --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml \\\n"
+        "  cellseg-d2 convert-to-coco --csv train.csv --images train/ --folds 5 --output datasets/sartorius\n"
+        "  cellseg-d2 cross-validate --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml \\\n"
         "      --dataset sartorius --folds 5 --score-exclude 1e55de6c2a34 OUTPUT_DIR output/r50_cv\n"
-        "  python tools/cross_validate.py --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml \\\n"
+        "  cellseg-d2 cross-validate --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml \\\n"
         "      --dataset sartorius --folds 5 --only-folds 0 2 --resume OUTPUT_DIR output/r50_cv",
     )
     group = parser.add_argument_group("training")
@@ -109,7 +113,8 @@ def train(args: argparse.Namespace, chosen: list) -> dict[int, str]:
             print(f"fold {fold.index}: finished before", flush=True)
             continue
         print(f"fold {fold.index}: training, see {fold.folder / 'console.log'}", flush=True)
-        attempt = train_fold(fold, args.config_file, args.opts, TRAIN_NET, num_gpus=args.num_gpus)
+        program = [*TRAIN_NET, *(f"--import={name}" for name in IMPORTED)]
+        attempt = train_fold(fold, args.config_file, args.opts, program, num_gpus=args.num_gpus)
         if not fold.finished:
             failed[fold.index] = reason = attempt.reason or f"it left no {fold.submission}"
             print(f"error: fold {fold.index} failed after {attempt.seconds:.0f} s: {reason}", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Another process that trains: what it prints, how long it takes, how much memory, and why it failed."""
+"""Another process that trains: how far it is, how long it takes, how much memory, and why it failed."""
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
 import platform
 import re
@@ -10,25 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-import yaml
 from tqdm import tqdm
 
-COLOR = re.compile(r"\x1b\[[0-9;]*m")
-# Linux can end a process with the one that started it.
-_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-PR_SET_PDEATHSIG = 1
-# As Detectron2 prints them; "max_mem" is MiB of the GPU.
-ITERATION = re.compile(r"\biter: (\d+) .*?total_loss: (\S+)")
-GPU_MEMORY = re.compile(r"\bmax_mem: (\d+)M\b")
-# A sentence of a tool, or the first line of an exception's message below its traceback.
-SAID = re.compile(r"error: |[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit): ")
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.text import read_yaml
+
+# Seconds between two looks at a training.
+_PATIENCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -60,101 +54,104 @@ def run_training(
 ) -> Attempt:
     """Run a training to its end, and wait for it.
 
-    What it prints goes to ``console.log`` in ``folder``, a progress bar shows how far it is. It does not outlive this
-    process, on Linux not even where that is killed outright.
+    What it prints goes to ``console.log`` in ``folder``; a progress bar shows how far its ``metrics.json`` is.
 
     Args:
-        command: with its arguments; a program that prints as Detectron2 does.
+        command: with its arguments. Its standard input is closed when this process ends, however that happens: see
+            :func:`cellseg_d2.processes.end_with_starter`.
         folder: of the run.
         title: of the progress bar.
         on_end: called with what came of it, also when this process is interrupted.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-    output = _Output(folder, title)
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        preexec_fn=_end_with_parent if _PRCTL else None,
-    )
-
-    def ended(reason: str | None = None) -> Attempt:
-        # Unlike Popen.wait, this tells the memory of this one process.
-        _, status, usage = os.wait4(process.pid, 0)
+    started, clock, now = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter(), time.time()
+    log = folder / "console.log"
+    before = log.stat().st_size if log.exists() else 0
+    with open(log, "ab") as console:
+        environment = {**os.environ, "NO_COLOR": "1"}
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=console, stderr=subprocess.STDOUT, env=environment
+        )
+    interrupted = False
+    try:
+        with tqdm(desc=title, unit="it", leave=False, disable=None) as progress:
+            # Unlike Popen.wait, this tells the memory of this one process.
+            while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+                _show(progress, folder)
+                time.sleep(_PATIENCE)
+    except BaseException:  # also Ctrl-C: no process may go on writing to the folder
+        interrupted = True
+        process.kill()
+        ended = os.wait4(process.pid, 0)
+        raise
+    finally:
+        _, status, usage = ended
         process.returncode = code = os.waitstatus_to_exitcode(status)
-        process.stdout.close()
-        if reason is None:
-            reason = "" if code == 0 else _reason(code, output.tail)
+        process.stdin.close()
+        reason = "interrupted" if interrupted else "" if code == 0 else _reason(code, _lines(log, before))
         peak = usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux KiB
-        seconds, gpu = round(time.perf_counter() - clock, 1), output.gpu_memory
+        gpu = _last_metrics(folder).get("gpu_memory_mib") if _is_newer(folder / "metrics.json", now) else None
+        seconds = round(time.perf_counter() - clock, 1)
         attempt = Attempt(started, seconds, code, reason, round(peak, 1), gpu, hardware(gpu))
         on_end(attempt)
-        return attempt
+    return attempt
 
+
+def _show(progress: tqdm, folder: Path) -> None:
+    """Have the bar show the last iteration that the run has recorded."""
+    if (metrics := _last_metrics(folder)) and metrics["iteration"] + 1 != progress.n:
+        progress.total = progress.total or _last_iteration(folder)
+        progress.set_postfix_str(f"loss {metrics['total_loss']:.4g}", refresh=False)
+        progress.update(metrics["iteration"] + 1 - progress.n)
+
+
+def _last_metrics(folder: Path) -> dict:
+    """The newest line of ``metrics.json`` about training; empty where there is none."""
     try:
-        output.follow(process.stdout)
-    except BaseException:  # also Ctrl-C: no process may go on writing to the folder
-        process.kill()
-        ended("interrupted")
-        raise
-    return ended()
+        lines = _lines(folder / "metrics.json", -(1 << 14))
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        try:
+            values = json.loads(line)
+        except ValueError:  # cut off at either end
+            continue
+        if isinstance(values, dict) and {"iteration", "total_loss"} <= values.keys():
+            return values
+    return {}
 
 
-def _end_with_parent() -> None:
-    """Have this process killed when the one that started it ends: two trainings must not get into one folder."""
-    _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _lines(path: Path, start: int) -> list[str]:
+    """The lines of a file from a byte on; of a negative one, from so many bytes before its end on."""
+    with open(path, "rb") as file:
+        file.seek(start if start >= 0 else max(0, os.fstat(file.fileno()).st_size + start))
+        return file.read().decode("utf-8", errors="replace").splitlines()
 
 
-class _Output:
-    """What the process of a fold prints: kept in ``console.log``, shown as a progress bar.
-
-    Attributes:
-        tail: the last lines.
-        gpu_memory: the largest that was printed, in MiB.
-    """
-
-    def __init__(self, folder: Path, title: str):
-        self._folder, self._title = folder, title
-        self.tail: deque[str] = deque(maxlen=200)
-        self.gpu_memory: float | None = None
-
-    def follow(self, stream: Iterable[str]) -> None:
-        with (
-            open(self._folder / "console.log", "a", encoding="utf-8") as log,
-            tqdm(desc=self._title, unit="it", leave=False, disable=None) as progress,
-        ):
-            for colored in stream:
-                line = COLOR.sub("", colored)
-                log.write(line)
-                log.flush()
-                self.tail.append(line.rstrip())
-                if memory := GPU_MEMORY.search(line):
-                    self.gpu_memory = max(self.gpu_memory or 0.0, float(memory[1]))
-                if iteration := ITERATION.search(line):
-                    progress.total = progress.total or _last_iteration(self._folder)
-                    progress.set_postfix_str(f"loss {iteration[2]}", refresh=False)
-                    progress.update(int(iteration[1]) + 1 - progress.n)
+def _is_newer(path: Path, seconds: float) -> bool:
+    return path.exists() and path.stat().st_mtime >= seconds - 1
 
 
 def _last_iteration(folder: Path) -> int | None:
-    """Length of the run, from the configuration that Detectron2 writes at its start."""
+    """Length of the run, from the configuration that it writes at its start."""
     try:
-        return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["SOLVER"]["MAX_ITER"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return read_yaml(folder / "config.yaml")["SOLVER"]["MAX_ITER"]
+    except (CellSegError, KeyError, TypeError):
         return None
 
 
-def _reason(code: int, tail: Iterable[str]) -> str:
+def _reason(code: int, said: Sequence[str]) -> str:
+    """Why a process ended: its signal, the sentence of a tool, the message below a traceback, or its last line."""
     if code < 0:
         hint = "; often that means that memory ran out" if -code == signal.SIGKILL else ""
         return f"killed by signal {signal.Signals(-code).name}{hint}"
-    lines = [line for line in tail if line]
-    said = [line for line in lines if SAID.match(line)] or lines
-    return said[-1].removeprefix("error: ")[:500] if said else f"it ended with exit code {code} and without a word"
+    lines = [line for line in said if line]
+    for index in reversed(range(len(lines))):
+        if lines[index].startswith("error: "):
+            return lines[index].removeprefix("error: ")[:500]
+        if lines[index].startswith("Traceback "):
+            return next(line for line in [*lines[index + 1 :], ""] if not line.startswith(" "))[:500]
+    return lines[-1][:500] if lines else f"it ended with exit code {code} and without a word"
 
 
 def hardware(gpu_memory: float | None) -> str:

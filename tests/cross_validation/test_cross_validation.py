@@ -20,15 +20,17 @@ from cellseg_d2.masks.crop import coco_to_crop, crop_to_kaggle
 from cellseg_d2.predictions.submission import read_submission, write_submission
 from tests.discs import write_disc_dataset
 
-# In place of train-net: prints as Detectron2 does, predicts the truth (fold 0) or nothing (fold 1).
+# In place of train-net: records as it does, predicts the truth (fold 0) or nothing (fold 1).
 STAND_IN = """
-import os, shutil, sys
+import json, os, shutil, sys
 from pathlib import Path
 options = dict(zip(sys.argv[6::2], sys.argv[7::2]))
 folder, val = Path(options["OUTPUT_DIR"]), options["DATASETS.TEST"][2:-3]
-print("\\x1b[32m[time d2.utils.events]: \\x1b[0m eta: 0:00:01  iter: 19  total_loss: 1.25  lr: 0.1  max_mem: 1536M")
-print("eta: 0:00:00  iter: 39  total_loss: 1.05  lr: 0.1  max_mem: 1024M", flush=True)
-print(sys.argv)
+with open(folder / "metrics.json", "w") as file:
+    for iteration in (19, 39):
+        print(json.dumps({"iteration": iteration, "total_loss": 1.05, "gpu_memory_mib": 1536.0}), file=file)
+    file.write('{"iteration": 40, "cut o')
+print(sys.argv, os.environ["NO_COLOR"])
 if "fold1" in val and "SEED" in options:
     if options["SEED"] == "9":
         os.kill(os.getpid(), 9)
@@ -91,7 +93,6 @@ def test_folds_train_in_processes_and_their_score_is_gathered(make, program, tmp
         assert fold.finished
         assert fold.attempts == [attempt]
     log = (validation.folds[1].folder / "console.log").read_text()
-    assert "\x1b" not in log
     assert "'--resume', 'SOLVER.BASE_LR', '0.1'" in log
     assert "\"('discs_fold1_train',)\"" in log
 
@@ -222,6 +223,31 @@ def test_spread():
     assert str(Spread.of([0.5])) == "0.500"
 
 
+def test_progress_is_that_of_the_metrics(tmp_path):
+    """From the second line on, which the run writes while it goes on; the bar is one of a terminal."""
+    child = f"""
+import json, time
+for iteration in (19, 39):
+    with open({str(tmp_path / "metrics.json")!r}, "a") as file:
+        print(json.dumps({{"iteration": iteration, "total_loss": 1.25}}), file=file)
+        print(json.dumps({{"iteration": iteration, "competition/mean": 0.5}}), file=file)
+    time.sleep(1)
+"""
+    (tmp_path / "config.yaml").write_text("SOLVER: {MAX_ITER: 80}")
+    code = f"""
+import sys
+from pathlib import Path
+from cellseg_d2.cross_validation import fold_process
+fold_process.tqdm = lambda disable, **options: tqdm(disable=False, mininterval=0, **options)
+from tqdm import tqdm
+fold_process.run_training([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}), "fold 0")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "20/80" in result.stderr
+    assert "40/80" in result.stderr
+    assert "loss 1.25" in result.stderr
+
+
 def test_an_interrupted_run_leaves_no_process_behind(tmp_path):
     """Ctrl-C in a terminal reaches this process; the training must end too, and be recorded."""
     child = "import time; print('started', flush=True); time.sleep(60)"
@@ -243,14 +269,15 @@ run_training([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}), "title"
     assert "KeyboardInterrupt" in errors
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+@pytest.mark.skipif(sys.platform != "linux", reason="the process is watched through /proc")
 def test_a_killed_run_leaves_no_process_behind_and_can_be_repeated(make, program, tmp_path):
     """Else two trainings would write to one folder when it is started again with --resume."""
     validation = make()
     prepare_output(validation, validation.folds, resume=False)
     train_fold(validation.folds[0], make.config_file, [], program)
     fold = validation.folds[1]
-    child = "import os, time; print('started', os.getpid(), flush=True); time.sleep(60)"
+    child = "import os, time; from cellseg_d2.processes import end_with_starter; end_with_starter();"
+    child += "print('started', os.getpid(), flush=True); time.sleep(60)"
     code = f"""
 import sys
 from pathlib import Path
