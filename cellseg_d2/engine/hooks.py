@@ -6,7 +6,6 @@ run that resumes from it has nothing to make up for.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +62,7 @@ class WeightAverage(HookBase):
         self._resumed: dict | None = None
 
     def before_train(self) -> None:
-        self._trained.load_state_dict(self._resumed or copy.deepcopy(self.averaged.state_dict()))
+        self._trained.load_state_dict(self._resumed or self.averaged.state_dict())
         self._average.n_averaged.fill_(self.trainer.start_iter + 1)  # at 0, PyTorch would begin with a copy
         self._resumed = None
 
