@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Train all folds of a dataset and report mean ± spread of the score; see --help."""
 
-from _checkout import run_command
+from _checkout import run
+from cellseg_d2.cli.cross_validate import main
 
 if __name__ == "__main__":
-    run_command(__file__)
+    run(main)

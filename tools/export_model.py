@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Make a folder to hand on of a trained model: short configuration, safetensors, post-processing; see --help."""
+"""Package a trained model for sharing: short configuration, safetensors; see --help."""
 
-from _checkout import run_command
+from _checkout import run
+from cellseg_d2.cli.export_model import main
 
 if __name__ == "__main__":
-    run_command(__file__)
+    run(main)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How well anchors cover the cells of a data set, and anchors fitted to it; see --help."""
 
-from _checkout import run_command
+from _checkout import run
+from cellseg_d2.cli.fit_anchors import main
 
 if __name__ == "__main__":
-    run_command(__file__)
+    run(main)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Write a simulated data set of cells in the layout of the Kaggle competition; see --help."""
 
-from _checkout import run_command
+from _checkout import run
+from cellseg_d2.cli.make_simulated import main
 
 if __name__ == "__main__":
-    run_command(__file__)
+    run(main)

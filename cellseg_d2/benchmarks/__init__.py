@@ -1,1 +1,1 @@
-"""Measurements of this project against stock Detectron2, for ``tools/benchmark.py``."""
+"""Measurements of this project against stock Detectron2, for ``cellseg-d2 benchmark``."""

@@ -19,16 +19,16 @@ from cellseg_d2.errors import CellSegError
 
 
 def register_json(path: str | Path) -> str:
-    """Register one file that ``tools/convert_to_coco.py`` wrote, and those beside it; returns the file's dataset name.
+    """Register a file that ``cellseg-d2 convert-to-coco`` wrote, and those beside it; returns the file's dataset name.
 
     Raises:
         CellSegError: there is no such file, or it has another kind of name.
     """
     path = Path(path)
     if not path.is_file():
-        raise CellSegError(f"{path} does not exist; convert the annotations with tools/convert_to_coco.py")
+        raise CellSegError(f"{path} does not exist; convert the annotations with cellseg-d2 convert-to-coco")
     if not (path.name.startswith(PREFIX) and path.suffix == ".json"):
-        raise CellSegError(f"{path} is not named {PREFIX}<part>.json, as tools/convert_to_coco.py names its files")
+        raise CellSegError(f"{path} is not named {PREFIX}<part>.json, as cellseg-d2 convert-to-coco names its files")
     return dict(zip(sorted(path.parent.glob(f"{PREFIX}*.json")), register_folder(path.parent), strict=True))[path]
 
 

@@ -53,7 +53,7 @@ def measure_model(config_file: str | Path, opts: Sequence[str] = (), repeats: in
     """Measure a configuration in two processes of their own, one that trains and one that predicts.
 
     The weights are random: they change what is found, not what it costs to look. Training sees a simulated image
-    through the configuration's own mapper; prediction is what ``tools/infer.py`` does with it, and keeps as many
+    through the configuration's own mapper; prediction is what ``cellseg-d2 infer`` does with it, and keeps as many
     detections as the configuration allows.
 
     Args:

@@ -59,7 +59,7 @@ def ways(full: bool = False, few: int = 4) -> dict[str, Callable[[Detections], O
 
 
 def by_label_image(detections: Detections) -> Outcome:
-    """This project's way, as ``tools/infer.py`` goes it: to the competition's texts."""
+    """This project's way, as ``cellseg-d2 infer`` goes it: to the competition's texts."""
     start = _clocks()
     cells = postprocess(detections, PARAMS)
     texts = kaggle_from_labels(cells.label_image(), len(cells))

@@ -22,11 +22,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "(one cell covered by several predictions), shifted (0.1 < IoU ≤ 0.5) or spurious, by cell type, size and\n"
         "crowding, and the score that each correction would give. Writes errors.json (with the definitions),\n"
         "tables.txt, plots, and a picture of every image, the worst first.",
-        "  python tools/analyze_errors.py --predictions submission.csv --ground-truth train.csv \\\n"
+        "  cellseg-d2 analyze-errors --predictions submission.csv --ground-truth train.csv \\\n"
         "      --images train/ --output errors\n"
-        "  python tools/analyze_errors.py --predictions output/cv/oof.csv --ground-truth train.csv \\\n"
+        "  cellseg-d2 analyze-errors --predictions output/cv/oof.csv --ground-truth train.csv \\\n"
         "      --only-predicted --images train/ --output errors --pictures 10\n"
-        "  python tools/analyze_errors.py --predictions coco_results.json --ground-truth instances_val.json \\\n"
+        "  cellseg-d2 analyze-errors --predictions coco_results.json --ground-truth instances_val.json \\\n"
         "      --score-threshold 0.6 --output errors",
     )
     files = parser.add_argument_group("files")
@@ -48,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     cells.add_argument(
         "--overlaps",
         choices=("resolve", "keep"),
-        help="as for tools/evaluate.py (default: resolve for COCO results, keep for a submission)",
+        help="as for cellseg-d2 evaluate (default: resolve for COCO results, keep for a submission)",
     )
     cells.add_argument(
         "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"

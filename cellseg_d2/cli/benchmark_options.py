@@ -1,4 +1,4 @@
-"""The options of tools/benchmark.py."""
+"""The options of cellseg-d2 benchmark."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cellseg_d2.cli.common import make_parser
 PARTS = ("rates", "targets", "round-trip", "outside", "waiting", "memory")
 MEMORY_CONFIG = Path("sartorius/mask_rcnn_R_50_FPN")
 EXAMPLES = """\
-  python tools/benchmark.py data --csv train.csv --images train/ --images-limit 20
-  python tools/benchmark.py data --json datasets/sartorius/instances_train.json --run output/quickstart \\
+  cellseg-d2 benchmark data --csv train.csv --images train/ --images-limit 20
+  cellseg-d2 benchmark data --json datasets/sartorius/instances_train.json --run output/quickstart \\
       --output benchmark.json
-  python tools/benchmark.py data --json datasets/sartorius/instances_train.json --parts targets outside
-  python tools/benchmark.py convert --csv train.csv
-  python tools/benchmark.py models --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml configs/quickstart/*GN.yaml
-  python tools/benchmark.py predict --output benchmark.json
-  python tools/benchmark.py mosaic --sides 1000 5000 10000
+  cellseg-d2 benchmark data --json datasets/sartorius/instances_train.json --parts targets outside
+  cellseg-d2 benchmark convert --csv train.csv
+  cellseg-d2 benchmark models --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml configs/quickstart/*GN.yaml
+  cellseg-d2 benchmark predict --output benchmark.json
+  cellseg-d2 benchmark mosaic --sides 1000 5000 10000
 """
 EXPLAINED = {"epilog": f"examples:\n{EXAMPLES}", "formatter_class": argparse.RawDescriptionHelpFormatter}
 LEAST = {"repeats": 1, "threads": 1, "draws": 1, "cells": 1, "size": 1, "sides": 100, "images_limit": 0, "seed": 0}

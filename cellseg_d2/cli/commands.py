@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PROGRAM = "cellseg-d2"
-# The command a-b is the function `main` of cellseg_d2/cli/a_b.py, and tools/a_b.py calls the same one.
+# The command a-b is the function `main` of cellseg_d2/cli/a_b.py; a script of that name in tools/ calls the same one.
 GROUPS = {
     "data": {
         "make-simulated": "write a simulated data set in the competition's layout",

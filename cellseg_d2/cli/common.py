@@ -1,26 +1,21 @@
-"""What all commands share: help in the words by which they were called, and errors as one sentence with exit code 2.
+"""What all commands share: parsers whose help has examples, modules of the user's, errors as one sentence.
 
-All texts, also those of the package's errors, name a command ``tools/NAME.py``, which is how a checkout calls it. Those
-who called the installed ``cellseg-d2`` read ``cellseg-d2 NAME`` in its place.
+All texts name a command ``cellseg-d2 NAME``. In a checkout, ``python tools/NAME.py`` is the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import re
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from cellseg_d2.cli.commands import COMMANDS, PROGRAM
+from cellseg_d2.cli.commands import PROGRAM
 from cellseg_d2.errors import NO_DETECTRON2, CellSegError, no_memory, system_error
 from cellseg_d2.io.console import make_printing_safe, printing_failure
-
-# Not within a longer path, which is somebody's file.
-SCRIPT = re.compile(r"(?<![\w/\\.~-])(?:python )?tools/(\w+)\.py\b")
+from cellseg_d2.registry import import_own
 
 
 def command_name(word: str) -> str:
@@ -28,44 +23,44 @@ def command_name(word: str) -> str:
     return word.replace("_", "-")
 
 
-def called_as_script() -> bool:
-    """Whether a file of the name of a command was called, such as ``tools/infer.py``, not the installed command."""
-    path = Path(sys.argv[0])
-    return path.suffix == ".py" and command_name(path.stem) in COMMANDS
-
-
-def as_called(text: str) -> str:
-    """``text``, in which commands are called ``python tools/NAME.py`` or ``tools/NAME.py``, as this user calls them."""
-    if called_as_script():
-        return text
-
-    def name(match: re.Match) -> str:
-        command = command_name(match[1])
-        return f"{PROGRAM} {command}" if command in COMMANDS else match[0]
-
-    return SCRIPT.sub(name, text)
-
-
 def command_line(module: str, argv: Sequence[str]) -> str:
     """The line that repeats a call, for records: the command of ``cellseg_d2/cli/<module>.py`` with its arguments."""
-    return f"{as_called(f'python tools/{module}.py')} {shlex.join(argv)}".rstrip()
+    return shlex.join([PROGRAM, command_name(module), *argv])
 
 
-class CommandParser(argparse.ArgumentParser):
-    """A parser, also of subcommands, whose help names commands as they were called."""
+class ImportModule(argparse.Action):
+    """Imports the module that an option names."""
 
-    def format_help(self) -> str:
-        return as_called(super().format_help())
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        import_own(values)
 
 
 def make_parser(module: str, description: str, examples: str, notes: str = "") -> argparse.ArgumentParser:
     """The parser of ``cellseg_d2/cli/<module>.py``; its help ends with ``notes`` and ``examples``, a command a line."""
-    return CommandParser(
-        prog=as_called(f"python tools/{module}.py"),
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} {command_name(module)}",
         description=description,
         epilog=f"{notes}\nexamples:\n{examples}" if notes else f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--import",
+        action=ImportModule,
+        default=argparse.SUPPRESS,
+        metavar="MODULE",
+        help="a Python file or module of your own that registers readers, augmentations, evaluators, backbones or "
+        "formats (docs/extending.md)",
+    )
+    return parser
+
+
+def import_named(words: Sequence[str]) -> None:
+    """Import what ``--import`` names, before parsers are made that list what is registered."""
+    for index, word in enumerate(words):
+        if word.startswith("--import="):
+            import_own(word.partition("=")[2])
+        elif word == "--import" and index + 1 < len(words):
+            import_own(words[index + 1])
 
 
 def quieten() -> None:
@@ -83,13 +78,14 @@ def run(main: Callable[[], int | None]) -> None:
     make_printing_safe()
     quieten()
     try:
+        import_named(sys.argv[1:])
         code = main()
         if (failure := printing_failure()) is not None:
             print(f"error: not all could be printed ({failure.strerror}); files are complete", file=sys.stderr)
             code = code or 2
         sys.exit(code)
     except CellSegError as error:
-        print(f"error: {as_called(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name != "detectron2":

@@ -20,12 +20,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Check the annotations of cells and convert them to COCO JSON (compressed RLE, exact to the pixel). Reads the "
         "Kaggle competition's train.csv, LIVECell, or images with label images. Writes instances_<part>.json and "
         "audit.json, which lists everything that was found. Malformed rows are errors unless --clean is given.",
-        "  python tools/convert_to_coco.py --csv kaggle/train.csv --images kaggle/train --output datasets/sartorius\n"
-        "  python tools/convert_to_coco.py --csv kaggle/train.csv --images kaggle/train \\\n"
+        "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train --output datasets/sartorius\n"
+        "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train \\\n"
         "      --output datasets/sartorius --folds 5 --clean --drop-images 03b27b381a5f e92c56871769 eec79772cb99\n"
-        "  python tools/convert_to_coco.py --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
-        "  python tools/convert_to_coco.py --images mine/images --labels mine/labels --output datasets/mine\n"
-        "  python tools/convert_to_coco.py --labels cellpose_folder --output datasets/mine\n",
+        "  cellseg-d2 convert-to-coco --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
+        "  cellseg-d2 convert-to-coco --images mine/images --labels mine/labels --output datasets/mine\n"
+        "  cellseg-d2 convert-to-coco --labels cellpose_folder --output datasets/mine\n",
     )
     group = parser.add_argument_group("source (one of these)")
     source = group.add_mutually_exclusive_group(required=True)

@@ -13,10 +13,10 @@ def parse_args(argv=None):
         "Score predictions with the competition's metric: the mean over IoU thresholds 0.50 ... 0.95 of\n"
         "TP / (TP + FP + FN), averaged over the images. Images are matched by id; in COCO files that is the stem of\n"
         "file_name.",
-        "  python tools/evaluate.py --predictions submission.csv --ground-truth train.csv\n"
-        "  python tools/evaluate.py --predictions submission.csv --ground-truth train.csv \\\n"
+        "  cellseg-d2 evaluate --predictions submission.csv --ground-truth train.csv\n"
+        "  cellseg-d2 evaluate --predictions submission.csv --ground-truth train.csv \\\n"
         "      --only-predicted --json out.json\n"
-        "  python tools/evaluate.py --predictions coco_results.json --ground-truth instances_val.json \\\n"
+        "  cellseg-d2 evaluate --predictions coco_results.json --ground-truth instances_val.json \\\n"
         "      --score-threshold 0.6 --coco-protocol livecell",
     )
     files = parser.add_argument_group("files")
@@ -79,7 +79,7 @@ def main(argv=None):
         print(f"warning: {warning}", file=sys.stderr)
     if args.coco_protocol and (truth.coco is None or predictions.results is None):
         raise CellSegError(
-            "--coco-protocol needs COCO results and a COCO ground truth, which tools/convert_to_coco.py makes"
+            "--coco-protocol needs COCO results and a COCO ground truth, which cellseg-d2 convert-to-coco makes"
         )
     ids = read_ids(args.ids) if args.ids else None
     names = choose_images(truth, predictions.masks, ids, args.exclude, args.only_predicted)

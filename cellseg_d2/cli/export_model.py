@@ -7,10 +7,10 @@ import argparse
 from cellseg_d2.cli.common import make_parser
 
 EXAMPLES = """\
-  python tools/export_model.py --config-file output/mine/config.yaml --output models/mine
-  python tools/export_model.py --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
+  cellseg-d2 export-model --config-file output/mine/config.yaml --output models/mine
+  cellseg-d2 export-model --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
       --postprocess tuned.yaml --output models/mine INPUT.ZOOM_TEST 1.35
-  python tools/export_model.py --config-file output/mine/config.yaml --output plain --plain-detectron2
+  cellseg-d2 export-model --config-file output/mine/config.yaml --output plain --plain-detectron2
 """
 
 
@@ -18,7 +18,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "export_model",
         "Make a folder to hand on of a trained model: config.yaml (what differs from the defaults and matters to\n"
-        "prediction, with the post-processing) and model.safetensors (which cannot run code). tools/infer.py and\n"
+        "prediction, with the post-processing) and model.safetensors (which cannot run code). cellseg-d2 infer and\n"
         "CellSegmenter take it.",
         EXAMPLES,
     )
@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--postprocess",
         metavar="YAML",
-        help="other values for TEST.POSTPROCESS, such as those of tools/tune_postprocess.py",
+        help="other values for TEST.POSTPROCESS, such as those of cellseg-d2 tune-postprocess",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--full-precision", action="store_true", help="keep 32 bits a weight, not 16")

@@ -16,9 +16,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Measure how well a configuration's anchors cover the cells of a COCO JSON: the share of cells of each type "
         "whose best anchor, of all positions on all levels, has an IoU below 0.5, 0.6 and 0.7. The RPN learns from "
         "anchors of 0.7 and more. Then fit sizes and ratios to the cells and print them as YAML.",
-        "  python tools/fit_anchors.py --json datasets/sartorius/instances_train.json\n"
-        "  python tools/fit_anchors.py --json datasets/mine/instances_train.json --short-side 640 800 1024\n"
-        "  python tools/fit_anchors.py --json datasets/sartorius/instances_train.json --zoom 1.25 1.6 2 \\\n"
+        "  cellseg-d2 fit-anchors --json datasets/sartorius/instances_train.json\n"
+        "  cellseg-d2 fit-anchors --json datasets/mine/instances_train.json --short-side 640 800 1024\n"
+        "  cellseg-d2 fit-anchors --json datasets/sartorius/instances_train.json --zoom 1.25 1.6 2 \\\n"
         "      --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml --histogram anchors.png\n",
     )
     group = parser.add_argument_group("input")

@@ -7,8 +7,8 @@ import argparse
 from cellseg_d2.cli.common import make_parser
 
 EXAMPLES = """\
-  python tools/install_detectron2.py
-  python tools/install_detectron2.py --wheel sal_detectron2-0.7.2-cp310-none-any.whl
+  cellseg-d2 install-detectron2
+  cellseg-d2 install-detectron2 --wheel sal_detectron2-0.7.2-cp310-none-any.whl
 """
 
 

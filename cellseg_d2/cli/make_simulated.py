@@ -19,11 +19,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Simulate images of three neuronal cell types, or of cultures from single cells to sheets without gaps as "
         "several kinds of microscopes show them, with masks, in exactly the layout of the Kaggle competition: "
         "train.csv, train/, test/ and sample_submission.csv; test.csv holds the truth of the test images.",
-        "  python tools/make_simulated.py --output datasets/simulated\n"
-        "  python tools/make_simulated.py --output datasets/small --images-per-type 4 --size 352 260\n"
-        "  python tools/make_simulated.py --output datasets/cort --images-per-type 0 0 200 --density 1.5 --workers 8\n"
-        "  python tools/make_simulated.py --output datasets/cultures --kind cultures --images-per-well 1\n"
-        "  python tools/make_simulated.py --output datasets/dirty --kind cultures --density 0 --images-per-type 8\n",
+        "  cellseg-d2 make-simulated --output datasets/simulated\n"
+        "  cellseg-d2 make-simulated --output datasets/small --images-per-type 4 --size 352 260\n"
+        "  cellseg-d2 make-simulated --output datasets/cort --images-per-type 0 0 200 --density 1.5 --workers 8\n"
+        "  cellseg-d2 make-simulated --output datasets/cultures --kind cultures --images-per-well 1\n"
+        "  cellseg-d2 make-simulated --output datasets/dirty --kind cultures --density 0 --images-per-type 8\n",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an older simulated data set in DIR")

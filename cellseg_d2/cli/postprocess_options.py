@@ -13,7 +13,7 @@ def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--postprocess",
         metavar="FILE",
-        help="YAML with other values for TEST.POSTPROCESS, such as that of tools/tune_postprocess.py",
+        help="YAML with other values for TEST.POSTPROCESS, such as that of cellseg-d2 tune-postprocess",
     )
     group.add_argument("--score-threshold", nargs="+", type=float, metavar="S", help="one, or one for each class")
     group.add_argument("--mask-threshold", nargs="+", type=float, metavar="P", help="probability that a pixel needs")

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from cellseg_d2.postprocess.steps import Cells, PostprocessParams
 
 EXAMPLES = """\
-  python tools/pseudo_label.py --images kaggle/train_semi_supervised --category-from-name \\
+  cellseg-d2 pseudo-label --images kaggle/train_semi_supervised --category-from-name \\
       --config-file output/folds/*/config.yaml --tta --score-threshold 0.7 \\
       --like datasets/sartorius/instances_train.json --held-out datasets/sartorius/instances_val.json \\
       --output datasets/pseudo
-  python tools/pseudo_label.py --images more --predictions submission.csv --category cort \\
+  cellseg-d2 pseudo-label --images more --predictions submission.csv --category cort \\
       --like datasets/sartorius/instances_train.json --held-out datasets/sartorius/instances_val.json \\
       --output datasets/pseudo
-  python tools/train_net.py ... DATASETS.TRAIN "('sartorius_train', 'pseudo_train')"
+  cellseg-d2 train-net ... DATASETS.TRAIN "('sartorius_train', 'pseudo_train')"
 """
 
 
@@ -56,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("predictions (of a model, or from a file)")
     group.add_argument("--config-file", nargs="+", metavar="FILE", help="config.yaml of a model; several: an ensemble")
     group.add_argument("--weights", nargs="+", metavar="FILE", help="checkpoints (default: beside the config files)")
-    group.add_argument("--tta", action="store_true", help="test-time augmentation, see tools/infer.py")
+    group.add_argument("--tta", action="store_true", help="test-time augmentation, see cellseg-d2 infer")
     group.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     group.add_argument(
         "--predictions",

@@ -8,10 +8,10 @@ from pathlib import Path
 from cellseg_d2.cli.common import make_parser
 
 EXAMPLES = """\
-  python tools/report.py --run output/quickstart --output report.html
-  python tools/report.py --predictions out/ --images test/ --output report.html
-  python tools/report.py --predictions out/ --images test/ --ground-truth test.csv --output report.html
-  python tools/report.py --run output/quickstart --predictions out/ --images test/ --ground-truth test.csv \\
+  cellseg-d2 report --run output/quickstart --output report.html
+  cellseg-d2 report --predictions out/ --images test/ --output report.html
+  cellseg-d2 report --predictions out/ --images test/ --ground-truth test.csv --output report.html
+  cellseg-d2 report --run output/quickstart --predictions out/ --images test/ --ground-truth test.csv \\
       --title 'Quickstart on the test wells' --output report.html
 """
 
@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     files = parser.add_argument_group("what the page is about (at least one of the first two)")
     files.add_argument("--run", type=Path, metavar="DIR", help="OUTPUT_DIR of a training, also while it goes on")
     files.add_argument(
-        "--predictions", type=Path, metavar="P", help="output folder of tools/infer.py, a submission, or COCO results"
+        "--predictions", type=Path, metavar="P", help="output folder of cellseg-d2 infer, a submission, or COCO results"
     )
     files.add_argument("--ground-truth", type=Path, metavar="G", help="train.csv (also .gz) or COCO JSON, for scores")
     files.add_argument("--images", nargs="+", default=[], metavar="PATH", help="files, folders or quoted globs")
@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     cells = parser.add_argument_group("cells")
     cells.add_argument("--only-predicted", action="store_true", help="leave out true images without predictions")
     cells.add_argument(
-        "--overlaps", choices=("resolve", "keep"), help="as for tools/evaluate.py (default: keep for a submission)"
+        "--overlaps", choices=("resolve", "keep"), help="as for cellseg-d2 evaluate (default: keep for a submission)"
     )
     cells.add_argument(
         "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"

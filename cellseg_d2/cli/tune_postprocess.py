@@ -8,17 +8,17 @@ import sys
 from cellseg_d2.cli.common import make_parser
 
 EXAMPLES = """\
-  python tools/train_net.py --config-file output/mine/config.yaml --eval-only \\
+  cellseg-d2 train-net --config-file output/mine/config.yaml --eval-only \\
       MODEL.WEIGHTS output/mine/model_best.pth TEST.SAVE_DETECTIONS True
-  python tools/tune_postprocess.py --detections output/mine/inference/sartorius_val/detections.npz \\
+  cellseg-d2 tune-postprocess --detections output/mine/inference/sartorius_val/detections.npz \\
       --ground-truth datasets/sartorius/instances_val.json --output output/mine/tuned.yaml
-  python tools/tune_postprocess.py --detections output/folds/*/inference/*/detections.npz --ground-truth train.csv \\
+  cellseg-d2 tune-postprocess --detections output/folds/*/inference/*/detections.npz --ground-truth train.csv \\
       --exclude 1e55de6c2a34 --output tuned.yaml
-  python tools/tune_postprocess.py --detections detections.npz --ground-truth train.csv --output tuned.yaml \\
+  cellseg-d2 tune-postprocess --detections detections.npz --ground-truth train.csv --output tuned.yaml \\
       --parameters overlap_policy
-  python tools/infer.py --config-file output/mine/config.yaml --tta --input datasets/mine/instances_val.json \\
+  cellseg-d2 infer --config-file output/mine/config.yaml --tta --input datasets/mine/instances_val.json \\
       --output out --save detections
-  python tools/tune_postprocess.py --detections out/detections/*.npz --ground-truth datasets/mine/instances_val.json \\
+  cellseg-d2 tune-postprocess --detections out/detections/*.npz --ground-truth datasets/mine/instances_val.json \\
       --output tta.yaml
 """
 
@@ -29,8 +29,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Search the post-processing (score and mask thresholds and minimum areas of each cell type, ranking, mask\n"
         "NMS, overlap policy, holes, components) with the best competition score on images that the model was not\n"
         "trained on. The search is repeated in a cross-validation: the held-out gain is what other images will see.\n"
-        "The result is a piece of a configuration (TEST.POSTPROCESS): tools/infer.py and tools/export_model.py take\n"
-        "it as --postprocess, and a configuration file as _BASE_.",
+        "The result is a piece of a configuration (TEST.POSTPROCESS): cellseg-d2 infer and cellseg-d2 export-model\n"
+        "take it as --postprocess, and a configuration file as _BASE_.",
         EXAMPLES,
     )
     group = parser.add_argument_group("files")
@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         metavar="FILE",
         help="detections.npz of one or several evaluations with TEST.SAVE_DETECTIONS True, or the files of "
-        "tools/infer.py --save detections, also with --tta or of an ensemble",
+        "cellseg-d2 infer --save detections, also with --tta or of an ensemble",
     )
     group.add_argument(
         "--ground-truth", required=True, metavar="G", help="train.csv (also .gz) or COCO JSON; see also --exclude"

@@ -9,12 +9,12 @@ from cellseg_d2.cli.common import make_parser
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, postprocess_opts
 
 EXAMPLES = """\
-  python tools/visualize.py comparison --images test/ --ground-truth test.csv --predictions out/submission.csv \\
+  cellseg-d2 visualize comparison --images test/ --ground-truth test.csv --predictions out/submission.csv \\
       --output pictures
-  python tools/visualize.py dataset --images train/ --ground-truth train.csv --output pictures --limit 12
-  python tools/visualize.py augmentations --config-file configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml \\
+  cellseg-d2 visualize dataset --images train/ --ground-truth train.csv --output pictures --limit 12
+  cellseg-d2 visualize augmentations --config-file configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml \\
       --output augmentations.png INPUT.COPY_PASTE.PROBABILITY 0.5
-  python tools/visualize.py fields --config-file output/dense/config.yaml --images test/ --output pictures
+  cellseg-d2 visualize fields --config-file output/dense/config.yaml --images test/ --output pictures
 """
 
 

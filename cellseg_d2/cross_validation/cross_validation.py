@@ -102,7 +102,7 @@ class CrossValidation:
 
 
 def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
-    """Find the folds ``<dataset>_fold<k>_{train,val}`` that ``tools/convert_to_coco.py --folds`` made, and check them.
+    """Find and check the folds ``<dataset>_fold<k>_{train,val}`` that ``cellseg-d2 convert-to-coco --folds`` made.
 
     Args:
         cfg: of :func:`cellseg_d2.config.load_config`; fold k is trained in ``OUTPUT_DIR/fold<k>``.
@@ -199,8 +199,8 @@ def train_fold(
 
     Args:
         fold: which.
-        config_file, opts: as for ``tools/train_net.py``; datasets and OUTPUT_DIR are set here.
-        program: the words that start what ``tools/train_net.py`` is, without its arguments.
+        config_file, opts: as for ``cellseg-d2 train-net``; datasets and OUTPUT_DIR are set here.
+        program: the words that start what ``cellseg-d2 train-net`` is, without its arguments.
         num_gpus: passed on.
 
     Returns:

@@ -26,7 +26,7 @@ def datasets_root() -> Path:
 
 
 def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
-    """Register every ``instances_<split>.json`` of a folder that ``tools/convert_to_coco.py`` wrote.
+    """Register every ``instances_<split>.json`` of a folder that ``cellseg-d2 convert-to-coco`` wrote.
 
     Registering again is harmless: the names then mean the files that are there now.
 
@@ -66,7 +66,7 @@ def _load(dataset: str, json_file: Path) -> list[dict]:
     try:
         return _dataset_dicts(dataset, json_file)
     except CellSegError as error:
-        raise CellSegError(f"{error}; convert it again with tools/convert_to_coco.py") from None
+        raise CellSegError(f"{error}; convert it again with cellseg-d2 convert-to-coco") from None
 
 
 def _dataset_dicts(dataset: str, json_file: Path) -> list[dict]:
@@ -140,5 +140,5 @@ def require_datasets(names: Iterable[str], root: str | Path | None = None) -> No
     if missing:
         raise CellSegError(
             f"dataset {missing[0]!r} is not in {root.resolve()} (found: {', '.join(found) or 'none'}); "
-            f"convert it with tools/convert_to_coco.py, or set DETECTRON2_DATASETS to the folder that holds it"
+            f"convert it with cellseg-d2 convert-to-coco, or set DETECTRON2_DATASETS to the folder that holds it"
         )

@@ -91,8 +91,8 @@ def load_raw(path: str | Path) -> RawDetections:
         raise no_memory(path) from None
     except Exception as error:  # NumPy raises almost anything for a file that is cut, overwritten, or of another kind
         raise CellSegError(
-            f"{path} is no {FILE_NAME} as evaluation writes it with TEST.SAVE_DETECTIONS True, and tools/infer.py with "
-            f"--save detections ({one_line(error)})"
+            f"{path} is no {FILE_NAME} as evaluation writes it with TEST.SAVE_DETECTIONS True, and cellseg-d2 infer "
+            f"with --save detections ({one_line(error)})"
         ) from None
 
 

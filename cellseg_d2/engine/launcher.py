@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError, no_memory, system_error
 from cellseg_d2.io.console import make_printing_safe
+from cellseg_d2.registry import IMPORTED, import_own
 
 # What torch.distributed raises where the processes cannot meet, or where one of them has gone.
 LOST = (
@@ -84,7 +85,7 @@ def launch_work(
     try:
         with _quiet_imports():
             url = dist_url if num_machines > 1 else "auto"
-            launch(_run, num_gpus, num_machines, machine_rank, url, (work, args, outcome), timeout)
+            launch(_run, num_gpus, num_machines, machine_rank, url, (work, args, outcome, IMPORTED), timeout)
     except ProcessExitedException as error:
         raise _ended(error, outcome, num_gpus) from None
     except ProcessRaisedException as error:
@@ -101,7 +102,7 @@ def launch_work(
     return outcome.get()[1]
 
 
-def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue) -> None:
+def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue, imported: Sequence[str]) -> None:
     """What each process does; leaves what it returned, or in a sentence why it could not go on."""
     make_printing_safe()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
@@ -109,6 +110,8 @@ def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue) -> N
         # Detectron2's trainer puts the model of each process on the GPU of its number, also where there is none.
         defaults.create_ddp_model = partial(defaults.create_ddp_model, device_ids=None)
     try:
+        for name in imported:
+            import_own(name)
         value = work(*args)
     except CellSegError as error:
         outcome.put(("error", str(error)))

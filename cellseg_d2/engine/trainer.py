@@ -184,7 +184,7 @@ class CellTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict:
-        """As ``DefaultTrainer.test`` of what ``tools/infer.py`` predicts with the same configuration."""
+        """As ``DefaultTrainer.test`` of what ``cellseg-d2 infer`` predicts with the same configuration."""
         return super().test(cfg, EvaluatedSegmenter(cfg, model), evaluators)
 
     def build_writers(self) -> list[EventWriter]:

@@ -75,9 +75,9 @@ def segment_files(
         segmenter: of one or several models.
         paths: of the images.
         output: folder, made where needed.
-        saved: names out of :func:`batch_formats`. ``submission``, ``csv`` and ``images`` are one file for all images; of the
-            others there is one in ``output/<format>`` for each image, whole or not at all, and beside ``detections``
-            the post-processing that made cells of them.
+        saved: names out of :func:`batch_formats`. ``submission``, ``csv`` and ``images`` are one file for all images;
+            of the others there is one in ``output/<format>`` for each image, whole or not at all, and beside
+            ``detections`` the post-processing that made cells of them.
         resume: do only what an unfinished call left to do, its failed images included.
         **options: passed on to :meth:`Segmenter.segment`, but for ``keep_detections``, which ``saved`` decides.
 

@@ -146,7 +146,7 @@ def read_categories(path: str | Path) -> tuple[str, ...]:
     names, numbers = tuple(categories.values()), list(categories)
     if not names or numbers != list(range(1, len(names) + 1)):
         raise CellSegError(
-            f"{path}: its category ids are {numbers}, not 1, 2 …; convert it with tools/convert_to_coco.py"
+            f"{path}: its category ids are {numbers}, not 1, 2 …; convert it with cellseg-d2 convert-to-coco"
         )
     return names
 

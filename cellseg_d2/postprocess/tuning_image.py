@@ -120,6 +120,6 @@ def make_trials(images: Mapping[str, Detections], truth: Truth, names: Iterable[
 
 
 def groups_of(truth: Truth) -> dict[str, str]:
-    """The groups of images, such as plate and well, that a COCO JSON of ``tools/convert_to_coco.py`` names."""
+    """The groups of images, such as plate and well, that a COCO JSON of ``cellseg-d2 convert-to-coco`` names."""
     entries = truth.coco["images"] if truth.coco is not None else []
     return {truth.names[entry["id"]]: entry["group"] for entry in entries if entry.get("group") is not None}

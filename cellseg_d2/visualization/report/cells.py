@@ -96,7 +96,7 @@ def gather_cells(
     Args:
         predictions: a folder with ``submission.csv``, a submission (also ``.gz``), or COCO results.
         truth: ``train.csv`` or a COCO JSON.
-        images: files, folders or globs. By default those that a COCO truth of ``tools/convert_to_coco.py`` names.
+        images: files, folders or globs. By default those that a COCO truth of ``cellseg-d2 convert-to-coco`` names.
         score_threshold, overlaps: see :func:`cellseg_d2.predictions.truth.read_predictions`.
         only_predicted: leave out the true images that have no predictions; else these count as predicted empty.
 
@@ -133,7 +133,7 @@ def _prediction_file(path: Path) -> Path:
     if path.is_dir():
         found = [path / name for name in SUBMISSIONS if (path / name).is_file()]
         if not found:
-            raise CellSegError(f"{path} holds no submission.csv: name the output folder of tools/infer.py, or a file")
+            raise CellSegError(f"{path} holds no submission.csv: name the output folder of cellseg-d2 infer, or a file")
         return found[0]
     if not path.is_file():
         raise CellSegError(f"{path} does not exist")

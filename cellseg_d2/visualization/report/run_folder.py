@@ -60,7 +60,7 @@ class RunData:
 
 
 def read_run(folder: str | Path) -> RunData:
-    """Read the folder that ``tools/train_net.py`` writes, also while it is being written.
+    """Read the folder that ``cellseg-d2 train-net`` writes, also while it is being written.
 
     Raises:
         CellSegError: the folder holds none of the files of a run, or one of them is damaged.
@@ -68,7 +68,7 @@ def read_run(folder: str | Path) -> RunData:
     folder = Path(folder)
     if not any((folder / name).is_file() for name in PARTS):
         raise CellSegError(
-            f"{folder} holds none of {', '.join(PARTS)}: name the OUTPUT_DIR of a training with tools/train_net.py"
+            f"{folder} holds none of {', '.join(PARTS)}: name the OUTPUT_DIR of a training with cellseg-d2 train-net"
         )
     notes = []
     losses = folder / "losses.csv"
