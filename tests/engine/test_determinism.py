@@ -55,6 +55,20 @@ def test_the_seed_fixes_the_weights_and_a_resumed_run_has_them_too(trainer):
     assert same(once, trained(second))
 
 
+def test_averaged_weights_and_several_batches_an_iteration_resume_to_the_last_bit(trainer, tmp_path):
+    opts = ("SOLVER.EMA.ENABLED", True, "SOLVER.GRADIENT_ACCUMULATION", 2)
+    trainer("once", *opts).train()
+    first = trainer("resumed", *opts)
+    first.max_iter = 2
+    first.train()
+    trainer("resumed", *opts, resume=True).train()
+    once, resumed = (torch.load(tmp_path / name / "model_final.pth", weights_only=True) for name in ("once", "resumed"))
+    own, other = (state["trainer"]["hooks"]["WeightAverage"]["trained"] for state in (once, resumed))
+    assert same(once["model"], resumed["model"])
+    assert same(own, other)
+    assert not same(once["model"], own)
+
+
 def test_a_kill_just_before_the_final_model_is_made_up_for(trainer, tmp_path):
     first = trainer("run", "SOLVER.CHECKPOINT_PERIOD", LENGTH)
     first.train()
