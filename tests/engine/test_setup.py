@@ -243,9 +243,9 @@ def test_preparation_registers_and_notes_the_classes(instant, tmp_path, monkeypa
     for start in (["MODEL.TIMM.NORM", ""], ["MODEL.TIMM.PRETRAINED", "hub"]):
         prepare_training(load_config(instant, [*timm, *start]))
     pasted = ["INPUT.COPY_PASTE.PROBABILITY", "0.5", "INPUT.COPY_PASTE.DATASETS", "('elsewhere_train',)"]
-    with pytest.raises(CellSegError, match=r"elsewhere_train.*convert_to_coco"):
+    with pytest.raises(CellSegError, match=r"elsewhere_train.*convert-to-coco"):
         prepare_training(load_config(instant, pasted))
-    with pytest.raises(CellSegError, match=r"discs_train.*convert_to_coco"):
+    with pytest.raises(CellSegError, match=r"discs_train.*convert-to-coco"):
         prepare_training(load_config(instant, ["DATASETS.TRAIN", "('elsewhere_train',)"]))
 
 
