@@ -140,11 +140,14 @@ class CocoFile:
         places = (self.folder, self.folder / "images", self.folder.parent / "images")
         return next((place for place in places if _find(place, first).is_file()), None)
 
-    def image_paths(self) -> dict[int, Path]:
-        """The image files by id, whether they exist or not. Of a path of another machine the end counts, as much of it
-        as there is in the folder of the images.
+    def image_paths(self, root: Path | None = None) -> dict[int, Path]:
+        """The image files by id, whether they exist or not.
+
+        Args:
+            root: the folder of the images; None is :attr:`image_root`. Of a path of another machine the end counts, as
+                much of it as there is in this folder.
         """
-        root = self.image_root or self.folder
+        root = root or self.image_root or self.folder
         return {number: _find(root, entry["file_name"]) for number, entry in self.images.items()}
 
     def size(self, number: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.coco import to_rle
@@ -94,7 +95,7 @@ class CocoSource:
             for annotation in self._annotations[number]:
                 log.note("unknown image", None, annotation.get("id"), reason, repair="annotation dropped")
         if self.images is not None:
-            self.images.expect(list(self._file.stems.values()))
+            self.images.expect([self._image_id(number) for number in self._entries])
         for number, entry in self._entries.items():
             name = self._names[number]
             if name in self.drop:
@@ -108,7 +109,7 @@ class CocoSource:
         size, file_name = (entry["height"], entry["width"]), entry["file_name"]
         known = entry["height"] is not None
         if self.images is not None:
-            found = self.images.look_up(self._file.stems[number], {size} if known else set(), log)
+            found = self.images.look_up(self._image_id(number), {size} if known else set(), log)
             if found is None:
                 return None
             file_name, size = found[0], found[1] or size
@@ -129,6 +130,12 @@ class CocoSource:
                 cells.append(CellAnnotation(crop, category, annotation.get("id")))
         cell_type = cell_type or main_type(cell.cell_type for cell in cells)
         return ImageRecord(name, file_name, height, width, cell_type, group, cells, number)
+
+    def _image_id(self, number: int) -> str:
+        """What the folder of the images knows an image by."""
+        assert self.images is not None
+        name = self._names[number]
+        return name if name in self.images.files else self._file.stems[number]
 
     def _category(self, annotation: Mapping, image_type: str | None, name: str, log: FindingLog) -> str | None:
         if self._own_names is None:
@@ -157,3 +164,29 @@ class CocoSource:
             reason = f"the polygon leaves the {width} × {height} pixels by {outside:.1f} px"
             log.note("outside the image", name, row, reason, repair="cut off at the image")
         return crop
+
+
+@DATASET_READERS.register("coco", metavar="FILE")
+def open_coco(path: Path, options: ReaderOptions) -> dict[str, Source]:
+    """COCO JSON of any tool: polygons or run lengths, its categories are kept"""
+    file = read_coco(path)
+    root = options.images or file.image_root
+    if root is None:
+        if not options.allow_missing:
+            raise CellSegError(
+                f"the images of {path} are neither beside it nor in a folder 'images': name their folder with --images "
+                "(or --allow-missing-images, to convert the masks alone)"
+            )
+        return {"": CocoSource(path, None, drop=options.drop)}
+    names = file.image_names()
+    found = {names[number]: _within(place, root) for number, place in file.image_paths(root).items() if place.is_file()}
+    if len(found) < len(names):  # maybe of another format, or in a sub-folder
+        others = ImageFolder(root, options.allow_missing, recursive=True).files
+        known = {names[number]: others[stem] for number, stem in file.stems.items() if stem in others}
+        found = {**known, **found}
+    images = ImageFolder.of_names(root, found, options.allow_missing)
+    return {"": CocoSource(path, images, drop=options.drop)}
+
+
+def _within(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path.absolute()).as_posix()

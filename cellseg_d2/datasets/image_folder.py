@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from cellseg_d2.datasets.findings import FindingLog
@@ -49,6 +49,19 @@ class ImageFolder:
             other = self.files.setdefault(path.stem, name)
             if other != name:
                 raise CellSegError(f"{root} has two images called {path.stem}: {other} and {name}; remove one")
+
+    @classmethod
+    def of_names(cls, root: str | Path, names: Mapping[str, str], allow_missing: bool = False) -> ImageFolder:
+        """A folder of which only some images are of interest, and are known.
+
+        Args:
+            root: the folder.
+            names: paths relative to it by the images' ids.
+            allow_missing: as for the class.
+        """
+        folder = cls(root, allow_missing, keep=lambda _: False)
+        folder.files = dict(names)
+        return folder
 
     def expect(self, ids: Collection[str]) -> None:
         """Refuse a folder that has none of the images, which must be the wrong one.

@@ -9,10 +9,12 @@ itself, and other rings at single corners only, so that shapely, JTS (QuPath) an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from skimage import draw
 
 from cellseg_d2.masks.crop import MaskCrop
 
@@ -142,3 +144,27 @@ def _piece_along(ring: np.ndarray, crop: MaskCrop, pieces: np.ndarray) -> int:
     along_row = 0 if ring[0, 1] == ring[1, 1] else 1
     (x0, y0), (x1, _) = np.subtract(ring[along_row : along_row + 2], (crop.left, crop.top))
     return int(pieces[y0, x0] if x1 > x0 else pieces[y0 - 1, x0 - 1])
+
+
+def fill(rings: Sequence[np.ndarray], height: int, width: int) -> MaskCrop:
+    """The mask of the pixels whose centres are inside an odd number of rings: the even-odd rule, by which a ring within
+    another one is a hole. Inverse of :func:`outline`, whose rings may all be given at once.
+
+    Args:
+        rings: ``(K, 2)`` each, positions ``(x, y)`` in pixels, also between corners of pixels; what leaves the image is
+            cut off.
+        height, width: of the image in pixels.
+
+    Example:
+        >>> fill([np.array([[5, 0], [8, 0], [8, 1], [5, 1]])], 4, 9).box
+        (5, 0, 8, 1)
+    """
+    corners = np.concatenate([np.asarray(ring, dtype=np.float64) for ring in rings])
+    x0, y0 = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0)), 0, (width, height)).astype(int).tolist()
+    mask = np.zeros((max(y1 - y0, 0), max(x1 - x0, 0)), dtype=bool)
+    for ring in rings:
+        # Positions of pixels' centres are whole numbers there.
+        x, y = np.asarray(ring, dtype=np.float64).T - 0.5
+        mask[draw.polygon(y - y0, x - x0, mask.shape)] ^= True
+    return MaskCrop(y0, x0, mask).tight()

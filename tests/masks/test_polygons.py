@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
 from cellseg_d2.masks.crop import MaskCrop, kaggle_to_crop
-from cellseg_d2.masks.polygons import outline, signed_area
+from cellseg_d2.masks.polygons import fill, outline, signed_area
 
 TOP, LEFT = 3, 40
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9))
@@ -113,3 +113,20 @@ def test_many_cells_take_no_time():
     for crop in crops:
         outline(crop)
     assert time.process_time() - start < 1
+
+
+@given(arrays(bool, (9, 11)))
+def test_filled_outlines_are_the_mask(mask):
+    crop = MaskCrop(3, 2, mask)
+    rings = [ring for polygon in outline(crop) for ring in polygon.rings]
+    if rings:
+        np.testing.assert_array_equal(fill(rings, 12, 13).to_full(12, 13), crop.to_full(12, 13))
+        np.testing.assert_array_equal(fill(rings, 7, 8).to_full(7, 8), crop.to_full(12, 13)[:7, :8])
+
+
+def test_pixels_whose_centres_are_inside_are_filled():
+    triangle = np.array([[0.6, 0.6], [4.3, 0.6], [0.6, 4.3]])
+    filled = fill([triangle], 6, 6).to_full(6, 6)
+    y, x = np.mgrid[:6, :6] + 0.5
+    np.testing.assert_array_equal(filled, (x > 0.6) & (y > 0.6) & (x + y < 4.9))
+    assert fill([triangle + 20], 6, 6).area == 0

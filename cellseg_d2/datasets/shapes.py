@@ -1,0 +1,299 @@
+"""Annotations that people draw: polygons, rectangles, ellipses and painted masks with a name each, image by image.
+
+What the readers of annotation tools have in common: each gives :class:`DrawnImage` records, and :class:`DrawnSource`
+makes a data set of them. Positions are ``(x, y)`` in pixels; the centre of the first pixel is ``(0.5, 0.5)``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.readers import ReaderOptions, Source
+from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.read import IMAGE_SUFFIXES
+from cellseg_d2.masks.coco import MAX_OUTLINE, POLYGON_TOLERANCE
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import clip_crop
+from cellseg_d2.masks.polygons import fill
+from cellseg_d2.masks.rle import MAX_PIXELS
+
+# Corners of the polygon by which an ellipse is drawn; its area is then within 0.1 %.
+_ELLIPSE_CORNERS = 128
+
+
+@dataclass
+class Shape:
+    """One annotation.
+
+    Attributes:
+        kind: the name of its class; None where it has none.
+        row: by what number the source names it.
+        parts: for each of its parts, positions ``(K, 2)`` of the corners of its outlines; what is in an odd number of
+            these is inside, so that an outline within another one is a hole.
+        masks: painted parts beside them.
+        problem: why it is no cell; such a shape needs nothing else.
+        group: shapes of one image with the same are parts of one cell; None for one alone.
+    """
+
+    kind: str | None
+    row: int
+    parts: list[list[np.ndarray]] = field(default_factory=list)
+    masks: list[MaskCrop] = field(default_factory=list)
+    problem: str | None = None
+    group: object = None
+
+
+@dataclass
+class DrawnImage:
+    """One image and what was drawn in it.
+
+    Attributes:
+        file_name: as the tool calls it, maybe a path of another machine.
+        shapes: the annotations.
+        size: ``(height, width)`` in pixels by the tool; None where it does not tell.
+    """
+
+    file_name: str
+    shapes: list[Shape]
+    size: tuple[int, int] | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name of the image without folder and suffix, whatever system it is from."""
+        return PurePosixPath(PureWindowsPath(self.file_name).as_posix()).stem
+
+
+class DrawnSource:
+    """A data set of drawn annotations.
+
+    Attributes:
+        path: of the annotations.
+        images: the folder of the images.
+        categories: names of the classes, in alphabetical order, with ``category`` for shapes without a name.
+        ids: names of the images.
+        has_groups: False.
+        drop: ids of images to leave out.
+
+    Args:
+        path: of the annotations.
+        drawn: what they say; images without shapes are images without cells.
+        images: the folder of the images; None reads without them, with the sizes that the tool gives.
+        category: the class of shapes without a name.
+        drop: ids of images to leave out.
+
+    Raises:
+        CellSegError: there is no image, or two of them have one name.
+    """
+
+    has_groups = False
+
+    def __init__(
+        self,
+        path: str | Path,
+        drawn: Sequence[DrawnImage],
+        images: ImageFolder | None,
+        category: str = "cell",
+        drop: tuple[str, ...] = (),
+    ):
+        self.path = Path(path)
+        self.images = images
+        self.drop = set(drop)
+        self._category = category
+        self._drawn = {image.stem: image for image in drawn}
+        if not drawn:
+            raise CellSegError(f"{path} names no image")
+        if len(self._drawn) < len(drawn):
+            twice = Counter(image.stem for image in drawn).most_common(1)[0][0]
+            raise CellSegError(f"{path} has several images called {twice!r}, so they cannot be told apart; rename one")
+        kinds = {shape.kind or category for image in drawn for shape in image.shapes if shape.problem is None}
+        self.categories = tuple(sorted(kinds)) or (category,)
+        self.ids = list(self._drawn)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def records(self, log: FindingLog) -> Iterator[ImageRecord]:
+        """Read image by image; see :meth:`cellseg_d2.datasets.sartorius.SartoriusCsv.records`."""
+        if self.images is not None:
+            self.images.expect(self.ids)
+        for name, image in self._drawn.items():
+            if name in self.drop:
+                log.note("left out", name, None, "asked to be dropped", action="image dropped")
+                continue
+            record = self._read(name, image, log)
+            if record is not None:
+                yield record
+
+    def _read(self, name: str, image: DrawnImage, log: FindingLog) -> ImageRecord | None:
+        size, file_name = image.size, image.file_name
+        if self.images is not None:
+            found = self.images.look_up(name, {size} if size else set(), log)
+            if found is None:
+                return None
+            file_name, size = found[0], found[1] or size
+        if size is None or size[0] * size[1] > MAX_PIXELS:
+            reason = "neither the annotations nor an image file tell a width and a height that an image can have"
+            log.note("malformed size", name, None, reason, repair="image dropped")
+            return None
+        cells = []
+        for shape in _joined(image.shapes):
+            crop = self._mask(name, shape, *size, log)
+            if crop is not None:
+                cells.append(CellAnnotation(crop, shape.kind or self._category, shape.row))
+        kind = main_type(cell.cell_type for cell in cells)
+        return ImageRecord(name, file_name, *size, kind, None, cells)
+
+    def _mask(self, name: str, shape: Shape, height: int, width: int, log: FindingLog) -> MaskCrop | None:
+        rings = [ring for part in shape.parts for ring in part]
+        problem = shape.problem or next((p for p in map(_ring_problem, rings) if p), None)
+        if problem is not None:
+            log.note("malformed mask", name, shape.row, problem, repair="annotation dropped")
+            return None
+        outside = max((float(max((-r).max(), (r - (width, height)).max())) for r in rings), default=0.0)
+        crops = [clip_crop(mask, height, width).tight() for mask in shape.masks]
+        crops += [fill(part, height, width) for part in shape.parts]
+        crop = union([crop for crop in crops if crop.area])
+        if crop is None:
+            log.note("empty mask", name, shape.row, "no pixel of the image is inside it", repair="annotation dropped")
+            return None
+        if outside > POLYGON_TOLERANCE:
+            reason = f"it leaves the {width} × {height} pixels by {outside:.1f} px"
+            log.note("outside the image", name, shape.row, reason, repair="cut off at the image")
+            if not log.clean:
+                return None
+        return crop
+
+
+def union(crops: Sequence[MaskCrop]) -> MaskCrop | None:
+    """All pixels of several masks as one; None of none."""
+    if len(crops) < 2:
+        return crops[0] if crops else None
+    boxes = np.array([crop.box for crop in crops])
+    left, top = boxes[:, :2].min(axis=0).tolist()
+    right, bottom = boxes[:, 2:].max(axis=0).tolist()
+    mask = np.zeros((bottom - top, right - left), dtype=bool)
+    for crop in crops:
+        x0, y0, x1, y1 = crop.box
+        mask[y0 - top : y1 - top, x0 - left : x1 - left] |= crop.mask
+    return MaskCrop(top, left, mask)
+
+
+def _joined(shapes: Sequence[Shape]) -> list[Shape]:
+    """Shapes with those of one group as one, which has all their parts."""
+    joined: list[Shape] = []
+    first: dict[tuple, Shape] = {}
+    for shape in shapes:
+        known = first.get((shape.group, shape.kind)) if shape.group is not None else None
+        if known is None or shape.problem is not None:
+            shape = Shape(shape.kind, shape.row, list(shape.parts), list(shape.masks), shape.problem, shape.group)
+            joined.append(shape)
+            if shape.group is not None and shape.problem is None:
+                first[shape.group, shape.kind] = shape
+        else:
+            known.parts += shape.parts
+            known.masks += shape.masks
+    return joined
+
+
+def _ring_problem(ring: np.ndarray) -> str | None:
+    if len(ring) < 3:
+        return f"an outline has {len(ring)} corners, but at least three enclose an area"
+    if not np.isfinite(ring).all() or np.abs(ring).max() > MAX_OUTLINE:
+        return "an outline has a corner that is no position in an image"
+    return None
+
+
+def ring_of(points: Any) -> np.ndarray:
+    """Corners ``(K, 2)`` float64 of a list of pairs; of something else, corners that are refused as no positions."""
+    try:
+        ring = np.array(points, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.full((3, 2), np.nan)
+    return ring if ring.ndim == 2 and ring.shape[1] == 2 else np.full((3, 2), np.nan)
+
+
+def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """The corners of a rectangle from two opposite ones."""
+    return ring_of([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+
+
+def ellipse(x: float, y: float, radius_x: float, radius_y: float, turned: float = 0.0) -> np.ndarray:
+    """Corners along an ellipse.
+
+    Args:
+        x, y: its centre.
+        radius_x, radius_y: half its axes.
+        turned: from the x axis towards the y axis, in radians.
+    """
+    angle = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
+    along, across = radius_x * np.cos(angle), radius_y * np.sin(angle)
+    cosine, sine = np.cos(turned), np.sin(turned)
+    return np.stack([x + along * cosine - across * sine, y + along * sine + across * cosine], axis=1)
+
+
+def name_of(value: object) -> str | None:
+    """A class's name on one line; None of what is none."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if text and text.isprintable() else None
+
+
+def size_of(height: object, width: object) -> tuple[int, int] | None:
+    """Height and width as whole numbers above 0; None of what is none."""
+    try:
+        sides = tuple(int(float(side)) for side in (height, width))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (sides[0], sides[1]) if min(sides) > 0 else None
+
+
+def open_drawn(path: Path, drawn: Sequence[DrawnImage], options: ReaderOptions) -> dict[str, Source]:
+    """The data set of what was read, with its images in the folder that was named, or beside the annotations.
+
+    Args:
+        path: of the annotations, a file or a folder.
+        drawn: what they say.
+        options: of the reader. Without ``images`` these are looked for beside the annotations, and in a folder
+            ``images`` in and beside their folder.
+
+    Raises:
+        CellSegError: there is no image, or no folder that has one of them.
+    """
+    if options.images is not None:
+        return {"": DrawnSource(path, drawn, options.image_folder(), options.category, options.drop)}
+    here = path if path.is_dir() else path.parent
+    stems = {image.stem for image in drawn}
+    for place in (here, here / "images", here.parent / "images"):
+        if place.is_dir() and any(p.stem in stems and p.suffix.lower() in IMAGE_SUFFIXES for p in place.iterdir()):
+            folder = ImageFolder(place, options.allow_missing, keep=lambda file: file.stem in stems)
+            return {"": DrawnSource(path, drawn, folder, options.category, options.drop)}
+    if not options.allow_missing:
+        raise CellSegError(
+            f"the images of {path} are neither beside it nor in a folder 'images': name their folder with --images "
+            "(or --allow-missing-images, to convert the masks alone)"
+        )
+    return {"": DrawnSource(path, drawn, None, options.category, options.drop)}
+
+
+def annotation_files(path: Path, endings: Sequence[str]) -> list[Path]:
+    """The files with one of these endings that a path names: it itself, or those right in it; sorted.
+
+    Raises:
+        CellSegError: there is none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise CellSegError(f"{path} does not exist")
+    found = sorted(p for p in path.iterdir() if p.name.lower().endswith(tuple(endings)) and not p.name.startswith("."))
+    if not found:
+        raise CellSegError(f"{path} holds no file {' or '.join('*' + ending for ending in endings)}")
+    return found
