@@ -17,22 +17,27 @@ if TYPE_CHECKING:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "convert_to_coco",
-        "Check the annotations of cells and convert them to COCO JSON (compressed RLE, exact to the pixel). Reads the "
-        "Kaggle competition's train.csv, LIVECell, or images with label images. Writes instances_<part>.json and "
-        "audit.json, which lists everything that was found. Malformed rows are errors unless --clean is given.",
+        "Check the annotations of cells and convert them to COCO JSON (compressed RLE, exact to the pixel). Reads "
+        "label images, the annotations of COCO, labelme, CVAT, VIA, QuPath and ImageJ, the Kaggle competition's "
+        "train.csv, and LIVECell. Writes instances_<part>.json and audit.json, which lists everything that was found. "
+        "What is wrong is an error unless --clean is given.",
         "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train --output datasets/sartorius\n"
         "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train \\\n"
         "      --output datasets/sartorius --folds 5 --clean --drop-images 03b27b381a5f e92c56871769 eec79772cb99\n"
         "  cellseg-d2 convert-to-coco --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
         "  cellseg-d2 convert-to-coco --images mine/images --labels mine/labels --output datasets/mine\n"
-        "  cellseg-d2 convert-to-coco --labels cellpose_folder --output datasets/mine\n",
+        "  cellseg-d2 convert-to-coco --labels cellpose_folder --output datasets/mine\n"
+        "  cellseg-d2 convert-to-coco --coco export.json --images mine/images --output datasets/mine\n"
+        "  cellseg-d2 convert-to-coco --labelme annotated/ --output datasets/mine\n",
     )
     group = parser.add_argument_group("source (one of these)")
     source = group.add_mutually_exclusive_group(required=True)
     for name, reader in DATASET_READERS.items():
         source.add_argument(f"--{name}", type=Path, metavar=reader.details["metavar"], help=reader.summary)
     group = parser.add_argument_group("images")
-    group.add_argument("--images", type=Path, metavar="DIR", help="folder of the annotated images")
+    group.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the annotated images (default: beside the annotations)"
+    )
     group.add_argument(
         "--livecell-images", type=Path, metavar="DIR", help="if not in the folder 'images' of --livecell"
     )
@@ -49,7 +54,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
 
     group = parser.add_argument_group("categories")
-    group.add_argument("--category", default="cell", metavar="NAME", help="category for --labels (default: cell)")
+    group.add_argument(
+        "--category", default="cell", metavar="NAME", help="category of cells whose source names none (default: cell)"
+    )
     group.add_argument(
         "--categories",
         choices=("one", "type"),
@@ -92,7 +99,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--drop-images", nargs="+", default=[], metavar="ID", help="leave these images out")
 
-    group = parser.add_argument_group("parts (for --csv and --labels)")
+    group = parser.add_argument_group("parts (for all but --livecell)")
     split = group.add_mutually_exclusive_group()
     split.add_argument(
         "--val-fraction",

@@ -11,7 +11,7 @@ import numpy as np
 from skimage import measure
 
 from cellseg_d2.datasets.findings import FindingLog
-from cellseg_d2.datasets.label_pairs import pair_labels
+from cellseg_d2.datasets.label_pairs import lone_labels, pair_labels
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import first_line
@@ -162,8 +162,8 @@ class LabelImages:
         has_groups: False; label images know no groups.
 
     Args:
-        images: the folder of images.
-        labels: the folder of label images, which may be the same.
+        images: the folder of images; None reads label images alone.
+        labels: the folder of label images, which may be the same; without images, also one of them.
         category: name of all cells' category.
         drop: stems of images to leave out.
         allow_missing: keep label images whose image has no file.
@@ -176,7 +176,7 @@ class LabelImages:
 
     def __init__(
         self,
-        images: str | Path,
+        images: str | Path | None,
         labels: str | Path,
         category: str = "cell",
         drop: tuple[str, ...] = (),
@@ -186,11 +186,11 @@ class LabelImages:
         ending: str | None = None,
         rules: LabelRules | None = None,
     ):
-        self._pairs = pair_labels(images, labels, ending, allow_missing)
+        self._pairs = lone_labels(labels) if images is None else pair_labels(images, labels, ending, allow_missing)
         self.images = self._pairs.images
         self.path = Path(labels)
         self.categories = (category,)
-        self.ids = sorted({*self.images.files, *(path.stem for path in self._pairs.unpaired)})
+        self.ids = sorted({*self.images.files, *self._pairs.labels, *(path.stem for path in self._pairs.unpaired)})
         self.drop = set(drop)
         self._only_labelled = only_labelled
         self._rules = rules or LabelRules()

@@ -95,6 +95,26 @@ def pair_labels(
     return LabelPairs(folder, found, masks, unpaired)
 
 
+def lone_labels(path: str | Path) -> LabelPairs:
+    """The label images that a path names, a folder or one of them, each called as its image would be.
+
+    Raises:
+        CellSegError: there is none, or two are of one image.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CellSegError(f"{path} does not exist")
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if _is_label_name(p))
+    labels: dict[str, list[Path]] = {}
+    for file in files:
+        ending = next((ending for ending in ENDINGS if file.stem.endswith(ending) and file.stem != ending), "")
+        labels.setdefault(file.stem.removesuffix(ending), []).append(file)
+    if not labels:
+        raise CellSegError(f"{path} holds no label image")
+    root = path if path.is_dir() else path.parent
+    return LabelPairs(ImageFolder.of_names(root, {}, allow_missing=True), labels, {}, [])
+
+
 def _is_label_name(path: Path) -> bool:
     if path.name.startswith(".") or not path.is_file():
         return False

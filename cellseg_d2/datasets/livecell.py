@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.datasets.coco_reader import CocoSource
 from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
@@ -90,5 +91,12 @@ def livecell_source(
 def open_livecell(path: Path, options: ReaderOptions) -> dict[str, Source]:
     """folder of LIVECell as in the Kaggle download, or one of its JSON files; its own parts are kept"""
     files, root = find_livecell(path, options.images)
+    for file in files.values():
+        names = list(read_coco(file).categories.values())
+        if len(names) > 1 and not set(names) <= set(CELL_LINES):
+            raise CellSegError(
+                f"{file} has the categories {', '.join(names)}, which none of LIVECell's files has, and which would be "
+                "lost: read it with --coco"
+            )
     images = ImageFolder(root, options.allow_missing, recursive=True)
     return {part: livecell_source(file, images, options.by_type, options.drop) for part, file in files.items()}

@@ -7,7 +7,7 @@ makes a data set of them. Positions are ``(x, y)`` in pixels; the centre of the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -120,6 +120,12 @@ class DrawnSource:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def give_sizes(self, sizes: Mapping[str, tuple[int, int]]) -> None:
+        """Say the sizes ``(height, width)`` of images by name, for formats that do not tell them."""
+        for name, size in sizes.items():
+            if name in self._drawn and self._drawn[name].size is None:
+                self._drawn[name].size = size
 
     def records(self, log: FindingLog) -> Iterator[ImageRecord]:
         """Read image by image; see :meth:`cellseg_d2.datasets.sartorius.SartoriusCsv.records`."""

@@ -44,6 +44,7 @@ TOGETHER = {
     "submission": ("submission.csv", "the competition's file: one row a cell, masks share no pixel"),
     "csv": ("cells.csv", "measurements of all cells of all images, one row a cell, for Excel, R and pandas"),
     "images": ("images.csv", "numbers of cells, one row an image, also where there is none"),
+    "coco": ("coco.json", "COCO JSON of all images, masks as compressed run lengths, with scores"),
 }
 
 

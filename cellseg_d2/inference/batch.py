@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from detectron2.utils import comm
 from tqdm import tqdm
 
 from cellseg_d2 import __version__
+from cellseg_d2.datasets.coco_json import EncodedCell, EncodedImage, relative_root, write_coco_files
 from cellseg_d2.errors import CellSegError, no_memory, printable
 from cellseg_d2.export.formats import FORMATS, TOGETHER, Format, batch_formats, check_distinct, choose_formats
 from cellseg_d2.images.errors import check_name
@@ -75,9 +77,9 @@ def segment_files(
         segmenter: of one or several models.
         paths: of the images.
         output: folder, made where needed.
-        saved: names out of :func:`batch_formats`. ``submission``, ``csv`` and ``images`` are one file for all images;
-            of the others there is one in ``output/<format>`` for each image, whole or not at all, and beside
-            ``detections`` the post-processing that made cells of them.
+        saved: names out of :func:`batch_formats`. Those of :data:`cellseg_d2.export.formats.TOGETHER` are one file for
+            all images; of the others there is one in ``output/<format>`` for each image, whole or not at all, and
+            beside ``detections`` the post-processing that made cells of them.
         resume: do only what an unfinished call left to do, its failed images included.
         **options: passed on to :meth:`Segmenter.segment`, but for ``keep_detections``, which ``saved`` decides.
 
@@ -174,7 +176,9 @@ def _segment_share(
             segmentation.counts,
             kaggle_from_labels(segmentation.labels, len(segmentation)) if "submission" in saved else [],
             _table(segmentation) if "csv" in saved else "",
+            segmentation.encoded().cells if "coco" in saved else [],
             content=content,
+            size=[segmentation.height, segmentation.width],
         )
         with _room(parts.output):
             for name in singles:
@@ -201,11 +205,30 @@ def _finish(parts: Parts, paths: Sequence[Path], saved: Collection[str]) -> Batc
         write_submission(parts.output / TOGETHER["submission"][0], ((part.name, part.rows) for part in done()))
     if "csv" in saved:
         write_tables(parts.output / TOGETHER["csv"][0], lambda: (part.table for part in done()))
+    if "coco" in saved:
+        _write_coco(parts.output / TOGETHER["coco"][0], [path for path in paths if path not in result.failed], parts)
     if "images" in saved:
         table = spreadsheet_table(_counts_table(result.counts))
         write_text_atomic(parts.output / TOGETHER["images"][0], table.to_csv(index=False, lineterminator="\n"))
     result.written = output_places(parts.output, saved)
     return result
+
+
+def _write_coco(path: Path, images: Sequence[Path], parts: Parts) -> None:
+    """One COCO JSON of all images, by their real names, relative to the folder that all of them are in."""
+    root = Path(os.path.commonpath([image.resolve().parent for image in images])) if images else path.parent
+
+    def encoded() -> Iterator[EncodedImage]:
+        for number, image in enumerate(images, start=1):
+            part = parts.get(image)
+            name = image.resolve().relative_to(root).as_posix()
+            sides = dict(zip(("height", "width"), part.size, strict=True))
+            entry = {"id": number, "file_name": name, **sides, "source_id": part.name}
+            yield EncodedImage(entry, [EncodedCell(*cell) for cell in part.coco])
+
+    classes = list(parts.get(images[0]).counts) if images else []
+    info = {"description": "Cells found by cellseg_d2", "image_root": relative_root(root, path.parent)}
+    write_coco_files({path: (encoded(), info)}, classes)
 
 
 def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:

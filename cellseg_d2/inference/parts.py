@@ -35,7 +35,9 @@ class Part:
         counts: class name → number of cells.
         rows: Kaggle RLE of each cell, if they were asked for.
         table: its measurements as CSV with a header, if they were asked for.
+        coco: its cells as COCO JSON has them, if they were asked for.
         failed: why there are no results; None if there are.
+        size: height and width in pixels.
         content: of its file when it was read, see :func:`content_of`.
     """
 
@@ -44,8 +46,10 @@ class Part:
     counts: dict[str, int] = field(default_factory=dict)
     rows: list[str] = field(default_factory=list)
     table: str = ""
+    coco: list = field(default_factory=list)
     failed: str | None = None
     content: str = ""
+    size: list[int] = field(default_factory=list)
 
 
 class Parts:

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cellseg_d2.datasets.coco_json import EncodedCell, EncodedImage
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.measure import measure_cells
-from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 from cellseg_d2.masks.overlaps import label_dtype, label_image
 from cellseg_d2.masks.polygons import Polygon, outline
 from cellseg_d2.postprocess.steps import Cells
@@ -42,6 +43,7 @@ class Segmentation:
         pixel_size: for measurements in micrometres and for programs that show them; may be unknown.
         name: of the image, usually its file's name without the suffix; files are called by it.
         detections: what the cells were made of, before any threshold; only where they were to be kept.
+        file_name: of the image, with its suffix, for formats that name it; None where it is from no file.
 
     Raises:
         CellSegError: the parts do not belong together, or a cell has no pixels.
@@ -64,6 +66,7 @@ class Segmentation:
     pixel_size: PixelSize | None = None
     name: str = "image"
     detections: Detections | None = None
+    file_name: str | None = None
 
     def __post_init__(self) -> None:
         check_inside(self.crops, self.height, self.width)
@@ -202,6 +205,18 @@ class Segmentation:
         counts = [(_shown(f"{name} {count}"), colors[name]) for name, count in self.counts.items() if count]
         strip = text_strip(drawn.shape[1], _shown(self.name), [(self._total, None), *counts])
         return np.concatenate([strip, drawn])
+
+    def encoded(self) -> EncodedImage:
+        """The cells as COCO JSON has them: category ids count the class names from 1 on, the image's id is 1."""
+        file_name = self.file_name or f"{self.name}.png"
+        entry = {"id": 1, "file_name": file_name, "height": self.height, "width": self.width, "source_id": self.name}
+        cells = []
+        for crop, (x0, y0, x1, y1), index, score in zip(
+            self.crops, self.boxes.tolist(), self.classes.tolist(), self.scores.tolist(), strict=True
+        ):
+            counts = crop_to_coco(crop, self.height, self.width)["counts"]
+            cells.append(EncodedCell(index + 1, counts, (x0, y0, x1 - x0, y1 - y0), crop.area, round(score, 6)))
+        return EncodedImage(entry, cells)
 
     def save(self, folder: str | Path, formats: Iterable[str]) -> list[Path]:
         """Write the segmentation to files ``<name><suffix>``, each whole or not at all.

@@ -170,14 +170,15 @@ class Segmenter(ABC):
                 self._segment_one(plane, pixel_size, f"{name or 'plane'}_{i:03d}", **options)
                 for i, plane in enumerate(planes)
             ]
-        is_path = isinstance(image, str | Path)
+        given, is_path = image, isinstance(image, str | Path)
         if is_path and pixel_size is None:
             pixel_size = read_pixel_size(image)
         name = name or _name_of(image)
         if not is_path and not isinstance(image, ImageSource) and np.size(image) <= _KEPT_PIXELS:
             image = as_grey(image, channel_axis=channel_axis)
+        file_name = Path(given).name if is_path else None
         with open_source(image, channel_axis=channel_axis) as source:
-            return self._segment_one(source, pixel_size, name, **options)
+            return replace(self._segment_one(source, pixel_size, name, **options), file_name=file_name)
 
     def _segment_one(
         self, image: ImageSource | np.ndarray, pixel_size: PixelSize | None, name: str, **options

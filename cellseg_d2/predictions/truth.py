@@ -7,18 +7,21 @@ matched by name: the column ``id``, or the stem of COCO's ``file_name``. Masks b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
+from cellseg_d2.datasets.annotations import format_of, open_annotations
 from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.datasets.findings import FindingLog
-from cellseg_d2.datasets.records import main_type
+from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.datasets.sartorius import SartoriusCsv
+from cellseg_d2.datasets.shapes import DrawnSource
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.csv import read_csv_table
+from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.predictions.results import read_results
@@ -91,32 +94,45 @@ class Predictions:
 
 
 def read_truth(path: str | Path) -> Truth:
-    """Read ``train.csv`` (also ``.gz``) or a COCO JSON, told apart by the file's name.
+    """Read ``train.csv`` (also ``.gz``), a COCO JSON, or annotations of any other format, such as a folder of label
+    images, see :mod:`cellseg_d2.datasets.annotations`.
 
     Raises:
         CellSegError: the file cannot be read, or a mask in it is malformed.
     """
-    return _truth_from_coco(path) if _is_json(path) else _truth_from_csv(path)
+    if _is_csv(path):
+        return _truth_from_csv(path)
+    if Path(path).is_file() and format_of(path) == "coco":
+        return _truth_from_coco(path)
+    return _truth_from_annotations(path)
 
 
 def read_predictions(
     path: str | Path, truth: Truth, score_threshold: float = 0.5, overlaps: str | None = None
 ) -> Predictions:
-    """Read a submission (also ``.gz``) or COCO results, told apart by the file's name.
+    """Read a submission (also ``.gz``), COCO results, or cells in any format of annotations, such as a folder of label
+    images, or what ``tools/infer.py`` has written.
 
     Args:
-        path: of the file.
+        path: of the file, or a folder.
         truth: whose images are predicted. Predictions for other images are left out, with a warning.
         score_threshold: detections of COCO results need at least this score.
         overlaps: ``"resolve"`` gives every contested pixel to the cell with the higher score, in a submission to the
-            earlier one; ``"keep"`` scores the masks as they stand. None resolves COCO results and keeps submissions.
+            earlier one; ``"keep"`` scores the masks as they stand. None resolves COCO results and keeps all others.
 
     Raises:
         CellSegError: the file cannot be read, a mask in it is malformed, or not one of its images is in the truth.
     """
-    if _is_json(path):
-        return _predictions_from_results(path, truth, score_threshold, overlaps or "resolve")
-    return _predictions_from_submission(path, truth, overlaps or "keep")
+    path = _chosen(path)
+    if _is_csv(path):
+        return _predictions_from_submission(path, truth, overlaps or "keep")
+    if path.suffix.lower() == ".json" and path.is_file():
+        content = read_json(path)
+        if isinstance(content, Mapping) and "images" in content:  # cells, not detections of which some are chosen
+            return _predictions_from_results(path, truth, 0.0, overlaps or "keep")
+        if not isinstance(content, Mapping) or not {"shapes", "features", "_via_img_metadata"} & content.keys():
+            return _predictions_from_results(path, truth, score_threshold, overlaps or "resolve")
+    return _predictions_from_annotations(path, truth, overlaps or "keep")
 
 
 def choose_images(
@@ -164,11 +180,14 @@ def read_ids(path: str | Path) -> list[str]:
     return [name for name in dict.fromkeys(names) if name not in ("", "id")]
 
 
-def _is_json(path: str | Path) -> bool:
-    name = Path(path).name.lower()
-    if not name.endswith((".json", ".csv", ".csv.gz")):
-        raise CellSegError(f"{path} is neither .csv, .csv.gz nor .json")
-    return name.endswith(".json")
+def _is_csv(path: str | Path) -> bool:
+    return Path(path).name.lower().endswith((".csv", ".csv.gz"))
+
+
+def _chosen(path: str | Path) -> Path:
+    """Of the folder of ``tools/infer.py`` the submission or the COCO JSON, where it has one; else what is given."""
+    path = Path(path)
+    return next((path / name for name in ("submission.csv", "coco.json") if (path / name).is_file()), path)
 
 
 def _progress(items: Iterable, path: str | Path, total: int | None = None) -> Iterable:
@@ -213,6 +232,44 @@ def _truth_from_coco(path: str | Path) -> Truth:
     return Truth(images, {**file.content(), "annotations": annotations}, names, warnings, file.image_paths())
 
 
+def _truth_from_annotations(path: str | Path) -> Truth:
+    images: dict[str, TrueImage] = {}
+    for record in read_records(path):
+        if record.id in images:
+            raise CellSegError(f"{path}: several images are called {record.id}")
+        masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
+        types = [cell.cell_type for cell in record.cells]
+        images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type, types)
+    return Truth(images)
+
+
+def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
+    sizes = {name: (image.height, image.width) for name, image in truth.images.items()}
+    found = {record.id: record for record in read_records(path, sizes)}
+    known, warnings = _known_images(path, found, truth)
+    masks, types = {}, {}
+    for name in _progress(known, path):
+        record = found[name]
+        if (record.height, record.width) != sizes[name]:
+            raise CellSegError(
+                f"{path}: image {name} has {record.width} × {record.height} pixels, but the ground truth is for "
+                f"{sizes[name][1]} × {sizes[name][0]}"
+            )
+        masks[name], kept = _scored([cell.crop for cell in record.cells], truth.images[name], overlaps)
+        types[name] = [record.cells[i].cell_type for i in kept]
+    return Predictions(masks, None, warnings, types)
+
+
+def read_records(path: str | Path, sizes: Mapping[str, tuple[int, int]] | None = None) -> Iterator[ImageRecord]:
+    """All images of annotations of any format, which must be right; of those of unknown size only the ``sizes``."""
+    for source in open_annotations(path, sizes=sizes):
+        if isinstance(source, DrawnSource) and sizes is not None:
+            source.drop |= {name for name in source.ids if name not in sizes}
+        log = FindingLog()
+        yield from source.records(log)
+        log.raise_open_errors(path)
+
+
 def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
     cells = read_submission(path)
     known, warnings = _known_images(path, cells, truth)
@@ -231,9 +288,9 @@ def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) 
 def _predictions_from_results(path: str | Path, truth: Truth, score_threshold: float, overlaps: str) -> Predictions:
     numbers = {name: number for number, name in truth.names.items()}
     sizes = {name: (image.height, image.width) for name, image in truth.images.items()}
-    by_image = read_results(path, sizes, truth.names)
-    known, warnings = _known_images(path, by_image, truth)
     categories = {category["id"]: category["name"] for category in (truth.coco or {}).get("categories", ())}
+    by_image = read_results(path, sizes, truth.names, categories or None)
+    known, warnings = _known_images(path, by_image, truth)
     masks, types = {}, {}
     for name in _progress(known, path):
         for result in by_image[name]:

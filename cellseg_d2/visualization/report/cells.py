@@ -11,14 +11,16 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from cellseg_d2.datasets.annotations import open_annotations
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import find_images, image_size
+from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.rle import RLEError, parse_kaggle_rle
 from cellseg_d2.metrics.error_report import ErrorReport
 from cellseg_d2.metrics.error_types import ImageErrors, find_errors
 from cellseg_d2.predictions.submission import decode_cells, read_submission
-from cellseg_d2.predictions.truth import Truth, choose_images, read_predictions, read_truth
+from cellseg_d2.predictions.truth import Truth, choose_images, read_predictions, read_records, read_truth
 
 SUBMISSIONS = ("submission.csv", "submission.csv.gz")
 
@@ -131,10 +133,17 @@ def gather_cells(
 
 def _prediction_file(path: Path) -> Path:
     if path.is_dir():
-        found = [path / name for name in SUBMISSIONS if (path / name).is_file()]
-        if not found:
-            raise CellSegError(f"{path} holds no submission.csv: name the output folder of cellseg-d2 infer, or a file")
-        return found[0]
+        found = [path / name for name in (*SUBMISSIONS, "coco.json") if (path / name).is_file()]
+        if found:
+            return found[0]
+        try:
+            open_annotations(path)
+        except CellSegError as error:
+            raise CellSegError(
+                f"{path} holds no submission.csv, nor other cells ({error}): name the output folder of cellseg-d2 infer, "
+                "or a file"
+            ) from None
+        return path
     if not path.is_file():
         raise CellSegError(f"{path} does not exist")
     return path
@@ -167,9 +176,20 @@ def _with_truth(
 
 
 def _without_truth(path: Path, files: Mapping[str, Path]) -> list[ReportImage]:
-    if path.name.lower().endswith(".json"):
+    if path.suffix.lower() == ".json" and isinstance(read_json(path), list):
         raise CellSegError(f"{path}: COCO results name their images by number, so they need the ground truth, too")
     entries = []
+    if not path.name.lower().endswith((".csv", ".csv.gz")):
+        for record in read_records(path, {name: image_size(file) for name, file in files.items()}):
+            size = (record.height, record.width)
+            masks = [crop_to_coco(cell.crop, *size) for cell in record.cells]
+            areas = [cell.crop.area for cell in record.cells]
+            entries.append(
+                ReportImage(record.id, files.get(record.id), size, None, None, masks, np.array(areas, np.int64))
+            )
+        if not entries:
+            raise CellSegError(f"{path} has no image, so there is nothing to report")
+        return entries
     for name, texts in read_submission(path).items():
         file = files.get(name)
         size = image_size(file) if file else None

@@ -1,0 +1,96 @@
+"""Annotated cells by their path alone, in any format that this project reads or writes: what is there tells which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from cellseg_d2.datasets.label_pairs import LABEL_SUFFIXES
+from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
+from cellseg_d2.datasets.shapes import DrawnSource
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.text import read_json
+
+_BY_SUFFIX = {".xml": "cvat", ".geojson": "geojson", ".zip": "rois", ".roi": "rois", ".csv": "csv", ".gz": "csv"}
+_BY_SUFFIX |= dict.fromkeys(LABEL_SUFFIXES, "labels")
+# What `infer` writes into its folder, as far as it is masks; the first that is there stands for all.
+_RESULTS = ("coco.json", "labels", "geojson", "rois")
+
+
+def format_of(path: str | Path) -> str:
+    """The name in :data:`DATASET_READERS` of what a file, or a folder of files, is.
+
+    Raises:
+        CellSegError: it is nothing that is known, or a folder of several kinds.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CellSegError(f"{path} does not exist")
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+        kinds = {_format_of_file(file): file for file in files if file.suffix.lower() in (*_BY_SUFFIX, ".json")}
+        if len(kinds) > 1:
+            shown = ", ".join(f"{file.name} ({kind})" for kind, file in kinds.items())
+            raise CellSegError(f"{path} holds annotations of several kinds, such as {shown}: name a folder with one")
+        if not kinds:
+            raise CellSegError(f"{path} holds no annotations of a kind that is known ({', '.join(DATASET_READERS)})")
+        return next(iter(kinds))
+    return _format_of_file(path)
+
+
+def _format_of_file(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix != ".json":
+        if suffix not in _BY_SUFFIX:
+            raise CellSegError(f"{path} is of no kind of annotations that is known ({', '.join(DATASET_READERS)})")
+        return _BY_SUFFIX[suffix]
+    content = read_json(path)
+    if isinstance(content, Mapping):
+        for key, name in (("shapes", "labelme"), ("images", "coco"), ("features", "geojson")):
+            if key in content:
+                return name
+        entries = content.values()
+        if "_via_img_metadata" in content or (
+            entries and all(isinstance(e, Mapping) and "regions" in e for e in entries)
+        ):
+            return "via"
+    elif isinstance(content, list) and content and all(isinstance(e, Mapping) and "geometry" in e for e in content):
+        return "geojson"
+    raise CellSegError(
+        f"{path} is no COCO JSON: it needs images, annotations and categories; nor is it a JSON of labelme, VIA or QuPath"
+    )
+
+
+def open_annotations(
+    path: str | Path, options: ReaderOptions | None = None, sizes: Mapping[str, tuple[int, int]] | None = None
+) -> list[Source]:
+    """Open annotations of any format; images need not be there.
+
+    Args:
+        path: a file, a folder of files of one kind, or the folder that ``tools/infer.py`` has written.
+        options: of the reader.
+        sizes: ``(height, width)`` in pixels by image name, for formats that do not tell them, such as GeoJSON.
+
+    Returns:
+        One source, or several where images have a COCO JSON each.
+
+    Raises:
+        CellSegError: what is there is not known, or cannot be read.
+    """
+    path = Path(path)
+    options = replace(options or ReaderOptions(), allow_missing=True)
+    if path.is_dir() and (found := next((path / name for name in _RESULTS if (path / name).exists()), None)):
+        path = found
+    name = format_of(path)
+    if name == "labels" and options.images is None:
+        from cellseg_d2.datasets.label_images import LabelImages, LabelRules
+
+        # As they are: of this project's own results, or of others that are compared with them.
+        return [LabelImages(None, path, options.category, options.drop, rules=LabelRules(0, "keep"))]
+    files = sorted(path.glob("*.json")) if name == "coco" and path.is_dir() else [path]
+    sources = [source for file in files for source in DATASET_READERS[name](file, options).values()]
+    for source in sources:
+        if sizes is not None and isinstance(source, DrawnSource):
+            source.give_sizes(sizes)
+    return sources
