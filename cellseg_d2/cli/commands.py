@@ -8,6 +8,7 @@ GROUPS = {
     "data": {
         "make-simulated": "write a simulated data set in the competition's layout",
         "convert-to-coco": "check annotations and convert them to COCO JSON",
+        "convert": "convert annotations or results between formats, without a model",
         "pseudo-label": "turn predictions into training data",
     },
     "training": {

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from cellseg_d2.datasets.readers import Source
 
 
+TILES = "tiles"  # the folder for what --tiles writes
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "convert_to_coco",
@@ -108,6 +111,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="share of the images for validation, 0 for none; plate and well stay together (default: 0.2)",
     )
     split.add_argument("--folds", type=int, metavar="K", help="write K pairs of training and validation parts instead")
+    group.add_argument(
+        "--tiles",
+        type=int,
+        metavar="N",
+        help="cut every image into N × N tiles, written to the folder tiles, so that a few large images can be split; "
+        "the tiles of one image stay together where there are several images",
+    )
     group.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
 
     group = parser.add_argument_group("output")
@@ -144,6 +154,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--val-fraction {args.val_fraction} must be at least 0 and below 1")
     if args.folds is not None and args.folds < 2:
         parser.error(f"--folds {args.folds} must be at least 2")
+    if args.tiles is not None and not 2 <= args.tiles <= 100:
+        parser.error(f"--tiles {args.tiles} must be from 2 to 100")
     if args.seed < 0:
         parser.error(f"--seed {args.seed} must not be negative")
     return args
@@ -164,7 +176,12 @@ def open_sources(args: argparse.Namespace) -> dict[str, Source]:
         background=args.background,
         components="split" if args.split_components else "keep" if args.keep_components else "check",
     )
-    return DATASET_READERS[name](getattr(args, name.replace("-", "_")), options)
+    sources = DATASET_READERS[name](getattr(args, name.replace("-", "_")), options)
+    if args.tiles is None:
+        return sources
+    from cellseg_d2.datasets.tiles import TiledSource
+
+    return {part: TiledSource(source, args.tiles, args.output / TILES) for part, source in sources.items()}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -178,7 +195,11 @@ def main(argv: list[str] | None = None) -> None:
     sources = open_sources(args)
     folds = [f"fold{k}_{side}" for k in range(args.folds or 0) for side in ("train", "val")]
     files = [AUDIT_FILE, *(f"instances_{part}.json" for part in ("train", "val", *folds, *sources))]
-    check_outputs([args.output / name for name in files], [args.csv, *(source.path for source in sources.values())])
+    read = [args.csv, *(source.path for source in sources.values())]
+    if args.tiles is not None:
+        files.append(TILES)
+        read.append(args.images)
+    check_outputs([args.output / name for name in files], read)
     with claimed(args.output):
         convert(args, sources, command)
 

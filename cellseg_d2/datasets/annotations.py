@@ -42,6 +42,10 @@ def format_of(path: str | Path) -> str:
 def _format_of_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix != ".json":
+        if suffix == ".npz":
+            raise CellSegError(
+                f"{path} holds detections before any threshold, which are no cells yet: see cellseg-d2 tune-postprocess"
+            )
         if suffix not in _BY_SUFFIX:
             raise CellSegError(f"{path} is of no kind of annotations that is known ({', '.join(DATASET_READERS)})")
         return _BY_SUFFIX[suffix]
@@ -50,15 +54,13 @@ def _format_of_file(path: Path) -> str:
         for key, name in (("shapes", "labelme"), ("images", "coco"), ("features", "geojson")):
             if key in content:
                 return name
-        entries = content.values()
-        if "_via_img_metadata" in content or (
-            entries and all(isinstance(e, Mapping) and "regions" in e for e in entries)
-        ):
+        regions = [isinstance(entry, Mapping) and "regions" in entry for entry in content.values()]
+        if "_via_img_metadata" in content or (regions and all(regions)):
             return "via"
     elif isinstance(content, list) and content and all(isinstance(e, Mapping) and "geometry" in e for e in content):
         return "geojson"
     raise CellSegError(
-        f"{path} is no COCO JSON: it needs images, annotations and categories; nor is it a JSON of labelme, VIA or QuPath"
+        f"{path} is no COCO JSON: it needs images, annotations and categories; nor is it one of labelme, VIA or QuPath"
     )
 
 
@@ -68,7 +70,7 @@ def open_annotations(
     """Open annotations of any format; images need not be there.
 
     Args:
-        path: a file, a folder of files of one kind, or the folder that ``tools/infer.py`` has written.
+        path: a file, a folder of files of one kind, or the folder that ``cellseg-d2 infer`` has written.
         options: of the reader.
         sizes: ``(height, width)`` in pixels by image name, for formats that do not tell them, such as GeoJSON.
 

@@ -52,6 +52,7 @@ KINDS = {
     "several cell types": Kind(WARNING, "an image with cells of different types"),
     "unreadable sample_id": Kind(WARNING, "plate and well cannot be told; the image is its own group"),
     "crowd": Kind(WARNING, "a region marked iscrowd, which is no single cell"),
+    "cut cell": Kind(WARNING, "a tile has less than a tenth of a cell"),
     "image without rows": Kind(WARNING, "a file that no annotation names; it is not converted (unless --keep-empty)"),
     "image without cells": Kind(WARNING, "an image that is converted without any cell"),
     "left out": Kind(WARNING, "an image that was asked to be dropped"),

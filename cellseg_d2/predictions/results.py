@@ -1,6 +1,6 @@
 """COCO results: a JSON list of detections, each with ``image_id``, ``category_id``, ``segmentation`` and ``score``.
 
-A COCO JSON whose annotations have scores, such as ``tools/infer.py --save coco`` writes, is read as such a list too.
+A COCO JSON whose annotations have scores, such as ``cellseg-d2 infer --save coco`` writes, is read as such a list too.
 """
 
 from __future__ import annotations

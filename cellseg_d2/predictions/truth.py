@@ -111,7 +111,7 @@ def read_predictions(
     path: str | Path, truth: Truth, score_threshold: float = 0.5, overlaps: str | None = None
 ) -> Predictions:
     """Read a submission (also ``.gz``), COCO results, or cells in any format of annotations, such as a folder of label
-    images, or what ``tools/infer.py`` has written.
+    images, or what ``cellseg-d2 infer`` has written.
 
     Args:
         path: of the file, or a folder.
@@ -185,7 +185,7 @@ def _is_csv(path: str | Path) -> bool:
 
 
 def _chosen(path: str | Path) -> Path:
-    """Of the folder of ``tools/infer.py`` the submission or the COCO JSON, where it has one; else what is given."""
+    """Of the folder of ``cellseg-d2 infer`` the submission or the COCO JSON, where it has one; else what is given."""
     path = Path(path)
     return next((path / name for name in ("submission.csv", "coco.json") if (path / name).is_file()), path)
 

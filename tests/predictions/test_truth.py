@@ -202,8 +202,10 @@ def test_images_of_one_name_in_two_folders(tmp_path):
 
 
 def test_other_files(tmp_path):
-    with pytest.raises(CellSegError, match=r"neither \.csv, \.csv\.gz nor \.json"):
-        read_truth(tmp_path / "masks.npz")
+    for name, message in (("masks.npz", "before any threshold"), ("masks.pdf", "no kind of annotations that is known")):
+        (tmp_path / name).touch()
+        with pytest.raises(CellSegError, match=message):
+            read_truth(tmp_path / name)
     with pytest.raises(CellSegError, match="does not exist"):
         read_truth(tmp_path / "none.json")
 

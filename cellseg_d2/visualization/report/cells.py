@@ -140,8 +140,8 @@ def _prediction_file(path: Path) -> Path:
             open_annotations(path)
         except CellSegError as error:
             raise CellSegError(
-                f"{path} holds no submission.csv, nor other cells ({error}): name the output folder of cellseg-d2 infer, "
-                "or a file"
+                f"{path} holds no submission.csv, nor other cells ({error}): name the output folder of "
+                "cellseg-d2 infer, or a file"
             ) from None
         return path
     if not path.is_file():

@@ -1,0 +1,106 @@
+"""Large images cut into tiles, so that a data set of one or a few can be split into training and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.readers import Source
+from cellseg_d2.datasets.records import ImageRecord, main_type
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.read import read_image
+from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.crop import MaskCrop
+
+# What a tile's border leaves of a cell is a cell if it is at least this share of it.
+_LEAST_SHARE = 0.1
+
+
+class TiledSource:
+    """A source whose images are cut into tiles, which are written as its records are read.
+
+    Attributes:
+        path, categories, ids, has_groups, drop: of the source.
+        images: the folder of the tiles.
+
+    Args:
+        source: with images.
+        tiles: along each side of an image.
+        folder: for the tiles, made where needed.
+
+    Raises:
+        CellSegError: the source has no images.
+    """
+
+    def __init__(self, source: Source, tiles: int, folder: str | Path):
+        if source.images is None:
+            raise CellSegError(f"{source.path} is read without its images, so they cannot be cut into tiles")
+        self._source, self._root = source, source.images.root
+        self._tiles = tiles
+        self._folder = Path(folder)
+        self.path: Path = source.path
+        self.categories: Sequence[str] = source.categories
+        self.ids = source.ids
+        self.has_groups = source.has_groups
+        self.drop = source.drop
+
+    @property
+    def images(self) -> ImageFolder:
+        """The folder of the tiles."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return ImageFolder.of_names(self._folder, {})
+
+    def __len__(self) -> int:
+        return len(self._source) * self._tiles**2
+
+    def records(self, log: FindingLog) -> Iterator[ImageRecord]:
+        """Read image by image and tile by tile, in reading order; a tile is called ``NAME_r1c2`` by row and column.
+
+        The tiles of one image have a group in common, unless there is only this image.
+        """
+        single = len(self._source) == 1
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for record in self._source.records(log):
+            if min(record.height, record.width) < self._tiles:
+                raise CellSegError(
+                    f"{record.file_name} is too small to be cut into {self._tiles} × {self._tiles} tiles"
+                )
+            path = self._root / record.file_name
+            if not path.is_file():
+                raise CellSegError(f"{record.file_name} has no file, so it cannot be cut into tiles")
+            yield from self._tiles_of(record, read_image(path), None if single else record.group or record.id, log)
+
+    def _tiles_of(
+        self, record: ImageRecord, image: np.ndarray, group: str | None, log: FindingLog
+    ) -> Iterator[ImageRecord]:
+        rows = np.linspace(0, record.height, self._tiles + 1).astype(int).tolist()
+        columns = np.linspace(0, record.width, self._tiles + 1).astype(int).tolist()
+        for r, (top, bottom) in enumerate(zip(rows[:-1], rows[1:], strict=True)):
+            for c, (left, right) in enumerate(zip(columns[:-1], columns[1:], strict=True)):
+                name = f"{record.id}_r{r}c{c}"
+                with atomic_path(self._folder / f"{name}.tif") as temporary:
+                    tifffile.imwrite(temporary, image[top:bottom, left:right], compression="zlib")
+                cells = []
+                for cell in record.cells:
+                    part = _part(cell.crop, left, top, right, bottom)
+                    if part.area >= _LEAST_SHARE * cell.crop.area:
+                        cells.append(replace(cell, crop=part))
+                    elif part.area:
+                        share = f"{part.area} of {cell.crop.area} px are in the tile"
+                        log.note("cut cell", name, cell.row, share, action="left out of this tile")
+                kind = main_type(cell.cell_type for cell in cells)
+                yield ImageRecord(name, f"{name}.tif", bottom - top, right - left, kind, group, cells)
+
+
+def _part(crop: MaskCrop, left: int, top: int, right: int, bottom: int) -> MaskCrop:
+    """What of a mask is in a tile, with its place there."""
+    x0, y0, x1, y1 = crop.box
+    rows = slice(max(top - y0, 0), max(bottom - y0, 0))
+    columns = slice(max(left - x0, 0), max(right - x0, 0))
+    return MaskCrop(max(y0 - top, 0), max(x0 - left, 0), crop.mask[rows, columns]).tight()

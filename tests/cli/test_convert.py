@@ -1,0 +1,135 @@
+"""Conversion between formats: what is written in one comes back from it, cell by cell."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from cellseg_d2.cli import convert, convert_to_coco, evaluate
+from cellseg_d2.datasets.coco_json import write_coco
+from cellseg_d2.datasets.coco_reader import load_coco
+from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.visualization.report.cells import gather_cells
+
+HEIGHT, WIDTH = 24, 30
+RING = np.ones((9, 9), bool)
+RING[3:6, 3:6] = False
+CELLS = [
+    ("live", MaskCrop(2, 3, np.ones((5, 6), bool))),
+    ("dead", MaskCrop(10, 4, RING)),
+    ("dead", MaskCrop(10, 20, np.eye(4, dtype=bool))),
+]
+BACK = ("labels", "rois", "geojson", "coco")
+
+
+@pytest.fixture
+def truth(tmp_path):
+    """A COCO JSON of two images, one without cells, and the images."""
+    (tmp_path / "images").mkdir()
+    cells = [CellAnnotation(crop, kind, row) for row, (kind, crop) in enumerate(CELLS, start=1)]
+    records = [ImageRecord("a", "a.png", HEIGHT, WIDTH, "dead", None, cells), ImageRecord("b", "b.png", HEIGHT, WIDTH)]
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"images/{name}.png"), np.full((HEIGHT, WIDTH), 9, np.uint8))
+    write_coco(tmp_path / "truth.json", records, ("dead", "live"), {"image_root": "images"})
+    return tmp_path / "truth.json"
+
+
+def cells_of(records):
+    """By image: for each cell its class and pixels, in any order."""
+    return {
+        record.id: sorted((c.cell_type, c.crop.to_full(HEIGHT, WIDTH).tobytes()) for c in record.cells)
+        for record in records
+    }
+
+
+def run(*words):
+    convert.main(list(map(str, words)))
+
+
+def place(folder, name):
+    return folder / ("coco.json" if name == "coco" else name)
+
+
+@pytest.mark.parametrize("name", BACK)
+def test_what_is_written_comes_back(tmp_path, truth, name, capsys):
+    images = "--images", tmp_path / "images"
+    run(truth, "--to", name, "--output", tmp_path / "out", *images)
+    assert "3 cells in 2 images" in capsys.readouterr().out
+    run(place(tmp_path / "out", name), "--to", "coco", "--output", tmp_path / "back", *images)
+    expected, found = cells_of(load_coco(truth)), cells_of(load_coco(tmp_path / "back/coco.json"))
+    if name == "labels":  # which know no classes
+        expected = {image: sorted(("cell", mask) for _, mask in own) for image, own in expected.items()}
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", [*BACK, "submission"])
+def test_what_is_written_is_scored_and_shown(tmp_path, truth, name, capsys):
+    run(truth, "--to", name, "--output", tmp_path / "out", "--images", tmp_path / "images")
+    for predictions in (place(tmp_path / "out", name), tmp_path / "out"):
+        if name == "submission" and predictions != tmp_path / "out":
+            continue
+        given = ["--predictions", str(predictions), "--ground-truth", str(truth), "--json", str(tmp_path / "s.json")]
+        evaluate.main(given)
+        score = json.loads((tmp_path / "s.json").read_text())
+        assert (score["mean"], score["tp50"], score["fp50"]) == (1, 3, 0)
+        assert set(score["per_image"]) == {"a", "b"}
+        report = gather_cells(predictions, truth)
+        assert report.errors.score.mean == 1
+        alone = gather_cells(predictions, None, [tmp_path / "images"])
+        assert {image.name: image.predicted_count for image in alone.images} == {"a": 3, "b": 0}
+    if name == "labels":  # as the truth, too
+        evaluate.main(["--predictions", str(truth), "--ground-truth", str(tmp_path / "out/labels")])
+        assert "1.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", BACK)
+def test_what_is_written_can_be_trained_on(tmp_path, truth, name):
+    run(truth, "--to", name, "--output", tmp_path / "out", "--images", tmp_path / "images")
+    source = ["--" + name, str(place(tmp_path / "out", name)), "--images", str(tmp_path / "images")]
+    keep = ["--keep-components"] if name == "labels" else []
+    convert_to_coco.main([*source, *keep, "--output", str(tmp_path / "ds"), "--val-fraction", "0", "--no-progress"])
+    records = load_coco(tmp_path / "ds/instances_train.json")
+    assert [(record.file_name, len(record.cells)) for record in records] == [("a.png", 3), ("b.png", 0)]
+
+
+def test_overlaps_in_label_images_go_to_the_smaller_cell(tmp_path, capsys):
+    inner, outer = MaskCrop(2, 2, np.ones((3, 3), bool)), MaskCrop(0, 0, np.ones((8, 8), bool))
+    cells = [CellAnnotation(crop, "cell", row) for row, crop in enumerate((outer, inner, inner), start=1)]
+    write_coco(tmp_path / "a.json", [ImageRecord("a", "a.tif", HEIGHT, WIDTH, "cell", None, cells)], ("cell",))
+    run(tmp_path / "a.json", "--to", "labels", "coco", "--output", tmp_path / "out")
+    labels = tifffile.imread(tmp_path / "out/labels/a_labels.tif")
+    assert {int(value): int(count) for value, count in zip(*np.unique(labels, return_counts=True), strict=True)} == {
+        0: HEIGHT * WIDTH - 64,
+        1: 55,
+        2: 9,
+    }
+    assert "without a pixel of their own, which labels and submissions cannot hold: 1" in capsys.readouterr().out
+    assert len(load_coco(tmp_path / "out/coco.json")[0].cells) == 3
+
+
+def test_sizes_that_nothing_tells_are_asked_for(tmp_path, truth):
+    run(truth, "--to", "geojson", "--output", tmp_path / "out")
+    with pytest.raises(CellSegError, match="neither the annotations nor an image file tell a width and a height"):
+        run(tmp_path / "out/geojson", "--to", "labels", "--output", tmp_path / "new")
+    run(tmp_path / "out/geojson", "--to", "labels", "--output", tmp_path / "new", "--images", tmp_path / "images")
+    assert tifffile.imread(tmp_path / "new/labels/a_labels.tif").max() == 3
+
+
+def test_inputs_that_are_nothing_to_convert(tmp_path, truth):
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed/a.geojson").write_text("[]")
+    (tmp_path / "mixed/b.zip").touch()
+    (tmp_path / "empty").mkdir()
+    for name, message in (
+        ("mixed", r"several kinds, such as a\.geojson \(geojson\), b\.zip \(rois\)"),
+        ("empty", "no annotations of a kind that is known"),
+        ("none", "does not exist"),
+    ):
+        with pytest.raises(CellSegError, match=message):
+            run(tmp_path / name, "--to", "coco", "--output", tmp_path / "out")
+    with pytest.raises(CellSegError, match="would be written over"):
+        run(truth.rename(tmp_path / "coco.json"), "--to", "coco", "--output", tmp_path)
