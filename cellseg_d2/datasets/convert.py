@@ -137,9 +137,8 @@ def split_dataset(
     try:
         chosen = split_groups(groups, [image.entry.get("cell_type") for image in images], shares, seed)
     except CellSegError as error:
-        raise CellSegError(
-            f"{dataset.source.path}: {error}; use fewer --folds, --val-fraction 0, or --tiles N, which cuts images into tiles"
-        ) from None
+        ways_out = "use fewer --folds, --val-fraction 0, or --tiles N, which cuts images into tiles"
+        raise CellSegError(f"{dataset.source.path}: {error}; {ways_out}") from None
     parts = {}
     for fold in range(folds) if folds else [1]:
         prefix = f"fold{fold}_" if folds else ""

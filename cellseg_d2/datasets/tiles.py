@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,8 @@ class TiledSource:
     ) -> Iterator[ImageRecord]:
         rows = np.linspace(0, record.height, self._tiles + 1).astype(int).tolist()
         columns = np.linspace(0, record.width, self._tiles + 1).astype(int).tolist()
-        for r, (top, bottom) in enumerate(zip(rows[:-1], rows[1:], strict=True)):
-            for c, (left, right) in enumerate(zip(columns[:-1], columns[1:], strict=True)):
+        for r, (top, bottom) in enumerate(pairwise(rows)):
+            for c, (left, right) in enumerate(pairwise(columns)):
                 name = f"{record.id}_r{r}c{c}"
                 with atomic_path(self._folder / f"{name}.tif") as temporary:
                     tifffile.imwrite(temporary, image[top:bottom, left:right], compression="zlib")
@@ -100,7 +101,7 @@ class TiledSource:
 
 def _part(crop: MaskCrop, left: int, top: int, right: int, bottom: int) -> MaskCrop:
     """What of a mask is in a tile, with its place there."""
-    x0, y0, x1, y1 = crop.box
+    x0, y0, _, _ = crop.box
     rows = slice(max(top - y0, 0), max(bottom - y0, 0))
     columns = slice(max(left - x0, 0), max(right - x0, 0))
     return MaskCrop(max(y0 - top, 0), max(x0 - left, 0), crop.mask[rows, columns]).tight()
