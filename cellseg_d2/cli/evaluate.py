@@ -25,14 +25,15 @@ def parse_args(argv=None):
         type=Path,
         required=True,
         metavar="P",
-        help="submission (.csv, .csv.gz) or COCO results (.json)",
+        help="submission (.csv, .csv.gz), COCO results (.json), or what cellseg-d2 infer wrote: its folder, label "
+        "images, ROIs, GeoJSON, COCO JSON",
     )
     files.add_argument(
         "--ground-truth",
         type=Path,
         required=True,
         metavar="G",
-        help="train.csv (also .gz) or COCO ground truth (.json)",
+        help="train.csv (also .gz), COCO ground truth (.json), or a folder of label images",
     )
     files.add_argument("--json", type=Path, metavar="OUT", help="also write the scores to this JSON file")
     images = parser.add_argument_group("images (default: all of G; one without a row in P counts as empty)")

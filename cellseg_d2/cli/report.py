@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     files = parser.add_argument_group("what the page is about (at least one of the first two)")
     files.add_argument("--run", type=Path, metavar="DIR", help="OUTPUT_DIR of a training, also while it goes on")
     files.add_argument(
-        "--predictions", type=Path, metavar="P", help="output folder of cellseg-d2 infer, a submission, or COCO results"
+        "--predictions", type=Path, metavar="P", help="what cellseg-d2 infer wrote, a submission, or COCO results"
     )
     files.add_argument("--ground-truth", type=Path, metavar="G", help="train.csv (also .gz) or COCO JSON, for scores")
     files.add_argument("--images", nargs="+", default=[], metavar="PATH", help="files, folders or quoted globs")
