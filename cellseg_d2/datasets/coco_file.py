@@ -71,11 +71,11 @@ class CocoFile:
         }
         for number, entry in enumerate(images):
             _check_image(entry, f"{source} is no COCO JSON: image {number} (from 0)")
-            entry["id"] = self._numbers["image"][_key(entry["id"])]
+            entry["id"] = self._numbers["image"][id_key(entry["id"])]
         names = {}
         for number, entry in enumerate(categories):
             _check_text(entry, "name", f"{source} is no COCO JSON: category {number} (from 0)")
-            names[self._numbers["category"][_key(entry["id"])]] = entry["name"]
+            names[self._numbers["category"][id_key(entry["id"])]] = entry["name"]
         for number, entry in enumerate(annotations):
             self._check_annotation(entry, f"{source} is no COCO JSON: annotation {number} (from 0)")
         self.images = {entry["id"]: entry for entry in images}
@@ -85,12 +85,12 @@ class CocoFile:
     def _check_annotation(self, entry: dict, where: str) -> None:
         for kind, key in (("image", "image_id"), ("category", "category_id")):
             if key in entry or kind == "image":
-                own = _key(entry.get(key))
+                own = id_key(entry.get(key))
                 if own is None:
                     raise CellSegError(f"{where} has the {key} {entry.get(key)!r:.40}, which is no number or name")
                 # What is not listed becomes a text, which is the id of nothing.
                 entry[key] = self._numbers[kind].get(own, str(own))
-        if "id" in entry and isinstance(own := _key(entry["id"]), int):
+        if "id" in entry and isinstance(own := id_key(entry["id"]), int):
             entry["id"] = own
         elif not isinstance(entry.get("id", ""), str):
             raise CellSegError(f"{where} has the id {entry['id']!r:.40}, which is no number or name")
@@ -99,15 +99,15 @@ class CocoFile:
             raise CellSegError(f"{where} has the iscrowd {crowd!r:.40}, which is neither 0 nor 1")
         check_numbers(entry, where)
 
-    def number(self, image_id: object) -> int | None:
-        """The id under which :attr:`images` has what the file calls ``image_id``; None where there is no such image."""
-        own = _key(image_id)
-        return None if own is None else self._numbers["image"].get(own)
-
     @cached_property
     def stems(self) -> dict[int, str]:
         """The names of the images' files without folder and suffix, by id; several may be the same."""
         return {number: PurePosixPath(entry["file_name"]).stem for number, entry in self.images.items()}
+
+    @property
+    def stems_as_written(self) -> dict[int | str, str]:
+        """:attr:`stems` by what the file itself calls the images, as :func:`id_key`."""
+        return {own: self.stems[number] for own, number in self._numbers["image"].items()}
 
     def image_names(self) -> dict[int, str]:
         """A name for each image by id that no other has: what it was called before, or its file's stem, or its path.
@@ -304,7 +304,7 @@ def _numbers(entries: Iterable[Mapping], kind: str, source: object) -> dict[int 
     """The number of each entry by what the file calls it."""
     keys = []
     for number, entry in enumerate(entries):
-        own = _key(entry.get("id"))
+        own = id_key(entry.get("id"))
         if own is None:
             raise CellSegError(
                 f"{source} is no COCO JSON: {kind} {number} (from 0) has the id {entry.get('id')!r:.40}, "
@@ -319,7 +319,7 @@ def _numbers(entries: Iterable[Mapping], kind: str, source: object) -> dict[int 
     return {own: number for number, own in enumerate(keys, start=1)}
 
 
-def _key(value: Any) -> int | str | None:
+def id_key(value: Any) -> int | str | None:
     """An id in one form, whether it is written 7, 7.0 or "7"; None for what is none."""
     if isinstance(value, str):
         text = value.strip()
@@ -335,7 +335,7 @@ def _side(value: Any, what: str) -> int | None:
     """Pixels of an image's side, None where nothing, or no number above 0, is given."""
     if value is None:
         return None
-    number = _key(value)
+    number = id_key(value)
     if not isinstance(number, int):
         raise CellSegError(f"{what} {value!r:.40}, which is no whole number")
     return number if number > 0 else None

@@ -69,7 +69,8 @@ def pair_labels(
         if not files:
             raise CellSegError(
                 f"{labels} holds images, but none beside them that is named as their label image, such as "
-                f"a_masks.tif or a_labels.png beside a.tif: name the folder of the label images with --labels"
+                f"a_masks.tif or a_labels.png beside a.tif: name the folder of the images with --images, and that of "
+                "the label images with --labels"
             )
         folder = ImageFolder(images, allow_missing, keep=lambda path: path not in own)
     else:

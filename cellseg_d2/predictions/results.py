@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_d2.datasets.coco_file import CocoFile, check_numbers, is_cell, read_coco
+from cellseg_d2.datasets.coco_file import CocoFile, check_numbers, id_key, is_cell, read_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.coco import to_rle
@@ -20,7 +20,7 @@ from cellseg_d2.masks.rle import RLEError
 def read_results(
     path: str | Path,
     sizes: Mapping[str, tuple[int, int]],
-    names: Mapping[int, str] | None = None,
+    names: Mapping[int | str, str] | None = None,
     categories: Mapping[int, str] | None = None,
 ) -> dict[str, list[dict]]:
     """Read COCO results.
@@ -28,7 +28,8 @@ def read_results(
     Args:
         path: of the JSON.
         sizes: ``(height, width)`` in pixels by name of the image.
-        names: of the images by number; an ``image_id`` that is not among them is itself the name.
+        names: of the images by id, as :attr:`cellseg_d2.datasets.coco_file.CocoFile.stems_as_written` has them; an
+            ``image_id`` that is not among them is itself the name.
         categories: names by id, by which a COCO JSON's own categories are translated; None are 1, 2 … in their order.
 
     Returns:
@@ -55,7 +56,9 @@ def read_results(
         if not _is_whole(image, str) or not _is_whole(result.get("category_id", 1)):
             raise CellSegError(f"{where}: its image_id or its category_id is of a wrong kind")
         check_numbers(result, where)
-        name = image if isinstance(image, str) else (names or {}).get(image, str(image))
+        key = id_key(image)
+        is_name = isinstance(image, str) and image in sizes
+        name = str(image) if is_name or key is None else (names or {}).get(key, str(image))
         own = dict(result)
         if name in sizes:
             try:

@@ -53,9 +53,10 @@ class Truth:
     Attributes:
         images: by name.
         coco: the COCO JSON that was read, with its masks as compressed RLEs; None for a CSV.
-        names: of the images by their number in the COCO JSON.
+        names: of the images by their number in the COCO JSON, see :class:`cellseg_d2.datasets.coco_file.CocoFile`.
         warnings: sentences about what was left out.
         files: of the images by their number in the COCO JSON, whether they are there or not.
+        ids: names of the images by what the COCO JSON itself calls them.
     """
 
     images: dict[str, TrueImage]
@@ -63,6 +64,7 @@ class Truth:
     names: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     files: dict[int, Path] = field(default_factory=dict)
+    ids: dict[int | str, str] = field(default_factory=dict)
 
     @property
     def cell_types(self) -> dict[str, str]:
@@ -229,7 +231,8 @@ def _truth_from_coco(path: str | Path) -> Truth:
     for image in images.values():
         image.cell_type = main_type(image.types)
     warnings = [f"regions of the ground truth marked iscrowd are left out: {crowds}"] if crowds else []
-    return Truth(images, {**file.content(), "annotations": annotations}, names, warnings, file.image_paths())
+    coco = {**file.content(), "annotations": annotations}
+    return Truth(images, coco, names, warnings, file.image_paths(), file.stems_as_written)
 
 
 def _truth_from_annotations(path: str | Path) -> Truth:
@@ -289,7 +292,7 @@ def _predictions_from_results(path: str | Path, truth: Truth, score_threshold: f
     numbers = {name: number for number, name in truth.names.items()}
     sizes = {name: (image.height, image.width) for name, image in truth.images.items()}
     categories = {category["id"]: category["name"] for category in (truth.coco or {}).get("categories", ())}
-    by_image = read_results(path, sizes, truth.names, categories or None)
+    by_image = read_results(path, sizes, truth.ids, categories or None)
     known, warnings = _known_images(path, by_image, truth)
     masks, types = {}, {}
     for name in _progress(known, path):

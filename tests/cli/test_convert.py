@@ -96,6 +96,13 @@ def test_what_is_written_can_be_trained_on(tmp_path, truth, name):
     assert [(record.file_name, len(record.cells)) for record in records] == [("a.png", 3), ("b.png", 0)]
 
 
+def test_images_of_several_types_are_counted(tmp_path, truth, capsys):
+    given = ["--coco", str(truth), "--output", str(tmp_path / "ds"), "--val-fraction", "0", "--no-progress"]
+    convert_to_coco.main(given)
+    assert "images with cells of several types: 1" in capsys.readouterr().out
+    assert json.loads((tmp_path / "ds/instances_train.json").read_text())["info"]["images_of_several_types"] == 1
+
+
 def test_overlaps_in_label_images_go_to_the_smaller_cell(tmp_path, capsys):
     inner, outer = MaskCrop(2, 2, np.ones((3, 3), bool)), MaskCrop(0, 0, np.ones((8, 8), bool))
     cells = [CellAnnotation(crop, "cell", row) for row, crop in enumerate((outer, inner, inner), start=1)]

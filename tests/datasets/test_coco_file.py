@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.datasets.coco_file import CocoFile, read_coco
+from cellseg_d2.datasets.coco_file import CocoFile, id_key, read_coco
 from cellseg_d2.errors import CellSegError
 
 HEIGHT, WIDTH = 20, 30
@@ -136,7 +136,11 @@ def test_dialects(images, dialect):
     assert [pair[:2] for pair in found] == [(3, 0), (0, 9)]
     for _, _, mask in found:
         np.testing.assert_array_equal(mask, square())
-    assert [file.number(image) for image in (3, "3", 3.0, "0", 4, None)] == [3, 3, 3, 0, None, None]
+    assert file.stems_as_written == {3: "a", 0: "b"}
+    assert [id_key(image) for image in (3, "3", 3.0, " 0", -1, "-1", "a", "", None, True, 1.5)] == [
+        *(3, 3, 3, 0, -1, -1, "a"),
+        *[None] * 4,
+    ]
 
 
 def test_names_for_ids_are_numbered(images):
@@ -147,6 +151,7 @@ def test_names_for_ids_are_numbered(images):
     value["annotations"].append({**value["annotations"][0], "id": 8, "image_id": 1})
     file = read_coco(write(images, value))
     assert list(file.images) == [1, 2]
+    assert file.stems_as_written == {"img-a": "a", 17: "b"}
     assert [a["image_id"] for a in file.annotations] == [1, 2, "1"], "1 is no image's id in the file"
     assert {number: len(own) for number, own in file.by_image().items()} == {1: 1, 2: 1, "1": 1}
     with pytest.raises(CellSegError, match="annotation 8: there is no image 1"):

@@ -257,6 +257,21 @@ def test_coco_results(request, tmp_path, truth_file, ids):
     assert areas(read_predictions(path, truth, 0.95)) == {"a": [], "b": []}
 
 
+def test_results_of_a_truth_whose_ids_are_texts(tmp_path):
+    content = coco_dict()
+    for image, own in zip(content["images"], ("field-a", "field-b", "1"), strict=True):
+        image["id"] = own
+    for annotation in content["annotations"]:
+        annotation["image_id"] = content["images"][annotation["image_id"]]["id"]
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    truth = read_truth(tmp_path / "truth.json")
+    check_truth(truth)
+    results = [detection(SQUARE, 0.9, "field-a"), detection(BAR, 0.9, "b"), detection(BAR, 0.9, 1)]
+    predictions = read_predictions(results_file(tmp_path, results), truth)
+    assert areas(predictions) == {"a": [36], "b": [40], "c": [40]}
+    assert [result["image_id"] for result in predictions.results] == [1, 2, 3], "as in the truth that is handed on"
+
+
 def test_nothing_predicted_at_all(tmp_path, csv):
     assert read_predictions(results_file(tmp_path, []), read_truth(csv)).masks == {}
 
