@@ -247,7 +247,7 @@ def test_as_a_command(competition, repository, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "one of the arguments --csv --labels --livecell"),
+        ((), "one of the arguments --coco --csv --cvat --geojson --labelme --labels --livecell"),
         (("--csv", "a.csv"), "--images"),
         (("--csv", "a.csv", "--livecell", "b"), "not allowed with"),
         (("--livecell", "b", "--folds", "3"), "parts are kept"),

@@ -202,8 +202,9 @@ def test_mistakes_are_one_sentence_and_leave_nothing(annotated, unlabelled, tmp_
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ({"category_id": 1}, "malformed: KeyError"),
-        ({"image_id": "a", "category_id": 3, "score": 0.5, "segmentation": {}}, "no category 3"),
+        ({"category_id": 1}, "it needs image_id, category_id, segmentation and score"),
+        ({"category_id": 1.5, "segmentation": {}}, "its category_id is of a wrong kind"),
+        ({"category_id": 3, "segmentation": [[1, 1, 9, 1, 9, 9]]}, "image a: no category 3"),
         ({"image_id": "a", "category_id": 1, "score": 0.5, "segmentation": {"size": [9, 9], "counts": "x"}}, "mask is"),
         (
             {"image_id": "a", "category_id": 1, "score": 0.5, "segmentation": {"size": [96, 96], "counts": "x"}},
@@ -214,5 +215,5 @@ def test_mistakes_are_one_sentence_and_leave_nothing(annotated, unlabelled, tmp_
 def test_malformed_results_are_named(result, message, tmp_path):
     path = tmp_path / "results.json"
     path.write_text(json.dumps([{"image_id": "a", "score": 0.5, **result}]))
-    with pytest.raises(CellSegError, match=f"detection 0.*{message}"):
+    with pytest.raises(CellSegError, match=f"(detection 0|results.json).*{message}"):
         read_detections(path, {"a": (SIZE, SIZE)}, CLASSES)
