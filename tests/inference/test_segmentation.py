@@ -126,7 +126,7 @@ def test_saving(segmentation, tmp_path):
     assert paths == [tmp_path / "new/a_cells.csv", tmp_path / "new/a_labels.tif"]
     assert sorted(tmp_path.joinpath("new").iterdir()) == sorted(paths), "nothing else is left"
     assert segmentation.save(tmp_path, "csv") == [tmp_path / "a_cells.csv"]
-    with pytest.raises(CellSegError, match="unknown format png; choose from labels, rois"):
+    with pytest.raises(CellSegError, match="unknown format png; choose from coco, csv"):
         segmentation.save(tmp_path / "bad", ["csv", "png"])
     assert not (tmp_path / "bad").exists()
 
