@@ -1,0 +1,55 @@
+"""The command from a data set to a space, a map of it and a ranking."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellseg_d2.shape_space.space import ShapeSpace
+from tests.discs import write_disc_dataset
+
+
+@pytest.fixture
+def discs(tmp_path):
+    return write_disc_dataset(tmp_path, images=9, size=128, count=12)
+
+
+def test_train_map_and_rank(discs, tmp_path, call_tool):
+    data, model = discs / "instances_train.json", tmp_path / "shapes.safetensors"
+    code, said = call_tool("shape_space", "train", "--json", data, "--output", model, "--steps", 5, "--width", 4)
+    assert code == 0
+    assert "96 cells, " in said
+    assert "bright, dark" in said
+    space = ShapeSpace.load(model)
+    assert space.latent == 2
+    files = ("--model", model, "--json", data, discs / "instances_val.json")
+    picture, table = tmp_path / "map.png", tmp_path / "map.csv"
+    assert call_tool("shape_space", "map", *files, "--output", picture, "--csv", table)[0] == 0
+    assert Image.open(picture).size[0] > 1000
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 2 * 96
+    assert list(rows[0]) == ["image", "row", "cell_type", "x", "y", "length", "plausibility", "cut"]
+    assert {row["cell_type"] for row in rows} == {"bright", "dark"}
+    assert 2 * 128 / 14 - 2 < float(rows[0]["length"]) < 2 * 128 / 8 + 2
+    ranked, sheet = tmp_path / "ranked.csv", tmp_path / "sheet.png"
+    code, said = call_tool("shape_space", "rank", *files, "--output", ranked, "--picture", sheet, "--count", 9)
+    assert code == 0
+    rows = list(csv.DictReader(ranked.open()))
+    assert f"{len(rows)} cells; {2 * 96 - len(rows)} more are cut" in said
+    surprises = np.array([float(row["surprise"]) for row in rows])
+    assert (np.diff(surprises) <= 0).all()
+    assert Image.open(sheet).size[1] > 2 * 96
+
+
+def test_wrong_calls_are_refused_before_anything_is_read(discs, tmp_path, call_tool):
+    data = discs / "instances_train.json"
+    code, said = call_tool("shape_space", "map", "--model", data, "--json", data, "--output", tmp_path / "map.png")
+    assert code == 2
+    assert "cannot be read as weights" in said
+    words = ("train", "--json", data, "--output", tmp_path / "a.safetensors")
+    assert "latent dimensions must be 2 to 64, not 1" in call_tool("shape_space", *words, "--latent", 1)[1]
+    code, said = call_tool("shape_space", "rank", "--model", tmp_path / "a.csv", "--json", data, "--output", data)
+    assert code == 2
+    assert "would be written over" in said
+    assert not list(tmp_path.glob("*.safetensors"))
