@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     train.add_argument(
         "--size", type=int, default=32, choices=(32, 48, 64), help="of the normalised masks (default: %(default)s)"
     )
-    train.add_argument("--width", type=int, default=16, metavar="N", help="of the network (default: %(default)s)")
+    train.add_argument("--width", type=int, default=8, metavar="N", help="of the network (default: %(default)s)")
     train.add_argument("--steps", type=int, default=3000, metavar="N", help="of training (default: %(default)s)")
     train.add_argument(
         "--max-cells", type=int, default=50_000, metavar="N", help="of more, as many are drawn (default: %(default)s)"

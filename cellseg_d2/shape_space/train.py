@@ -41,7 +41,7 @@ class Settings:
 
     latent: int = 2
     size: int = 32
-    width: int = 16
+    width: int = 8
     steps: int = 3000
     batch: int = 128
     rate: float = 2e-3

@@ -21,7 +21,7 @@ class ShapeVAE(nn.Module):
         width: channels of the first convolution; the following have two and four times as many.
     """
 
-    def __init__(self, size: int = 32, latent: int = 2, width: int = 16):
+    def __init__(self, size: int = 32, latent: int = 2, width: int = 8):
         super().__init__()
         self.size, self.latent, self.width = size, latent, width
         self._side = size // 8
