@@ -77,14 +77,8 @@ def table_of(records: Sequence[ImageRecord]) -> CellTable:
         ],
         crops=[cell.crop for _, cell in pairs],
         heights=np.array([record.height for record, _ in pairs], dtype=np.int64),
-        cut=np.array([is_cut(cell.crop, record.height, record.width) for record, cell in pairs], dtype=bool),
+        cut=np.array([cell.crop.is_cut(record.height, record.width) for record, cell in pairs], dtype=bool),
     )
-
-
-def is_cut(crop: MaskCrop, height: int, width: int) -> bool:
-    """Whether a tight mask reaches the border of its image."""
-    x0, y0, x1, y1 = crop.box
-    return x0 == 0 or y0 == 0 or x1 == width or y1 == height
 
 
 def read_cells(paths: Sequence[str | Path]) -> CellTable:

@@ -1,6 +1,7 @@
 """The command from a data set to a space, a map of it and a ranking."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -53,3 +54,25 @@ def test_wrong_calls_are_refused_before_anything_is_read(discs, tmp_path, call_t
     assert code == 2
     assert "would be written over" in said
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_conversion_reports_implausible_shapes(discs, tmp_path, call_tool):
+    data, model = discs / "instances_train.json", tmp_path / "shapes.safetensors"
+    assert call_tool("shape_space", "train", "--json", data, "--output", model, "--steps", 5, "--width", 4)[0] == 0
+    words = ("--livecell", data, "--allow-missing-images", "--no-progress")
+    kinds = {}
+    for share in (None, 0.999999):
+        out = tmp_path / f"out{share}"
+        options = () if share is None else ("--implausible", share)
+        code, said = call_tool("convert_to_coco", *words, "--shapes", model, *options, "--output", out)
+        assert code == 0, said
+        content = json.loads((out / "audit.json").read_text())
+        kinds[share] = content["kinds"].get("implausible shape", {"count": 0})
+        assert content["cells"] == 96
+    cells = json.loads(data.read_text())["annotations"]
+    inside = sum(x > 0 and y > 0 and x + w < 128 and y + h < 128 for x, y, w, h in (cell["bbox"] for cell in cells))
+    assert kinds[0.999999] == {"severity": "warning", "count": inside, "acted_on": 0}
+    assert kinds[None]["count"] < inside / 4
+    code, said = call_tool("convert_to_coco", *words, "--shapes", tmp_path / "none", "--output", tmp_path / "no")
+    assert code == 2
+    assert "there is no weights file" in said

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
 
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.shape_space.cells import CellTable
+from cellseg_d2.shape_space.space import References, ShapeSpace, Usual
+from cellseg_d2.shape_space.vae import ShapeVAE
 
 
 def ellipse(rng: np.random.Generator) -> np.ndarray:
@@ -40,3 +43,14 @@ def table(masks: dict[str, list[np.ndarray]], cut: bool = False) -> CellTable:
     return CellTable(
         ["image"] * count, list(range(1, count + 1)), types, crops, np.full(count, 500), np.full(count, cut)
     )
+
+
+def untrained_space() -> ShapeSpace:
+    """A space of three dimensions with random weights, for what does not depend on what it has learnt."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ShapeVAE(32, 3, 8)
+    latents = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    references = References(latents, np.ones(50, np.float32), np.zeros(50, np.int64))
+    usual = Usual(*np.array([[0.0], [5.0], [1.0]], dtype=np.float32))
+    return ShapeSpace(network, ["cell"], references, usual)

@@ -2,24 +2,18 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from cellseg_d2.shape_space.plane import Plane
 from cellseg_d2.shape_space.ranking import rank_cells
-from cellseg_d2.shape_space.space import References, ShapeSpace, Usual
-from cellseg_d2.shape_space.vae import ShapeVAE
 from cellseg_d2.visualization.figures import save_figure
 from cellseg_d2.visualization.shape_map import SHAPES, rank_sheet, shape_map
-from tests.shape_space.drawn import ellipse, table
+from tests.shape_space.drawn import ellipse, table, untrained_space
 
 
 @pytest.fixture(scope="module")
 def untrained():
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    references = References(rng.normal(size=(50, 3)), np.ones(50), np.zeros(50, dtype=np.int64))
-    return ShapeSpace(ShapeVAE(32, 3, 8), ["cell"], references, Usual(np.zeros(1), np.full(1, 5.0), np.ones(1)))
+    return untrained_space()
 
 
 def test_map_has_the_decoded_grid_and_all_cells(untrained, tmp_path):
