@@ -91,6 +91,10 @@ OVER_AN_INPUT = {
         ("--detections", "{d}/detections.npz", "--ground-truth", "{d}/truth.csv", "--output", "{d}/detections.npz"),
         "detections.npz",
     ),
+    "make-simulated": (
+        ("--shapes", "{d}/run/model_best.pth", "--output", "{d}/run", "--overwrite"),
+        "run/model_best.pth",
+    ),
     "shape-space": (
         ("train", "--json", "{d}/discs/shapes.safetensors", "--output", "{d}/discs/shapes.safetensors"),
         "discs/shapes.safetensors",
@@ -131,7 +135,7 @@ OVER_AN_INPUT = {
     ),
 }
 # It reads nothing.
-WITHOUT_INPUTS = {"make-simulated"}
+WITHOUT_INPUTS: set[str] = set()
 
 # Calls that write to the folder {d}/taken.
 IN_A_FOLDER = {

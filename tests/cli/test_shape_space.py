@@ -76,3 +76,18 @@ def test_conversion_reports_implausible_shapes(discs, tmp_path, call_tool):
     code, said = call_tool("convert_to_coco", *words, "--shapes", tmp_path / "none", "--output", tmp_path / "no")
     assert code == 2
     assert "there is no weights file" in said
+
+
+def test_images_are_simulated_with_shapes_of_a_space(discs, tmp_path, call_tool):
+    data, model = discs / "instances_train.json", tmp_path / "shapes.safetensors"
+    assert call_tool("shape_space", "train", "--json", data, "--output", model, "--steps", 5, "--width", 4)[0] == 0
+    words = ("--shapes", model, "--size", 128, 96, "--test-per-type", 1)
+    code, said = call_tool("make_simulated", "--output", tmp_path / "like", "--images-per-type", 1, 2, *words)
+    assert code == 0, said
+    rows = list(csv.DictReader((tmp_path / "like/train.csv").open()))
+    assert {row["cell_type"] for row in rows} == {"bright", "dark"}
+    assert f"train:     3 images {len(rows):7} cells" in said
+    code, said = call_tool("make_simulated", "--output", tmp_path / "no", "--images-per-type", 1, 2, 3, *words)
+    assert code == 2
+    assert "--images-per-type takes one number or 2, not 3" in said
+    assert not (tmp_path / "no").exists()
