@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cellseg_d2.cli.common import command_line, make_parser
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions
+from cellseg_d2.shape_space import SHIPPED
 
 if TYPE_CHECKING:
     from cellseg_d2.datasets.readers import Source
@@ -98,9 +99,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--shapes",
         type=Path,
+        nargs="?",
+        const=SHIPPED,
         metavar="FILE",
         help="also report cells, which are kept, whose shapes are rare in a space of shapes that "
-        "tools/shape_space.py train has written",
+        "tools/shape_space.py train has written (without FILE: the one that comes with "
+        "the project)",
     )
     group.add_argument(
         "--implausible",

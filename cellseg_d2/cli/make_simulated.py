@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cellseg_d2.cli.common import command_line, make_parser
+from cellseg_d2.shape_space import SHIPPED
 
 NEURONS = ("shsy5y", "astro", "cort")
 CULTURES = ("epithelium", "colony", "fibroblast", "spread", "stellate", "round")
@@ -41,9 +42,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--shapes",
         type=Path,
+        nargs="?",
+        const=SHIPPED,
         metavar="FILE",
         help="simulate cultures of the types of a space of shapes instead, with outlines drawn from it, as "
-        "tools/shape_space.py train writes it of a data set",
+        "tools/shape_space.py train writes it of a data set (without FILE: the one that comes with "
+        "the project)",
     )
     many = "one number for all types of the kind, or one for each"
     group.add_argument(

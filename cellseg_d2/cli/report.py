@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.shape_space import SHIPPED
 
 EXAMPLES = """\
   python tools/report.py --run output/quickstart --output report.html
@@ -51,8 +52,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     cells.add_argument(
         "--shapes",
         type=Path,
+        nargs="?",
+        const=SHIPPED,
         metavar="FILE",
-        help="also draw the cells on the map of a space of shapes, as tools/shape_space.py train writes it",
+        help="also draw the cells on the map of a space of shapes, as tools/shape_space.py train writes it (without "
+        "FILE: the one that comes with the project)",
     )
     page = parser.add_argument_group("page")
     page.add_argument("--output", type=Path, required=True, metavar="HTML", help="the file to write")

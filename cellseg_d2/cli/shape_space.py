@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.shape_space import SHIPPED
 
 EXAMPLES = """\
   python tools/shape_space.py train --json datasets/sartorius/instances_train.json --output shapes.safetensors
@@ -15,6 +16,7 @@ EXAMPLES = """\
       --output shapes8.safetensors
   python tools/shape_space.py rank --model shapes8.safetensors --json datasets/sartorius/instances_train.json \\
       --output ranked.csv --picture least_plausible.png
+  python tools/shape_space.py weigh --exponent 0.1 --detections out/detections/*.npz --output weighed.npz
   python tools/convert_to_coco.py --csv train.csv --images train --output datasets/checked --shapes shapes8.safetensors
 """
 
@@ -32,7 +34,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     masks = argparse.ArgumentParser(add_help=False)
     masks.add_argument("--json", required=True, nargs="+", type=Path, metavar="FILE", help="COCO JSON, one or several")
     trained = argparse.ArgumentParser(add_help=False)
-    trained.add_argument("--model", required=True, type=Path, metavar="FILE", help="what train has written")
+    trained.add_argument(
+        "--model",
+        type=Path,
+        default=SHIPPED,
+        metavar="FILE",
+        help="what train has written (default: the space that comes with the project, of simulated cells)",
+    )
 
     train = commands.add_parser("train", parents=[masks], help="learn a space from masks")
     train.add_argument("--output", required=True, type=Path, metavar="FILE", help="the .safetensors to write")
@@ -63,7 +71,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     rank.add_argument("--picture", type=Path, metavar="PNG", help="also draw the first ones")
     rank.add_argument("--count", type=int, default=64, metavar="N", help="so many of them (default: %(default)s)")
 
+    weighing = commands.add_parser(
+        "weigh", parents=[trained], help="multiply the scores of saved detections by the plausibility of their masks"
+    )
+    weighing.add_argument(
+        "--detections", required=True, nargs="+", type=Path, metavar="FILE", help="as for tools/tune_postprocess.py"
+    )
+    weighing.add_argument("--exponent", required=True, type=float, metavar="E", help="of the factor; 0 changes nothing")
+    weighing.add_argument("--output", required=True, type=Path, metavar="NPZ", help="all detections, to be tuned with")
+
     args = parser.parse_args(argv)
+    if args.command == "weigh" and not 0 <= args.exponent <= 10:
+        weighing.error(f"--exponent {args.exponent} must be 0 to 10")
     if args.command == "train" and args.output.suffix != ".safetensors":
         train.error(f"--output {args.output} must end in .safetensors")
     for name in ("steps", "max_cells", "count"):
@@ -80,8 +99,9 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.io.outputs import check_outputs
 
     written = [args.output, getattr(args, "csv", None), getattr(args, "picture", None)]
-    check_outputs(written, [*args.json, getattr(args, "model", None)])
-    {"train": train, "map": draw_map, "rank": rank}[args.command](args)
+    given = args.detections if args.command == "weigh" else args.json
+    check_outputs(written, [*given, getattr(args, "model", None)])
+    {"train": train, "map": draw_map, "rank": rank, "weigh": weigh_scores}[args.command](args)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -156,3 +176,18 @@ def rank(args: argparse.Namespace) -> None:
         masks = [cells.crops[i].mask for i in first.index]
         save_image(args.picture, rank_sheet(space, first, masks, "The least plausible: the mask, and the space's own"))
         print(f"wrote {args.picture}")
+
+
+def weigh_scores(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from cellseg_d2.detections.raw import load_many, save_raw
+    from cellseg_d2.shape_space.space import ShapeSpace
+    from cellseg_d2.shape_space.weighing import weigh
+
+    space, raw = ShapeSpace.load(args.model), load_many(args.detections)
+    images = {
+        name: weigh(own, space, args.exponent) for name, own in tqdm(raw.images.items(), desc="weighing", unit="image")
+    }
+    save_raw(args.output, images, raw.class_names)
+    print(f"wrote {args.output}: {len(images):,} images, {sum(map(len, images.values())):,} detections")

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.raw import load_raw, save_raw
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.shape_space import SHIPPED
 from cellseg_d2.shape_space.space import ShapeSpace
 from tests.discs import write_disc_dataset
 
@@ -91,3 +95,21 @@ def test_images_are_simulated_with_shapes_of_a_space(discs, tmp_path, call_tool)
     assert code == 2
     assert "--images-per-type takes one number or 2, not 3" in said
     assert not (tmp_path / "no").exists()
+
+
+def test_scores_of_saved_detections_are_weighed_by_the_space_of_the_project(tmp_path, call_tool):
+    masks = [np.ones((9, 9), bool), np.eye(30, dtype=bool) | (np.arange(30) == 15)]
+    crops = [MaskCrop(5, 5, mask) for mask in masks]
+    scores = np.array([0.8, 0.8], np.float32)
+    own = Detections(60, 60, np.zeros((2, 4), np.float32), scores, np.zeros(2, np.int64), crops)
+    save_raw(tmp_path / "a.npz", {"a": own}, ["cell"])
+    words = ("--detections", tmp_path / "a.npz", "--output", tmp_path / "b.npz")
+    assert call_tool("shape_space", "weigh", *words, "--exponent", 0.1)[0] == 0
+    weighed = load_raw(tmp_path / "b.npz")
+    assert weighed.class_names == ["cell"]
+    factors = ShapeSpace.load(SHIPPED).plausibilities(masks) ** 0.1
+    assert np.allclose(weighed.images["a"].scores, scores * factors, rtol=1e-3)
+    assert factors[1] < factors[0]
+    code, said = call_tool("shape_space", "weigh", *words[:2], "--output", tmp_path / "a.npz", "--exponent", 0.1)
+    assert code == 2
+    assert "would be written over" in said
