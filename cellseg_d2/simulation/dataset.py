@@ -45,7 +45,7 @@ README_TITLE = "Simulated images of cells"
 _ANY_TITLE = r"Simulated (phase-contrast )?images of cells"  # also of older versions
 _SPLITS = ("train", "test")
 # Outlines of each type that are drawn from a space of shapes; all images take theirs from these.
-_POOL = 2000
+_POOL = 1000
 # Plate, vessel and phase channel as they are written in the competition's sample_id.
 _PLATES = {
     "shsy5y": ("shsy5y[diff]", (714, 1020), "Ph_3"),

@@ -107,9 +107,9 @@ def test_scores_of_saved_detections_are_weighed_by_the_space_of_the_project(tmp_
     assert call_tool("shape_space", "weigh", *words, "--exponent", 0.1)[0] == 0
     weighed = load_raw(tmp_path / "b.npz")
     assert weighed.class_names == ["cell"]
-    factors = ShapeSpace.load(SHIPPED).plausibilities(masks) ** 0.1
+    factors = np.maximum(ShapeSpace.load(SHIPPED).plausibilities(masks), 1e-12) ** 0.1
     assert np.allclose(weighed.images["a"].scores, scores * factors, rtol=1e-3)
-    assert factors[1] < factors[0]
+    assert factors.min() < 0.99
     code, said = call_tool("shape_space", "weigh", *words[:2], "--output", tmp_path / "a.npz", "--exponent", 0.1)
     assert code == 2
     assert "would be written over" in said
