@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cellseg_d2.cli.common import command_line, make_parser
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions
+from cellseg_d2.shape_space import SHIPPED
 
 if TYPE_CHECKING:
     from cellseg_d2.datasets.readers import Source
@@ -27,6 +28,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train --output datasets/sartorius\n"
         "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train \\\n"
         "      --output datasets/sartorius --folds 5 --clean --drop-images 03b27b381a5f e92c56871769 eec79772cb99\n"
+        "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train --output datasets/checked \\\n"
+        "      --shapes shapes.safetensors\n"
         "  cellseg-d2 convert-to-coco --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
         "  cellseg-d2 convert-to-coco --images mine/images --labels mine/labels --output datasets/mine\n"
         "  cellseg-d2 convert-to-coco --labels cellpose_folder --output datasets/mine\n"
@@ -102,6 +105,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--drop-images", nargs="+", default=[], metavar="ID", help="leave these images out")
 
+    group = parser.add_argument_group("plausibility of shapes")
+    group.add_argument(
+        "--shapes",
+        type=Path,
+        nargs="?",
+        const=SHIPPED,
+        metavar="FILE",
+        help="also report cells, which are kept, whose shapes are rare in a space of shapes that "
+        "cellseg-d2 shape-space train has written (without FILE: the one that comes with "
+        "the project)",
+    )
+    group.add_argument(
+        "--implausible",
+        type=float,
+        metavar="P",
+        help="for --shapes: how plausible is rare, 0.5 being usual for a cell of the space (default: 0.001)",
+    )
+
     group = parser.add_argument_group("parts (for all but --livecell)")
     split = group.add_mutually_exclusive_group()
     split.add_argument(
@@ -156,6 +177,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--folds {args.folds} must be at least 2")
     if args.tiles is not None and not 2 <= args.tiles <= 100:
         parser.error(f"--tiles {args.tiles} must be from 2 to 100")
+    if args.implausible is not None and not args.shapes:
+        parser.error("--implausible only goes with --shapes")
+    if args.implausible is not None and not 0 < args.implausible < 1:
+        parser.error(f"--implausible {args.implausible} must be above 0 and below 1")
     if args.seed < 0:
         parser.error(f"--seed {args.seed} must not be negative")
     return args
@@ -195,7 +220,7 @@ def main(argv: list[str] | None = None) -> None:
     sources = open_sources(args)
     folds = [f"fold{k}_{side}" for k in range(args.folds or 0) for side in ("train", "val")]
     files = [AUDIT_FILE, *(f"instances_{part}.json" for part in ("train", "val", *folds, *sources))]
-    read = [args.csv, *(source.path for source in sources.values())]
+    read = [args.csv, args.shapes, *(source.path for source in sources.values())]
     if args.tiles is not None:
         files.append(TILES)
         read.append(args.images)
@@ -204,11 +229,24 @@ def main(argv: list[str] | None = None) -> None:
         convert(args, sources, command)
 
 
+def make_audit(args: argparse.Namespace):
+    from cellseg_d2.datasets.audit import IMPLAUSIBLE, Audit
+    from cellseg_d2.datasets.findings import FindingLog
+
+    audit = Audit(FindingLog(args.clean))
+    if args.shapes:
+        from cellseg_d2.shape_space.space import ShapeSpace
+
+        audit.plausibilities = ShapeSpace.load(args.shapes).plausibilities
+        audit.implausible = args.implausible or IMPLAUSIBLE
+    return audit
+
+
 def convert(args: argparse.Namespace, sources: dict, command: str) -> None:
     from cellseg_d2.datasets.audit_report import audit_tables
     from cellseg_d2.datasets.convert import AUDIT_FILE, older_files, read_dataset, split_dataset, write_dataset
 
-    dataset = read_dataset(sources, args.clean, progress=not args.no_progress)
+    dataset = read_dataset(sources, args.clean, progress=not args.no_progress, audit=make_audit(args))
     print(audit_tables(dataset.audit))
     if args.csv and not args.images:
         print("\nnote: no --images given: the sizes are the CSV's, and the converted data cannot be trained on")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from cellseg_d2.cli.common import command_line, make_parser
+from cellseg_d2.shape_space import SHIPPED
 
 NEURONS = ("shsy5y", "astro", "cort")
 CULTURES = ("epithelium", "colony", "fibroblast", "spread", "stellate", "round")
@@ -23,6 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "  cellseg-d2 make-simulated --output datasets/small --images-per-type 4 --size 352 260\n"
         "  cellseg-d2 make-simulated --output datasets/cort --images-per-type 0 0 200 --density 1.5 --workers 8\n"
         "  cellseg-d2 make-simulated --output datasets/cultures --kind cultures --images-per-well 1\n"
+        "  cellseg-d2 make-simulated --output datasets/like_mine --shapes shapes.safetensors\n"
         "  cellseg-d2 make-simulated --output datasets/dirty --kind cultures --density 0 --images-per-type 8\n",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
@@ -34,6 +38,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="neurons",
         help=f"neurons: {', '.join(NEURONS)}, as in the competition; cultures: {', '.join(CULTURES)}; mixed: all "
         "(default: neurons)",
+    )
+    group.add_argument(
+        "--shapes",
+        type=Path,
+        nargs="?",
+        const=SHIPPED,
+        metavar="FILE",
+        help="simulate cultures of the types of a space of shapes instead, with outlines drawn from it, as "
+        "cellseg-d2 shape-space train writes it of a data set (without FILE: the one that comes with "
+        "the project)",
     )
     many = "one number for all types of the kind, or one for each"
     group.add_argument(
@@ -75,23 +89,47 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--workers", type=int, default=1, metavar="N", help="processes; the files do not depend on it (default: 1)"
     )
     args = parser.parse_args(argv)
-    types = KINDS[args.kind]
+    if args.shapes is None:
+        set_counts(args, KINDS[args.kind], parser.error)
+    return args
+
+
+def set_counts(args: argparse.Namespace, types: Sequence[str], refuse: Callable[[str], NoReturn]) -> None:
+    """Numbers of images by type, from one number for all or one for each."""
     for name in ("images_per_type", "test_per_type"):
         numbers = getattr(args, name)
         if len(numbers) not in (1, len(types)):
-            parser.error(f"--{name.replace('_', '-')} takes one number or {len(types)}, not {len(numbers)}")
+            refuse(f"--{name.replace('_', '-')} takes one number or {len(types)}, not {len(numbers)}")
         setattr(args, name, dict(zip(types, numbers * len(types) if len(numbers) == 1 else numbers, strict=True)))
-    return args
+
+
+def read_shapes(args: argparse.Namespace):
+    """The space of shapes that was asked for; None without one."""
+    if args.shapes is None:
+        return None
+    from cellseg_d2.errors import CellSegError
+    from cellseg_d2.shape_space.space import ShapeSpace
+
+    def refuse(message: str) -> NoReturn:
+        raise CellSegError(message)
+
+    space = ShapeSpace.load(args.shapes)
+    set_counts(args, space.type_names, refuse)
+    return space
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.simulation import write_dataset
 
+    check_outputs([args.output], [args.shapes])
+    shapes = read_shapes(args)
     width, height = args.size
     summary = write_dataset(
         args.output,
         kind=args.kind,
+        shapes=shapes,
         images_per_type=args.images_per_type,
         test_per_type=args.test_per_type,
         seed=args.seed,

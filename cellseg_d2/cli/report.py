@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.shape_space import SHIPPED
 
 EXAMPLES = """\
   cellseg-d2 report --run output/quickstart --output report.html
@@ -48,6 +49,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     cells.add_argument(
         "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"
     )
+    cells.add_argument(
+        "--shapes",
+        type=Path,
+        nargs="?",
+        const=SHIPPED,
+        metavar="FILE",
+        help="also draw the cells on the map of a space of shapes, as cellseg-d2 shape-space train writes it (without "
+        "FILE: the one that comes with the project)",
+    )
     page = parser.add_argument_group("page")
     page.add_argument("--output", type=Path, required=True, metavar="HTML", help="the file to write")
     page.add_argument("--title", default="", help="of the page (default: the folder's name)")
@@ -80,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
 
     run_files = [args.run / name for name in PARTS] if args.run else []
     given = [path for path in (args.predictions, *map(Path, args.images)) if path is not None and path.is_file()]
-    check_outputs([args.output], [*run_files, *given, args.ground_truth, args.base_config])
+    check_outputs([args.output], [*run_files, *given, args.ground_truth, args.base_config, args.shapes])
     training = read_run(args.run) if args.run else None
     predictions, truth, changed = args.predictions, args.ground_truth, None
     if training is not None:
@@ -93,10 +103,17 @@ def main(argv: list[str] | None = None) -> None:
     cells = None
     if predictions is not None:
         cells = gather_cells(predictions, truth, args.images, only_predicted=args.only_predicted, **options)
+    shapes = None
+    if cells is not None and args.shapes:
+        from cellseg_d2.shape_space.space import ShapeSpace
+        from cellseg_d2.visualization.report.shapes import gather_shapes
+
+        shapes = gather_shapes(ShapeSpace.load(args.shapes), cells)
     write_report(
         args.output,
         training,
         cells,
+        shapes,
         title=args.title,
         differences=changed,
         base_name=str(args.base_config or "Detectron2's and the project's defaults"),

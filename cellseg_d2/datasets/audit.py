@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from cellseg_d2.masks.overlaps import intersections
 from cellseg_d2.masks.repair import measure_shape, repair_shape
 
 NEAR_DUPLICATE_IOU = 0.5
+IMPLAUSIBLE = 0.001
 _SHAPE_REASONS = {
     "holes": "pieces of background enclosed: {shape.holes}",
     "line artefact": "a straight edge of {shape.straight_edge} px",
@@ -76,6 +77,9 @@ class Audit:
         totals: by cell type, as the annotations were read.
         overlaps: of the images in which cells overlap.
         images, cells: that came out of :meth:`check`.
+        plausibilities: tells of masks how plausible their shapes are, 0…1; None where that is not asked. It is only
+            reported: what is rare need not be wrong.
+        implausible: shapes below this are reported.
     """
 
     log: FindingLog
@@ -83,6 +87,8 @@ class Audit:
     overlaps: list[ImageOverlap] = field(default_factory=list)
     images: int = 0
     cells: int = 0
+    plausibilities: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None
+    implausible: float = IMPLAUSIBLE
 
     def check(self, record: ImageRecord) -> ImageRecord:
         """Check one image.
@@ -101,6 +107,8 @@ class Audit:
             self._check_shape(record, cell, totals, is_double=i in doubles)
             for i, (cell, totals) in enumerate(zip(record.cells, by_cell, strict=True))
         ]
+        if self.plausibilities is not None:
+            self._note_implausible(record, self.plausibilities)
         if len(types) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in types.most_common())
             self.log.note("several cell types", record.id, None, counts)
@@ -182,6 +190,17 @@ class Audit:
                 done = _SHAPE_REPAIRS[name].format(pixels=changed[name]) if name in changed else None
                 self.log.note(name, record.id, cell.row, reason, repair="row dropped" if is_double else done)
         return replace(cell, crop=crop) if changed else cell
+
+    def _note_implausible(
+        self, record: ImageRecord, plausibilities: Callable[[Sequence[np.ndarray]], np.ndarray]
+    ) -> None:
+        """Log the cells, as they were read, whose shapes are rare; of those that the image cuts it is not known."""
+        whole = [cell for cell in record.cells if not cell.crop.is_cut(record.height, record.width)]
+        values = plausibilities([cell.crop.mask for cell in whole]).tolist()
+        for cell, value in zip(whole, values, strict=True):
+            if value < self.implausible:
+                reason = f"its plausibility is {value:.2g}, among cells of its size"
+                self.log.note("implausible shape", record.id, cell.row, reason)
 
     def to_dict(self) -> dict:
         """Everything, for JSON."""

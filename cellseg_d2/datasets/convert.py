@@ -70,13 +70,16 @@ def _counts(parts: Iterable[Sequence[EncodedImage]]) -> list[str]:
     return [text for images in parts for text in (f"{len(images):,}", f"{sum(len(i.cells) for i in images):,}")]
 
 
-def read_dataset(sources: Mapping[str, Source], clean: bool = False, progress: bool = True) -> Dataset:
+def read_dataset(
+    sources: Mapping[str, Source], clean: bool = False, progress: bool = True, audit: Audit | None = None
+) -> Dataset:
     """Read, check and encode all images, one at a time.
 
     Args:
         sources: by the name of the part; ``""`` for a source without parts of its own.
         clean: repair or drop what is wrong instead of leaving an open error.
         progress: show a bar.
+        audit: to check with, instead of a usual one; its log says whether to clean.
 
     Returns:
         The data set. When its ``audit.log`` has open errors it is not fit to be written.
@@ -90,7 +93,7 @@ def read_dataset(sources: Mapping[str, Source], clean: bool = False, progress: b
     if unknown:
         raise CellSegError(f"{first.path} has no image {unknown[0]!r}, which was asked to be dropped")
     numbers = category_ids(categories)
-    audit = Audit(FindingLog(clean))
+    audit = Audit(FindingLog(clean)) if audit is None else audit
     parts: dict[str, list[EncodedImage]] = {}
     with tqdm(total=sum(map(len, sources.values())), desc="converting", unit="image", disable=not progress) as bar:
         done = 0

@@ -49,6 +49,7 @@ KINDS = {
     "line artefact": Kind(WARNING, "a straight horizontal edge of more than 40 px inside the image"),
     "holes": Kind(WARNING, "background enclosed by the mask"),
     "several components": Kind(WARNING, "the mask is in several pieces (8-connected)"),
+    "implausible shape": Kind(WARNING, "a shape that hardly any cell of its size has"),
     "several cell types": Kind(WARNING, "an image with cells of different types"),
     "unreadable sample_id": Kind(WARNING, "plate and well cannot be told; the image is its own group"),
     "crowd": Kind(WARNING, "a region marked iscrowd, which is no single cell"),

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellseg_d2.export.formats import FORMATS
-from cellseg_d2.io.atomic import atomic_path
-from cellseg_d2.io.csv import spreadsheet_table
+from cellseg_d2.io.csv import write_csv_table
 
 if TYPE_CHECKING:
     from cellseg_d2.inference.segmentation import Segmentation
@@ -22,7 +21,4 @@ def write_table(path: str | Path, segmentation: Segmentation) -> None:
             :func:`cellseg_d2.io.csv.spreadsheet_text`.
         segmentation: the cells; without any, only the first line is written.
     """
-    with atomic_path(path) as temporary:
-        spreadsheet_table(segmentation.measure()).to_csv(
-            temporary, index=False, float_format="%.7g", lineterminator="\n"
-        )
+    write_csv_table(path, segmentation.measure())

@@ -1,4 +1,4 @@
-"""Reading CSV files strictly: as text, with the line of every row, and with clear errors."""
+"""Reading CSV files strictly: as text, with the line of every row, and with clear errors; and writing tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from cellseg_d2.errors import CellSegError, no_memory
+from cellseg_d2.io.atomic import atomic_path
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # The competition's own file has 24 MB, packed 6 MB. A small one can be packed so that it unpacks to any size.
@@ -125,6 +126,12 @@ def spreadsheet_table(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose texts are :func:`spreadsheet_text`; numbers stay numbers."""
     texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     return table.assign(**{name: table[name].map(spreadsheet_text) for name in texts})
+
+
+def write_csv_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table without its index, whole or not at all: UTF-8, commas, decimal points, :func:`spreadsheet_text`."""
+    with atomic_path(path) as temporary:
+        spreadsheet_table(table).to_csv(temporary, index=False, float_format="%.7g", lineterminator="\n")
 
 
 def _header(data: bytes) -> list[str]:

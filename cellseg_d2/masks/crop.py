@@ -55,6 +55,11 @@ class MaskCrop:
         h, w = self.mask.shape
         return slice(self.top, self.top + h), slice(self.left, self.left + w)
 
+    def is_cut(self, height: int, width: int) -> bool:
+        """Whether a tight crop reaches the border of an image of ``height`` × ``width`` pixels, which may cut it."""
+        x0, y0, x1, y1 = self.box
+        return x0 == 0 or y0 == 0 or x1 == width or y1 == height
+
     def tight(self) -> MaskCrop:
         """The same mask with a crop as small as possible; an empty mask becomes a 0 × 0 crop."""
         x, y, w, h = cv2.boundingRect(self.mask.view(np.uint8)) if self.mask.size else (0, 0, 0, 0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.simulation.anatomy import Anatomy
-from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES, DIAMETERS, LAYOUTS
+from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES, DIAMETERS, LAYOUTS, of_shapes
 from cellseg_d2.simulation.dirt import add_bright_specks, add_dirt
 from cellseg_d2.simulation.matter import Stain, add_dye, add_thickness
 from cellseg_d2.simulation.microscopes import Microscope, field_of_view, form_picture
@@ -25,17 +27,19 @@ def simulate_culture(
     width: int = 704,
     density: float = 1.0,
     scope: Microscope | None = None,
+    shapes: Sequence[np.ndarray] | None = None,
 ) -> tuple[np.ndarray, list[MaskCrop]]:
     """Simulate an image of a culture with the masks of its cells.
 
     The image is a function of the arguments and of the state of ``rng`` alone.
 
     Args:
-        kind: one of :data:`CULTURE_TYPES`.
+        kind: one of :data:`CULTURE_TYPES`; any name where ``shapes`` are given.
         rng: source of all randomness.
         height, width: of the image in pixels, at least 64.
         density: share of the area that cells take relative to what is usual; 0 gives an image without cells.
         scope: what images of one well have in common; drawn from ``rng`` when None.
+        shapes: masks of the cells to be laid out, bool, tight, one component each, at least one.
 
     Returns:
         The image, uint8 ``(height, width)``, and one tight mask per cell: one 8-connected component each. Masks
@@ -44,7 +48,7 @@ def simulate_culture(
     Raises:
         CellSegError: unknown kind, image too small, or density negative.
     """
-    if kind not in CULTURE_TYPES:
+    if shapes is None and kind not in CULTURE_TYPES:
         raise CellSegError(f"the culture {kind!r} cannot be simulated; choose from {', '.join(CULTURE_TYPES)}")
     if min(height, width) < SMALLEST_SIDE:
         raise CellSegError(
@@ -54,9 +58,13 @@ def simulate_culture(
         raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
     scope = Microscope.draw(rng) if scope is None else scope
     shape = (height + 2 * MARGIN, width + 2 * MARGIN)
-    low, high = DIAMETERS[kind]
-    diameter = low * (high / low) ** rng.random() ** 1.4  # small cells rather than large ones
-    layers = LAYOUTS[kind](rng, shape, diameter, density) if density > 0 else []
+    layers = []
+    if shapes is None:
+        low, high = DIAMETERS[kind]
+        diameter = low * (high / low) ** rng.random() ** 1.4  # small cells rather than large ones
+        layers = LAYOUTS[kind](rng, shape, diameter, density) if density > 0 else []
+    elif density > 0:
+        layers = of_shapes(rng, shape, shapes, density)
     thickness, dye = (np.zeros(shape, dtype=np.float32) for _ in range(2))
     stain = Stain(rng.uniform(0, 1), rng.uniform(0, 1) ** 2, rng.choice([0.0, 1.0]) * rng.uniform(0.2, 1))
     for layer in layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -202,6 +203,26 @@ def _stacked(
         for labels in stack(rng, shape, masks, overlap=overlap, most=3, touching=rng.uniform(0, 0.6))
     ]
     return layers + _rounded_among(rng, layers[0].labels, diameter, kind)
+
+
+def of_shapes(
+    rng: np.random.Generator, shape: tuple[int, int], masks: Sequence[np.ndarray], density: float
+) -> list[Layer]:
+    """Cells of given shapes, any number of times each, alone, side by side and over each other.
+
+    Args:
+        rng: source of randomness.
+        shape: height and width of the label images.
+        masks: bool, tight, one component each, at least one.
+        density: share of the area that they take relative to what is usual, above 0.
+    """
+    areas = np.array([np.count_nonzero(mask) for mask in masks])
+    coverage = density * rng.choice([rng.uniform(0.02, 0.2), rng.uniform(0.2, 0.7)])
+    count = int(np.clip(coverage * shape[0] * shape[1] / areas.mean(), 1, 900))
+    chosen = [masks[i] for i in rng.integers(len(masks), size=count)]
+    build = _draw_build(rng, 2 * float(np.sqrt(np.median(areas) / np.pi)), "spread")
+    labels = stack(rng, shape, chosen, overlap=rng.uniform(0.0, 0.3), most=3, touching=rng.uniform(0, 0.6))
+    return [Layer(own, build) for own in labels]
 
 
 LAYOUTS = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -42,6 +44,8 @@ ALL_TYPES = KINDS["mixed"]
 README_TITLE = "Simulated images of cells"
 _ANY_TITLE = r"Simulated (phase-contrast )?images of cells"  # also of older versions
 _SPLITS = ("train", "test")
+# Outlines of each type that are drawn from a space of shapes; all images take theirs from these.
+_POOL = 1000
 # Plate, vessel and phase channel as they are written in the competition's sample_id.
 _PLATES = {
     "shsy5y": ("shsy5y[diff]", (714, 1020), "Ph_3"),
@@ -51,6 +55,14 @@ _PLATES = {
 }
 
 
+class Shapes(Protocol):
+    """Where outlines of cells may come from, such as :class:`cellseg_d2.shape_space.space.ShapeSpace`."""
+
+    type_names: list[str]
+
+    def draw(self, rng: np.random.Generator, count: int, cell_type: str | None = None) -> list[np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class ImageJob:
     """What is needed to simulate one image of a data set, in whichever process.
@@ -58,7 +70,7 @@ class ImageJob:
     Attributes:
         split: ``"train"`` or ``"test"``.
         name: the image's id, 12 hexadecimal digits.
-        cell_type: one of the simulator's cell types.
+        cell_type: one of the simulator's cell types, or of a space of shapes.
         seed: of the image's own random numbers.
         well_seed: of what all images of the well have in common.
         height, width: in pixels.
@@ -81,6 +93,7 @@ def write_dataset(
     folder: str | Path,
     *,
     kind: str = "neurons",
+    shapes: Shapes | None = None,
     images_per_type: int | Mapping[str, int] = 20,
     test_per_type: int | Mapping[str, int] = 4,
     seed: int = 0,
@@ -102,6 +115,7 @@ def write_dataset(
     Args:
         folder: to write; must not exist, or be empty, or be an older simulated data set if ``overwrite``.
         kind: which cell types: one of :data:`KINDS`.
+        shapes: simulate cultures of the types of this space instead, whose outlines are drawn from it.
         images_per_type, test_per_type: number of images, for all types of the kind or by cell type (types left out get
             none).
         seed: of everything.
@@ -122,14 +136,16 @@ def write_dataset(
     folder = Path(os.path.realpath(folder))  # of a link the folder, which is replaced while the link stays
     if kind not in KINDS:
         raise CellSegError(f"the kind {kind!r} cannot be simulated; choose from {', '.join(KINDS)}")
-    counts = {"train": _counts(images_per_type, "train", kind), "test": _counts(test_per_type, "test", kind)}
+    types = KINDS[kind] if shapes is None else tuple(shapes.type_names)
+    counts = {"train": _counts(images_per_type, "train", types), "test": _counts(test_per_type, "test", types)}
     _check(counts, seed, height, width, density, images_per_well, workers)
     _check_free(folder, overwrite)
-    jobs = plan_images(counts, seed, height, width, density, images_per_well)
+    jobs = plan_images(counts, seed, height, width, density, images_per_well, ALL_TYPES if shapes is None else types)
+    pools = {} if shapes is None else _draw_pools(shapes, seed)
     with atomic_folder(folder) as building:
         for split in _SPLITS:
             (building / split).mkdir()
-        summary = _write_images(building, jobs, workers, progress)
+        summary = _write_images(building, jobs, workers, progress, pools)
         _write_submission(building, [job.name for job in jobs if job.split == "test"])
         size = f"{width} x {height} pixels, density {density:g}, {images_per_well} images per well, seed {seed}"
         (building / "README.txt").write_text(_readme(counts, summary, size, command), encoding="utf-8")
@@ -137,14 +153,23 @@ def write_dataset(
 
 
 def plan_images(
-    counts: Mapping[str, Mapping[str, int]], seed: int, height: int, width: int, density: float, images_per_well: int
+    counts: Mapping[str, Mapping[str, int]],
+    seed: int,
+    height: int,
+    width: int,
+    density: float,
+    images_per_well: int,
+    types: Sequence[str] = ALL_TYPES,
 ) -> list[ImageJob]:
-    """The jobs of a data set, sorted by split and id; see :func:`write_dataset` for the arguments."""
+    """The jobs of a data set, sorted by split and id; see :func:`write_dataset` for the arguments.
+
+    The number of a type among ``types`` is a part of its images' seeds.
+    """
     jobs: list[ImageJob] = []
-    for type_index, cell_type in enumerate(ALL_TYPES):
+    for type_index, cell_type in enumerate(types):
         rng = np.random.default_rng(np.random.SeedSequence([seed, type_index]))
         # Train and test wells come from one shuffled list, so that they differ.
-        places = [(f"{'ABCDEFGH'[k // 12]}{k % 12 + 1}", vessel) for vessel in _PLATES[cell_type][1] for k in range(96)]
+        places = [(f"{'ABCDEFGH'[k // 12]}{k % 12 + 1}", vessel) for vessel in _plate(cell_type)[1] for k in range(96)]
         wells = iter(rng.permutation(len(places)))
         for split_index, split in enumerate(_SPLITS):
             total = counts[split].get(cell_type, 0)
@@ -160,8 +185,21 @@ def plan_images(
     return sorted(jobs, key=lambda job: (_SPLITS.index(job.split), job.name))
 
 
+def _draw_pools(shapes: Shapes, seed: int) -> dict[str, list[np.ndarray]]:
+    """Outlines of each type, which do not depend on how many images there are."""
+    return {
+        name: shapes.draw(np.random.default_rng([seed, index]), _POOL, name)
+        for index, name in enumerate(shapes.type_names)
+    }
+
+
+def _plate(cell_type: str) -> tuple[str, tuple[int, int], str]:
+    """What :data:`_PLATES` says; a name of any other type has no "_", which stands between the parts."""
+    return _PLATES.get(cell_type, (cell_type.replace("_", "-"), (600, 601), "Ph_1"))
+
+
 def _sample(cell_type: str, rng: np.random.Generator, well: str, vessel: int, site: int) -> tuple[str, str, str, str]:
-    plate, _, channel = _PLATES[cell_type]
+    plate, _, channel = _plate(cell_type)
     minutes = 30 * int(rng.integers(0, 48))
     hours, minutes = divmod(minutes, 60)
     date = f"20{19 + vessel % 2}-{vessel % 12 + 1:02d}-{vessel % 27 + 1:02d}"
@@ -169,11 +207,13 @@ def _sample(cell_type: str, rng: np.random.Generator, well: str, vessel: int, si
     return f"{hours:02d}h{minutes:02d}m00s", date, sample_id, f"0 days {hours:02d}:{minutes:02d}:00"
 
 
-def _run_job(job: ImageJob) -> tuple[bytes, list[str]]:
-    """The PNG file's bytes and the annotations of one image."""
+def _run_job(job: ImageJob, pools: Mapping[str, list[np.ndarray]]) -> tuple[bytes, list[str]]:
+    """The PNG file's bytes and the annotations of one image; ``pools`` has outlines, by type, drawn from a space."""
     well, rng = np.random.default_rng(job.well_seed), np.random.default_rng(job.seed)
     size = (job.height, job.width, job.density)
-    if job.cell_type in CULTURE_TYPES:
+    if job.cell_type in pools:
+        image, masks = simulate_culture(job.cell_type, rng, *size, Microscope.draw(well), pools[job.cell_type])
+    elif job.cell_type in CULTURE_TYPES:
         image, masks = simulate_culture(job.cell_type, rng, *size, Microscope.draw(well))
     else:
         image, masks = simulate_image(job.cell_type, rng, *size, Appearance.draw(well))
@@ -187,10 +227,13 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _write_images(folder: Path, jobs: list[ImageJob], workers: int, progress: bool) -> dict[str, dict[str, int]]:
+def _write_images(
+    folder: Path, jobs: list[ImageJob], workers: int, progress: bool, pools: Mapping[str, list[np.ndarray]]
+) -> dict[str, dict[str, int]]:
     summary = {split: {"images": 0, "cells": 0} for split in _SPLITS}
     workers = min(workers, len(jobs))
-    results = in_processes(_run_job, jobs, workers, _one_thread) if workers > 1 else (_run_job(job) for job in jobs)
+    run = partial(_run_job, pools=pools)
+    results = in_processes(run, jobs, workers, _one_thread) if workers > 1 else (run(job) for job in jobs)
     with ExitStack() as stack:
         stack.enter_context(closing(results))
         paths = {split: folder / f"{split}.csv" for split in _SPLITS}
@@ -217,11 +260,11 @@ def _write_submission(folder: Path, names: list[str]) -> None:
     (folder / "sample_submission.csv").write_text(f"id,predicted\n{rows}", encoding="utf-8")
 
 
-def _counts(value: int | Mapping[str, int], split: str, kind: str) -> dict[str, int]:
-    counts = dict.fromkeys(KINDS[kind], value) if not isinstance(value, Mapping) else dict(value)
+def _counts(value: int | Mapping[str, int], split: str, types: Sequence[str]) -> dict[str, int]:
+    counts = dict.fromkeys(types, value) if not isinstance(value, Mapping) else dict(value)
     for cell_type, count in counts.items():
-        if cell_type not in KINDS[kind]:
-            raise CellSegError(f"the cell type {cell_type!r} cannot be simulated; choose from {', '.join(KINDS[kind])}")
+        if cell_type not in types:
+            raise CellSegError(f"the cell type {cell_type!r} cannot be simulated; choose from {', '.join(types)}")
         if count < 0:
             raise CellSegError(f"{count} {split} images of {cell_type} were asked for; take 0 or more")
     return counts

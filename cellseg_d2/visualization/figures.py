@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,15 +56,23 @@ def legend_beside(axes: Axes, title: str | None = None) -> None:
     )
 
 
+def figure_png(figure: Figure) -> bytes:
+    """The figure as the content of a PNG file."""
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": MARK})
+    return buffer.getvalue()
+
+
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write the figure as PNG, whole or not at all.
 
     Raises:
         CellSegError: it cannot be written.
     """
-    FigureCanvasAgg(figure)
+    picture = figure_png(figure)
     try:
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": MARK})
+            temporary.write_bytes(picture)
     except OSError as error:
         raise CellSegError(f"{path} cannot be written: {error.strerror or error}") from None

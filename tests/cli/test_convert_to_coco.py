@@ -255,6 +255,8 @@ def test_as_a_command(competition, repository, tmp_path):
         (("--csv", "a.csv", "--images", "t", "--folds", "1"), "at least 2"),
         (("--csv", "a.csv", "--images", "t", "--val-fraction", "1"), "below 1"),
         (("--csv", "a.csv", "--images", "t", "--seed", "-1"), "negative"),
+        (("--csv", "a.csv", "--images", "t", "--implausible", "0.1"), "only goes with --shapes"),
+        (("--csv", "a.csv", "--images", "t", "--shapes", "s", "--implausible", "1"), "above 0 and below 1"),
         (("--labels", "x", "--images", "t", "--cell-types", "a"), "only goes with --csv"),
         (("--csv", "a.csv", "--images", "t", "--background", "2"), "--background only goes with --labels"),
         (("--livecell", "b", "--only-labelled"), "--only-labelled only goes with --labels"),

@@ -91,6 +91,28 @@ OVER_AN_INPUT = {
         ("--detections", "{d}/detections.npz", "--ground-truth", "{d}/truth.csv", "--output", "{d}/detections.npz"),
         "detections.npz",
     ),
+    "make-simulated": (
+        ("--shapes", "{d}/run/model_best.pth", "--output", "{d}/run", "--overwrite"),
+        "run/model_best.pth",
+    ),
+    "shape-space": (
+        ("train", "--json", "{d}/discs/shapes.safetensors", "--output", "{d}/discs/shapes.safetensors"),
+        "discs/shapes.safetensors",
+    ),
+    "shape-space, map": (
+        (
+            *("map", "--model", "{d}/run/model_best.pth", "--json", "{d}/discs/instances_val.json"),
+            *("--output", "{d}/map.png", "--csv", "{d}/discs/instances_val.json"),
+        ),
+        "discs/instances_val.json",
+    ),
+    "shape-space, rank": (
+        (
+            *("rank", "--model", "{d}/run/model_best.pth", "--json", "{d}/discs/instances_val.json"),
+            *("--output", "{d}/ranked.csv", "--picture", "{d}/run/model_best.pth"),
+        ),
+        "run/model_best.pth",
+    ),
     "fit-anchors": (
         ("--json", "{d}/discs/instances_val.json", "--histogram", "{d}/discs/instances_val.json"),
         "discs/instances_val.json",
@@ -113,7 +135,7 @@ OVER_AN_INPUT = {
     ),
 }
 # It reads nothing.
-WITHOUT_INPUTS = {"make-simulated"}
+WITHOUT_INPUTS: set[str] = set()
 
 # Calls that write to the folder {d}/taken.
 IN_A_FOLDER = {
@@ -142,7 +164,15 @@ IN_A_FOLDER = {
     "train-net": ("--config-file", CONFIG, *ON_CPU, "OUTPUT_DIR", "{d}/taken"),
 }
 # One file, or (make-simulated) a folder that appears whole: the last one stays, and is never mixed.
-WHOLE_AT_ONCE = {"make-simulated", "evaluate", "report", "tune-postprocess", "fit-anchors", "benchmark"}
+WHOLE_AT_ONCE = {
+    "make-simulated",
+    "evaluate",
+    "report",
+    "tune-postprocess",
+    "fit-anchors",
+    "benchmark",
+    "shape-space",
+}
 
 HOLD = """
 import sys

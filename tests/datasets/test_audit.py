@@ -229,3 +229,25 @@ def test_figures_of_the_real_annotations(real_audit, cell_type, holes, overlappi
     doubles = [f for f in real_audit.log if f.kind in ("duplicate", "near-duplicate")]
     per_image = {name: sum(f.id == name for f in doubles) for name in ("a9fc5e872671", "ce5d0de993bd", "f653c5eec0f8")}
     assert per_image == {"a9fc5e872671": 146, "ce5d0de993bd": 19, "f653c5eec0f8": 9}
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_rare_shapes_are_reported_and_kept_and_cut_cells_are_not_judged(clean):
+    seen = []
+
+    def plausibilities(masks):
+        seen.extend(masks)
+        return np.array([0.2 if len(mask) > 10 else 0.0004 for mask in masks])
+
+    record = record_of(rectangle(5, 5, 4, 8), disc(8, 20, 40), rectangle(0, 60, 4, 8))
+    audit = Audit(FindingLog(clean), plausibilities=plausibilities)
+    checked = audit.check(record)
+    assert len(checked.cells) == 3
+    assert [mask.shape for mask in seen] == [(4, 8), (17, 17)]
+    found = [finding for finding in audit.log if finding.kind == "implausible shape"]
+    assert [(finding.row, finding.severity, finding.action) for finding in found] == [(2, "warning", None)]
+    assert "its plausibility is 0.0004" in found[0].reason
+    assert "implausible shape" in audit_tables(audit)
+    stricter = Audit(FindingLog(clean), plausibilities=plausibilities, implausible=0.5)
+    stricter.check(record)
+    assert sum(finding.kind == "implausible shape" for finding in stricter.log) == 2

@@ -320,3 +320,36 @@ def test_the_tool_writes_and_names_its_errors(repository, tmp_path):
     assert again.returncode == 2
     assert re.fullmatch(r"error: .*--overwrite.*\n", again.stderr)
     assert run_tool(repository, "--output", tmp_path / "e", "--images-per-type", 1, 2).returncode == 2
+
+
+class Bars:
+    """A source of outlines: long bars of one type, short ones of the other."""
+
+    type_names = ("long_one", "astro")
+
+    def draw(self, rng, count, cell_type=None):
+        lengths = rng.integers(30, 36, count) if cell_type == "long_one" else rng.integers(8, 12, count)
+        return [np.ones((6, length), bool) for length in lengths]
+
+
+def test_outlines_come_from_a_source_of_shapes(tmp_path):
+    options = {"images_per_type": 2, "test_per_type": 1, "seed": 5, "images_per_well": 1, **SMALL}
+    summary = write_dataset(tmp_path / "a", shapes=Bars(), **options)
+    assert summary["train"]["images"] == 4
+    rows = read_rows(tmp_path / "a/train.csv")
+    assert {row["cell_type"] for row in rows} == {"long_one", "astro"}
+    for row in rows:
+        crop = kaggle_to_crop(row["annotation"], 96, 128)
+        h, w = crop.mask.shape
+        assert h <= 6
+        assert w <= (35 if row["cell_type"] == "long_one" else 11)
+        assert components(crop.mask) == 1
+    widest = max(kaggle_to_crop(r["annotation"], 96, 128).mask.shape[1] for r in rows if r["cell_type"] == "long_one")
+    assert widest >= 25
+    assert all(row["sample_id"].count("_") == 4 for row in rows)
+    write_dataset(tmp_path / "b", shapes=Bars(), workers=2, **options)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    with pytest.raises(CellSegError, match=r"'cort' cannot be simulated; choose from long_one, astro"):
+        write_dataset(tmp_path / "c", shapes=Bars(), **(options | {"images_per_type": {"cort": 1}}))
+    empty = write_dataset(tmp_path / "d", shapes=Bars(), density=0, **options)
+    assert empty["train"]["cells"] == 0

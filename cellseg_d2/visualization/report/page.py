@@ -26,6 +26,7 @@ from cellseg_d2.visualization.report.charts import as_svg, count_figure, size_fi
 from cellseg_d2.visualization.report.config_diff import Difference
 from cellseg_d2.visualization.report.pictures import picture
 from cellseg_d2.visualization.report.run_folder import RunData
+from cellseg_d2.visualization.report.shapes import RARE, ReportShapes
 
 SCRIPTS = ("gallery.js", "tables.js")
 TRUTH: RGB = PALETTE[0]
@@ -42,6 +43,7 @@ def write_report(
     path: str | Path,
     run: RunData | None = None,
     cells: ReportCells | None = None,
+    shapes: ReportShapes | None = None,
     *,
     title: str = "",
     differences: Sequence[Difference] | None = None,
@@ -53,6 +55,7 @@ def write_report(
     text = render_report(
         run,
         cells,
+        shapes,
         title=title,
         differences=differences,
         base_name=base_name,
@@ -65,6 +68,7 @@ def write_report(
 def render_report(
     run: RunData | None = None,
     cells: ReportCells | None = None,
+    shapes: ReportShapes | None = None,
     *,
     title: str = "",
     differences: Sequence[Difference] | None = None,
@@ -79,6 +83,7 @@ def render_report(
     Args:
         run: see :func:`cellseg_d2.visualization.report.run_folder.read_run`.
         cells: see :func:`cellseg_d2.visualization.report.cells.gather_cells`.
+        shapes: of these cells, see :func:`cellseg_d2.visualization.report.shapes.gather_shapes`.
         title: of the page; by default made of the folders' names.
         differences: of the run's configuration from a base; None if they were not looked for.
         base_name: what the configuration was compared with.
@@ -109,6 +114,8 @@ def render_report(
         run=run,
         record=run.record if run else {},
         cells=cells,
+        shapes=shapes,
+        rare=RARE,
         errors=cells.errors if cells else None,
         types=types,
         shown=shown,

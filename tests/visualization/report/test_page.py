@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -20,7 +21,9 @@ from cellseg_d2.visualization.report.cells import gather_cells
 from cellseg_d2.visualization.report.config_diff import differences
 from cellseg_d2.visualization.report.page import render_report, report_figures, write_report
 from cellseg_d2.visualization.report.run_folder import read_run
+from cellseg_d2.visualization.report.shapes import RARE, gather_shapes
 from tests.discs import disc_image
+from tests.shape_space.drawn import untrained_space
 
 SIZE = 96
 SECTIONS = ("scores", "errors", "training", "images", "cells", "table", "run")
@@ -193,6 +196,23 @@ def test_pictures_have_the_images_and_their_outlines(discs, scored):
     assert np.corrcoef(decoded.ravel(), original.ravel())[0, 1] > 0.9
     counts = {layer: path.count("M") for layer, path in shown["layers"].items()}
     assert counts == {"found": 2, "missed": 3, "hit": 2, "false": 1}
+
+
+def test_map_of_shapes_has_the_cells_that_are_not_cut(discs, scored):
+    _, _, predicted, _ = discs
+    whole = [crop for crops in predicted.values() for crop in crops if not crop.is_cut(SIZE, SIZE)]
+    shapes = gather_shapes(untrained_space(), scored)
+    assert shapes.cells == len(whole) < sum(map(len, predicted.values()))
+    kind, data = shapes.picture.split(",")
+    assert kind == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size[0] > 1000
+    values = untrained_space().plausibilities([crop.mask for crop in whole])
+    assert shapes.rare == np.count_nonzero(values < RARE)
+    text = render_report(cells=scored, shapes=shapes)
+    assert shapes.picture in text
+    assert f"Each of the {len(whole)} predicted cells" in text
+    assert "<h3>Shapes</h3>" not in render_report(cells=scored)
+    assert gather_shapes(untrained_space(), replace(scored, images=[])) is None
 
 
 def test_only_so_many_pictures_and_the_rest_is_said(scored):
