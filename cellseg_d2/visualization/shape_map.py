@@ -14,7 +14,7 @@ from cellseg_d2.masks.normalize import normalize_shape
 from cellseg_d2.shape_space.plane import Plane
 from cellseg_d2.shape_space.space import ShapeSpace
 from cellseg_d2.visualization.comparison import contact_sheet
-from cellseg_d2.visualization.figures import LINE_COLORS, TYPE_LINE_COLORS, legend_beside, new_figure, style_axes
+from cellseg_d2.visualization.figures import legend_beside, new_figure, style_axes, type_line_colors
 from cellseg_d2.visualization.overlays import text_strip
 
 SHAPES = 15  # a side of the grid of decoded shapes
@@ -67,10 +67,9 @@ def _mosaic(space: ShapeSpace, plane: Plane, middle: np.ndarray, half: float) ->
 def _scatter(axes: Axes, points: np.ndarray, types: Sequence[str]) -> None:
     kinds = np.array(types)
     names = sorted(set(types))
-    others = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
     # Each cell is as likely to be shown, in an order that favours no type.
     order = np.random.default_rng(0).permutation(len(points))[:MAX_POINTS]
-    colors = {name: TYPE_LINE_COLORS.get(name, others[i % len(others)]) for i, name in enumerate(names)}
+    colors = type_line_colors(names)
     axes.scatter(
         *points[order].T, c=[colors[kind] for kind in kinds[order]], s=5, alpha=0.55, linewidths=0, rasterized=True
     )
