@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,6 +24,8 @@ MAGNIFICATION = (0.1, 10.0)
 # What a cell counts when scales are compared: its score times its area to this power. With 0, cells would be counted,
 # and fragments of cells preferred to cells; with 1, areas, and heaps of cells to cells.
 AREA_POWER = 0.8
+# Only cells with at least this score count then: of the unsure ones there are more the larger an image is made.
+SURE = 0.5
 
 
 def scale_for(diameter: float, model_diameter: float) -> float:
@@ -53,8 +56,9 @@ def scale_for(diameter: float, model_diameter: float) -> float:
 
 
 def evidence(detections: Detections, params: PostprocessParams) -> float:
-    """How much a network finds in an image: the sum over its cells of score × area ** :data:`AREA_POWER`."""
-    cells = postprocess(detections, params)
+    """How much a network finds: the sum over its :data:`SURE` cells of score × area ** :data:`AREA_POWER`."""
+    thresholds = [max(threshold, SURE) for threshold in params.score_thresholds]
+    cells = postprocess(detections, replace(params, score_thresholds=thresholds))
     areas = np.array([crop.area for crop in cells.crops], dtype=np.float64)
     return float((cells.scores * areas**AREA_POWER).sum())
 

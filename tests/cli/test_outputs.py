@@ -34,13 +34,14 @@ OVER_AN_INPUT = {
         "out/detections/postprocess.yaml",
     ),
     "convert-to-coco": (
-        ("--livecell", "{d}/discs/instances_train.json", "--output", "{d}/discs"),
+        ("--coco", "{d}/discs/instances_train.json", "--output", "{d}/discs"),
         "discs/instances_train.json",
     ),
     "convert-to-coco, csv": (
         ("--csv", "{d}/conv/instances_val.json", "--images", "{d}/images", "--output", "{d}/conv"),
         "conv/instances_val.json",
     ),
+    "convert": (("{d}/out/overlay", "--to", "overlay", "--output", "{d}/out"), "out/overlay"),
     "pseudo-label": (
         (
             *("--images", "{d}/images", "--predictions", "{d}/submission.csv", "--category", "dark"),
@@ -134,13 +135,14 @@ OVER_AN_INPUT = {
         "run/model_best.pth",
     ),
 }
-# It reads nothing.
-WITHOUT_INPUTS: set[str] = set()
+# It writes into Python's own folder, by pip.
+WITHOUT_INPUTS = {"install-detectron2"}
 
 # Calls that write to the folder {d}/taken.
 IN_A_FOLDER = {
     "infer": ("--model", "otsu", "--input", "{d}/images", "--output", "{d}/taken"),
     "convert-to-coco": ("--csv", "{d}/truth.csv", "--images", "{d}/images", "--output", "{d}/taken"),
+    "convert": ("{d}/discs/instances_train.json", "--to", "coco", "--output", "{d}/taken"),
     "pseudo-label": (
         *("--images", "{d}/images", "--predictions", "{d}/submission.csv", "--category", "dark"),
         *("--like", "{d}/discs/instances_train.json", "--output", "{d}/taken"),
@@ -172,6 +174,7 @@ WHOLE_AT_ONCE = {
     "fit-anchors",
     "benchmark",
     "shape-space",
+    "install-detectron2",
 }
 
 HOLD = """

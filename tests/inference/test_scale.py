@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.scale import AREA_POWER, choose_scale, evidence, scale_for
+from cellseg_d2.inference.scale import AREA_POWER, SURE, choose_scale, evidence, scale_for
 from cellseg_d2.postprocess.steps import PostprocessParams
 from tests.detections.soft_discs import detections_of
 
@@ -41,6 +41,18 @@ def test_evidence_is_between_counting_cells_and_measuring_them():
     assert evidence(whole, PARAMS) == pytest.approx(0.8 * (np.pi * 40**2) ** AREA_POWER, rel=0.02)
     assert evidence(four, PARAMS) / evidence(whole, PARAMS) == pytest.approx(4 ** (1 - AREA_POWER), rel=0.03)
     assert evidence(detections_of([(100, 100, 40)], [0.4], 200, 200), PARAMS) == 0, "below the threshold"
+
+
+def test_unsure_cells_say_nothing_about_the_scale_however_many_are_kept():
+    lenient = PostprocessParams(score_thresholds=(0.2, 0.3))
+    sure, unsure = (
+        detections_of([(60, 60, 20)], [0.8], 200, 200),
+        detections_of([(140, 140, 40)], [SURE - 0.01], 200, 200),
+    )
+    assert evidence(unsure, lenient) == 0
+    assert evidence(sure, lenient) == evidence(sure, PARAMS) > 0
+    strict = PostprocessParams(score_thresholds=(0.9,))
+    assert evidence(sure, strict) == 0, "what is no cell at all does not count either"
 
 
 @pytest.mark.parametrize("best", [0.35, 0.5, 1.0, 1.5])
