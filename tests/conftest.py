@@ -5,12 +5,16 @@ import logging
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from cellseg_d2.cli.common import run
 from tests.fuzz.cases import time_limit
 from tests.plain import is_of_a_plain_module
 
+# How long an example takes is the machine's, and no property of the code.
+hypothesis.settings.register_profile("cellseg", deadline=None)
+hypothesis.settings.load_profile("cellseg")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

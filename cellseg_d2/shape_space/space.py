@@ -243,7 +243,7 @@ class ShapeSpace:
             references = References(kept["latents"], kept["scales"], kept["types"].astype(np.int64))
             usual = Usual(*kept["usual"])
             _check_values(references, usual, about)
-        except CellSegError:
+        except (CellSegError, MemoryError):
             raise
         except Exception as error:  # safetensors, JSON and PyTorch raise almost anything for files of another kind
             raise CellSegError(

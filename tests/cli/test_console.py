@@ -56,6 +56,8 @@ CALLS = {
         *("--detections", "{d}/detections.npz", "--ground-truth", "{d}/truth.csv", "--output", "{o}/tuned.yaml"),
         *("--trials", "3", "--folds", "2"),
     ),
+    "convert": ("{d}/discs/instances_train.json", "--to", "coco", "--output", "{o}/converted"),
+    "shape-space": ("rank", "--json", "{d}/discs/instances_train.json", "--output", "{o}/ranked.csv"),
     "fit-anchors": ("--json", "{d}/discs/instances_val.json", "--histogram", "{o}/anchors.png"),
     "benchmark": ("predict", "--cells", "5", "--size", "60", "80", "--repeats", "1", "--output", "{o}/figures.json"),
     "train-net": (
@@ -65,8 +67,8 @@ CALLS = {
 }
 # Those that start fast are tried in more ways.
 LIGHT = ("make-simulated", "convert-to-coco", "evaluate", "analyze-errors", "visualize")
-# Its trainings are train-net's, whose output it keeps in a file.
-ELSEWHERE = {"cross-validate"}
+# Its trainings are train-net's, whose output it keeps in a file; it calls pip.
+ELSEWHERE = {"cross-validate", "install-detectron2"}
 
 
 @pytest.fixture(scope="module")

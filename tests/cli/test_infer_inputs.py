@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -225,9 +226,10 @@ def test_the_other_tools_name_odd_names(folder, capsys):
     """Long names work; what no table can hold is an error of that image, and left out with ``--clean``."""
     labels, output = folder.parent / "labels", folder.parent / "out"
     labels.mkdir()
+    numbers = sum(number * disc for number, disc in enumerate(DISCS, start=1)).astype(np.uint8)
     for name in [*ODD_NAMES, *LONG_NAMES, b"a.png"]:
         Image.fromarray(GREY).save(folder / os.fsdecode(name))
-        Image.fromarray(np.any(DISCS, axis=0)).save(labels / os.fsdecode(name))
+        Image.fromarray(numbers).save(labels / os.fsdecode(name))
     call = ["convert-to-coco", "--images", folder, "--labels", labels, "--val-fraction", "0", "--no-progress"]
     codes = [exit_code(*call, "--output", output, *clean) for clean in ([], ["--clean"])]
     assert codes == [2, None]
@@ -251,5 +253,6 @@ def test_all_of_them_in_one_call_of_the_shell(folder, repository):
     ]
     result = subprocess.run([*map(str, command), "--save", "coco"], capture_output=True, text=True, cwd=repository)
     assert result.returncode == 0, result.stderr
-    found = [json.loads(path.read_text()) for path in (folder.parent / "out/coco").iterdir()]
-    assert [len(one["annotations"]) for one in found] == [CELLS] * len(FILES)
+    found = json.loads((folder.parent / "out/coco.json").read_text())
+    images = Counter(annotation["image_id"] for annotation in found["annotations"])
+    assert list(images.values()) == [CELLS] * len(FILES) == [CELLS] * len(found["images"])

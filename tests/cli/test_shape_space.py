@@ -63,7 +63,7 @@ def test_wrong_calls_are_refused_before_anything_is_read(discs, tmp_path, call_t
 def test_conversion_reports_implausible_shapes(discs, tmp_path, call_tool):
     data, model = discs / "instances_train.json", tmp_path / "shapes.safetensors"
     assert call_tool("shape_space", "train", "--json", data, "--output", model, "--steps", 5, "--width", 4)[0] == 0
-    words = ("--livecell", data, "--allow-missing-images", "--no-progress")
+    words = ("--coco", data, "--allow-missing-images", "--val-fraction", 0, "--no-progress")
     kinds = {}
     for share in (None, 0.999999):
         out = tmp_path / f"out{share}"

@@ -54,7 +54,8 @@ def train(call_tool, datasets, trained, monkeypatch):
 
 def state(folder):
     """All that a run is known by; the log may tell of what was refused."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("log.txt", ".lock")}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in ("log.txt", ".lock"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_grey_levels_are_those_of_the_original(entry):
 
 def test_copy_paste_comes_first(repository):
     cfg = load_config(repository / CONFIG, ["INPUT.COPY_PASTE.PROBABILITY", "0.5"])
-    assert describe_augmentations(cfg) == "copy-paste (0.5) → rotate_zoom_crop → flip"
+    assert describe_augmentations(cfg) == "copy-paste (0.5) → rotate_zoom_crop → flip → vertical_flip"
 
 
 def test_fields_of_a_dense_model(repository, tmp_path, capsys):

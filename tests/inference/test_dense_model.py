@@ -29,10 +29,11 @@ def entries(tmp_path_factory):
 def folder(entries, tmp_path_factory):
     """An exported model without boxes that has learnt the discs."""
     cfg = configuration("DenseSegmenter", "MODEL.DENSE.MIN_PIXELS", "4", "MODEL.CLASS_NAMES", "['bright', 'dark']")
+    cfg.TEST.POSTPROCESS.update(PARAMS.to_config())
     network, _ = trained(cfg, batch(cfg, entries), 120)
     folder = tmp_path_factory.mktemp("model")
     torch.save({"model": network.state_dict()}, folder / "model_final.pth")
-    return export_model(cfg, folder / "model_final.pth", folder / "exported", params=PARAMS)
+    return export_model(cfg, folder / "model_final.pth", folder / "exported")
 
 
 @pytest.fixture(scope="module")

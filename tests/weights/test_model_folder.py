@@ -89,6 +89,11 @@ def test_a_postprocess_yaml_of_an_earlier_version_is_laid_over_the_configuration
 def test_the_shipped_models_and_their_training_configurations_agree(model, config, repository):
     own = load_config(find_model(model) / "config.yaml")
     trained = load_config(repository / f"configs/quickstart/{config}.yaml")
+    if own.TEST.SCALE_NEIGHBORS:  # sizes are merged, of which not all see a cell, and many show dirt
+        assert own.TEST.POSTPROCESS.SCORE_THRESHOLDS < trained.TEST.POSTPROCESS.SCORE_THRESHOLDS
+        assert own.TEST.POSTPROCESS.MIN_AREAS > trained.TEST.POSTPROCESS.MIN_AREAS
+        for key in ("SCORE_THRESHOLDS", "MIN_AREAS"):
+            own.TEST.POSTPROCESS[key] = trained.TEST.POSTPROCESS[key]
     assert own.TEST.POSTPROCESS == trained.TEST.POSTPROCESS
     written = flat(read_yaml(find_model(model) / "config.yaml")["MODEL"])
     differing = [key for key in differences(own.MODEL, trained.MODEL) if key in written]
