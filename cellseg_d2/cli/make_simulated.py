@@ -25,6 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "  cellseg-d2 make-simulated --output datasets/simulated\n"
         "  cellseg-d2 make-simulated --output datasets/small --images-per-type 4 --size 352 260\n"
         "  cellseg-d2 make-simulated --output datasets/cort --images-per-type 0 0 200 --density 1.5 --workers 8\n"
+        "  cellseg-d2 make-simulated --output datasets/debris --dead-cells 12 --images-per-well 1\n"
         "  cellseg-d2 make-simulated --output datasets/cultures --kind cultures --images-per-well 1\n"
         "  cellseg-d2 make-simulated --output datasets/like_mine --shapes shapes.safetensors\n"
         "  cellseg-d2 make-simulated --output datasets/dirty --kind cultures --density 0 --images-per-type 8\n",
@@ -75,6 +76,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=1.0,
         metavar="F",
         help="number of cells relative to what is usual; 0 gives fields without cells (default: 1.0)",
+    )
+    group.add_argument(
+        "--dead-cells",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="mean number of dead cells that float in an image of neurons, beside the usual debris; they are not "
+        "annotated, so that a model learns to leave them out (default: 0)",
     )
     group.add_argument(
         "--images-per-well",
@@ -136,6 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         height=height,
         width=width,
         density=args.density,
+        dead_cells=args.dead_cells,
         images_per_well=args.images_per_well,
         workers=args.workers,
         overwrite=args.overwrite,

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from cellseg_d2.simulation.curves import random_paths
+from cellseg_d2.simulation.optics import band_noise
 
 _SUBPIXEL = 4
 
@@ -149,6 +150,34 @@ def draw_dead_cells(thickness: np.ndarray, rng: np.random.Generator, centers: np
     turn = rng.uniform(0, 2 * np.pi, sizes.sum())
     places = np.repeat(centers, sizes, axis=0) + distance[:, None] * np.stack([np.sin(turn), np.cos(turn)], axis=1)
     draw_grains(thickness, rng, places, rng.gamma(3, level / 4, len(places)), radii=(1.2, 2.2), rim=0.3)
+
+
+def draw_floating_cells(thickness: np.ndarray, rng: np.random.Generator, count: float) -> None:
+    """Add dead cells, alone and in clusters of a few: round, 8 to 20 pixels wide, dark and grainy in a bright halo.
+
+    Args:
+        thickness: float32 ``(H, W)``, changed in place.
+        rng: source of randomness.
+        count: mean number of cells; a field has between none and some times as many.
+    """
+    clusters = scatter(rng, thickness.shape, rng.gamma(1.5, count / 1.5) / 1.6)
+    sizes = 1 + rng.poisson(0.6, len(clusters))
+    places = np.repeat(clusters, sizes, axis=0)
+    radii = rng.uniform(3.5, 9.5, len(places))
+    places += rng.normal(0, 1, places.shape) * (np.repeat(sizes > 1, sizes) * 1.2 * radii)[:, None]
+    for (y, x), radius, level in zip(places, radii, rng.gamma(5, 22, len(places)), strict=True):
+        half = int(radius + 5)
+        top, left = int(y) - half, int(x) - half
+        rows, columns = np.ogrid[-half : half + 1, -half : half + 1]
+        squeeze = rng.uniform(0.85, 1.15)
+        distance = np.hypot(rows * squeeze, columns / squeeze)
+        inside = 1 / (1 + np.exp((distance - radius) / 0.5))
+        halo = np.exp(-(((distance - radius - 0.8) / 1.3) ** 2))
+        grains = band_noise(rng, distance.shape, 0.7, 1.8) * rng.uniform(0.2, 0.8)
+        patch = inside * (rng.uniform(0.15, 0.6) + grains) - rng.uniform(0.3, 0.9) * halo * (1 - inside)
+        seen = thickness[max(top, 0) : top + 2 * half + 1, max(left, 0) : left + 2 * half + 1]
+        cut = patch[max(-top, 0) :, max(-left, 0) :][: seen.shape[0], : seen.shape[1]]
+        seen[: cut.shape[0], : cut.shape[1]] += (level * cut).astype(np.float32)
 
 
 def draw_out_of_focus(thickness: np.ndarray, rng: np.random.Generator, count: float) -> None:

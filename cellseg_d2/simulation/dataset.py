@@ -75,6 +75,7 @@ class ImageJob:
         well_seed: of what all images of the well have in common.
         height, width: in pixels.
         density: number of cells relative to what is usual.
+        dead_cells: mean number of floating dead cells beside what is usual.
         sample: values of the columns plate_time, sample_date, sample_id and elapsed_timedelta.
     """
 
@@ -86,6 +87,7 @@ class ImageJob:
     height: int
     width: int
     density: float
+    dead_cells: float
     sample: tuple[str, str, str, str]
 
 
@@ -100,6 +102,7 @@ def write_dataset(
     height: int = 520,
     width: int = 704,
     density: float = 1.0,
+    dead_cells: float = 0.0,
     images_per_well: int = 3,
     workers: int = 1,
     overwrite: bool = False,
@@ -121,6 +124,7 @@ def write_dataset(
         seed: of everything.
         height, width: of the images in pixels.
         density: number of cells relative to what is usual.
+        dead_cells: mean number of floating dead cells in 520 × 704 pixels of an image of neurons, beside what is usual.
         images_per_well: images of a type that share a plate and a well, and with it their looks.
         workers: number of processes.
         overwrite: replace an older simulated data set.
@@ -138,9 +142,10 @@ def write_dataset(
         raise CellSegError(f"the kind {kind!r} cannot be simulated; choose from {', '.join(KINDS)}")
     types = KINDS[kind] if shapes is None else tuple(shapes.type_names)
     counts = {"train": _counts(images_per_type, "train", types), "test": _counts(test_per_type, "test", types)}
-    _check(counts, seed, height, width, density, images_per_well, workers)
+    _check(counts, seed, height, width, density, dead_cells, images_per_well, workers)
     _check_free(folder, overwrite)
-    jobs = plan_images(counts, seed, height, width, density, images_per_well, ALL_TYPES if shapes is None else types)
+    types = ALL_TYPES if shapes is None else types
+    jobs = plan_images(counts, seed, height, width, density, dead_cells, images_per_well, types)
     pools = {} if shapes is None else _draw_pools(shapes, seed)
     with atomic_folder(folder) as building:
         for split in _SPLITS:
@@ -158,6 +163,7 @@ def plan_images(
     height: int,
     width: int,
     density: float,
+    dead_cells: float,
     images_per_well: int,
     types: Sequence[str] = ALL_TYPES,
 ) -> list[ImageJob]:
@@ -181,7 +187,11 @@ def plan_images(
                     name = image_seed.generate_state(2, np.uint64)[0].tobytes().hex()[:12]
                     site = (index - first) % 4 + 1
                     sample = _sample(cell_type, rng, well, vessel, site)
-                    jobs.append(ImageJob(split, name, cell_type, image_seed, well_seed, height, width, density, sample))
+                    jobs.append(
+                        ImageJob(
+                            split, name, cell_type, image_seed, well_seed, height, width, density, dead_cells, sample
+                        )
+                    )
     return sorted(jobs, key=lambda job: (_SPLITS.index(job.split), job.name))
 
 
@@ -216,7 +226,7 @@ def _run_job(job: ImageJob, pools: Mapping[str, list[np.ndarray]]) -> tuple[byte
     elif job.cell_type in CULTURE_TYPES:
         image, masks = simulate_culture(job.cell_type, rng, *size, Microscope.draw(well))
     else:
-        image, masks = simulate_image(job.cell_type, rng, *size, Appearance.draw(well))
+        image, masks = simulate_image(job.cell_type, rng, *size, Appearance.draw(well), job.dead_cells)
     written, data = cv2.imencode(".png", image)
     if not written:
         raise RuntimeError(f"OpenCV could not encode the image {job.name} as PNG")
@@ -276,6 +286,7 @@ def _check(
     height: int,
     width: int,
     density: float,
+    dead_cells: float,
     images_per_well: int,
     workers: int,
 ) -> None:
@@ -287,6 +298,10 @@ def _check(
         raise CellSegError(f"images of {width} × {height} pixels are too small; take at least {SMALLEST_SIDE} each way")
     if not 0 <= density < np.inf:
         raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
+    if not 0 <= dead_cells < np.inf:
+        raise CellSegError(f"{dead_cells} dead cells an image make no sense; take 0 or more")
+    if dead_cells and not any(c.get(neuron) for c in counts.values() for neuron in CELL_TYPES):
+        raise CellSegError("dead cells are simulated among neurons alone; ask for neurons, or for none (0)")
     if images_per_well < 1 or workers < 1:
         raise CellSegError("the numbers of images per well and of workers must be at least 1")
 

@@ -23,6 +23,7 @@ def simulate_image(
     width: int = 704,
     density: float = 1.0,
     appearance: Appearance | None = None,
+    dead_cells: float = 0.0,
 ) -> tuple[np.ndarray, list[MaskCrop]]:
     """Simulate a phase-contrast image of a neuronal culture with the masks of its cells.
 
@@ -34,13 +35,15 @@ def simulate_image(
         height, width: of the image in pixels, at least 64.
         density: number of cells (and of debris) relative to what is usual; 0 gives an image without cells.
         appearance: what images of one well have in common; drawn from ``rng`` when None.
+        dead_cells: mean number of floating dead cells in 520 × 704 pixels, beside what is usual, and half as many dark
+            clumps of debris. They are not annotated.
 
     Returns:
         The image, uint8 ``(height, width)``, and one tight mask per cell: one 8-connected component each, together
         overlapping about as much as the competition's annotations do.
 
     Raises:
-        CellSegError: unknown cell type, image too small, or density negative.
+        CellSegError: unknown cell type, image too small, or density or dead cells negative.
 
     Example:
         >>> image, masks = simulate_image("cort", np.random.default_rng(0), height=128, width=160)
@@ -55,6 +58,8 @@ def simulate_image(
         )
     if not 0 <= density < np.inf:
         raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
+    if not 0 <= dead_cells < np.inf:
+        raise CellSegError(f"{dead_cells} dead cells a field make no sense; take 0 or more")
     look = Appearance.draw(rng) if appearance is None else appearance
     shape = (height + 2 * MARGIN, width + 2 * MARGIN)
     scale = density * shape[0] * shape[1] / REFERENCE_PIXELS
@@ -65,6 +70,11 @@ def simulate_image(
     # A neurite is a part of the cell that it leaves, so that their thicknesses do not add up there.
     thickness = np.maximum(bodies, neurites) + 0.3 * np.minimum(bodies, neurites)
     _draw_debris(cell_type, rng, look.debris, cells, thickness, scale)
+    if dead_cells:
+        count = dead_cells * shape[0] * shape[1] / REFERENCE_PIXELS
+        clumps = clutter.scatter(rng, shape, count / 2)
+        clutter.draw_clumps(thickness, rng, clumps, grains=rng.uniform(3, 8), level=rng.uniform(60, 200))
+        clutter.draw_floating_cells(thickness, rng, count)
     image = form_image(thickness, look, rng, MARGIN)
     return image, _visible_masks(cells, height, width, CROWDS[cell_type].least)
 

@@ -111,7 +111,23 @@ def test_density_sets_the_number_of_cells():
     assert 0 < 1.5 * counts[1] < counts[2]
 
 
-@pytest.mark.parametrize("kwargs", [{"cell_type": "hela"}, {"height": 20}, {"density": -1.0}, {"density": np.nan}])
+def test_dead_cells_change_the_image_and_not_the_truth():
+    look = Appearance.draw(np.random.default_rng(0))
+    clean, dirty = (
+        simulate_image("astro", np.random.default_rng(3), 200, 300, 0.5, look, dead_cells) for dead_cells in (0, 40)
+    )
+    assert [(m.top, m.left, m.mask.tolist()) for m in clean[1]] == [(m.top, m.left, m.mask.tolist()) for m in dirty[1]]
+    empty = [simulate_image("cort", np.random.default_rng(3), 200, 300, 0, look, n) for n in (0, 40)]
+    assert [len(masks) for _, masks in empty] == [0, 0]
+    # Each is a bright halo around dark grains: both tails of the grey values grow.
+    assert np.percentile(empty[1][0], 99.5) > np.percentile(empty[0][0], 99.5) + 10
+    assert np.percentile(empty[1][0], 0.5) < np.percentile(empty[0][0], 0.5) - 10
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"cell_type": "hela"}, {"height": 20}, {"density": -1.0}, {"density": np.nan}, {"dead_cells": -1.0}],
+)
 def test_senseless_arguments_are_refused(kwargs):
     with pytest.raises(CellSegError):
         simulate_image(**{"cell_type": "cort", "rng": np.random.default_rng(0), **kwargs})
@@ -295,6 +311,9 @@ def test_a_link_stays_a_link_to_what_is_overwritten(tmp_path, exists):
         {"seed": -1},
         {"height": 10},
         {"density": -0.5},
+        {"dead_cells": -1.0},
+        {"dead_cells": np.nan},
+        {"kind": "cultures", "dead_cells": 5.0},
         {"images_per_well": 0},
         {"workers": 0},
     ],
