@@ -213,7 +213,7 @@ class CocoFile:
         }
 
 
-_CACHE: BoundedCache[tuple[CocoFile, int]] = BoundedCache(_KEPT_BYTES, lambda value: value[1])
+_CACHE: BoundedCache[tuple[Any, int]] = BoundedCache(_KEPT_BYTES, lambda value: value[1])
 
 
 def read_coco(path: str | Path, annotated: bool = True) -> CocoFile:
@@ -226,10 +226,28 @@ def read_coco(path: str | Path, annotated: bool = True) -> CocoFile:
     Raises:
         CellSegError: it cannot be read, or is no COCO JSON; the message says what is wrong.
     """
+    file = read_coco_or_json(path, annotated)
+    if not isinstance(file, CocoFile):
+        raise _no_coco(path)
+    return file
+
+
+def read_coco_or_json(path: str | Path, annotated: bool = False) -> Any:
+    """Read a JSON of any kind: a :class:`CocoFile` where it lists images, else what it holds.
+
+    Args:
+        path, annotated: see :func:`read_coco`.
+
+    Raises:
+        CellSegError: it cannot be read, or lists images and is no COCO JSON.
+    """
     path = Path(path)
 
-    def read() -> tuple[CocoFile, int]:
-        return CocoFile(read_json(path), path, path.parent, annotated=False), path.stat().st_size
+    def read() -> tuple[Any, int]:
+        content = read_json(path)
+        if isinstance(content, Mapping) and "images" in content:
+            return CocoFile(content, path, path.parent, annotated=False), path.stat().st_size
+        return content, _KEPT_BYTES + 1
 
     try:
         state = path.stat()
@@ -237,10 +255,10 @@ def read_coco(path: str | Path, annotated: bool = True) -> CocoFile:
         settled = time.time() - state.st_mtime > _YOUNG_SECONDS
     except (OSError, ValueError):
         settled = False  # reading says what is wrong with it
-    file, _ = _CACHE.get((path, state.st_mtime_ns, state.st_size, state.st_ino), read) if settled else read()
-    if annotated and file.lacks:
+    found, _ = _CACHE.get((path, state.st_mtime_ns, state.st_size, state.st_ino), read) if settled else read()
+    if annotated and isinstance(found, CocoFile) and found.lacks:
         raise _no_coco(path)
-    return file
+    return found
 
 
 def is_cell(annotation: Mapping) -> bool:
