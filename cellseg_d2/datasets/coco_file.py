@@ -16,6 +16,7 @@ from numbers import Real
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from cellseg_d2.datasets.image_folder import places_beside
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import image_size
 from cellseg_d2.io.cache import BoundedCache
@@ -129,16 +130,15 @@ class CocoFile:
     def image_root(self) -> Path | None:
         """The folder of the images: ``info.image_root``, relative to the file's own.
 
-        Where the file does not name one, as those of other tools do not, the first of its own folder and the folder
-        ``images`` in it and beside it that has the first image; None where there is none.
+        Where the file names none, as those of other tools do, the first of :func:`places_beside` that has the first
+        image; None where there is none.
         """
         if isinstance(root := self.info.get("image_root"), str):
             return self.folder / root
         if not self.images:
             return self.folder
         first = next(iter(self.images.values()))["file_name"]
-        places = (self.folder, self.folder / "images", self.folder.parent / "images")
-        return next((place for place in places if _find(place, first).is_file()), None)
+        return next((place for place in places_beside(self.folder) if _find(place, first).is_file()), None)
 
     def image_paths(self, root: Path | None = None) -> dict[int, Path]:
         """The image files by id, whether they exist or not.
