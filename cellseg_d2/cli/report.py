@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import add_shapes_option, make_parser
+from cellseg_d2.cli.scored_options import add_cell_options
 
 EXAMPLES = """\
   cellseg-d2 report --run output/quickstart --output report.html
@@ -42,12 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     cells = parser.add_argument_group("cells")
     cells.add_argument("--only-predicted", action="store_true", help="leave out true images without predictions")
-    cells.add_argument(
-        "--overlaps", choices=("resolve", "keep"), help="as for cellseg-d2 evaluate (default: keep for a submission)"
-    )
-    cells.add_argument(
-        "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"
-    )
+    add_cell_options(cells)
     add_shapes_option(
         cells,
         "also draw the cells on the map of a space of shapes, as cellseg-d2 shape-space train writes it",
