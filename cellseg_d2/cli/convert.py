@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
 from cellseg_d2.datasets.readers import DATASET_READERS
-from cellseg_d2.export.formats import FORMATS
+from cellseg_d2.export.formats import FORMATS, TOGETHER
 from cellseg_d2.registry import table
 
 EXAMPLES = """\
@@ -17,17 +17,13 @@ EXAMPLES = """\
   cellseg-d2 convert annotated/ --to labels csv overlay --images images/ --output out  # files of labelme
   cellseg-d2 convert export.json --to coco --output coco_of_rle
 """
-# What needs more than masks, and what one file has of all images.
-NOT_OF_MASKS = ("detections",)
-ONE_FILE = {"coco": "coco.json", "submission": "submission.csv"}
-# One number a pixel: of cells that overlap one has it.
-DISJOINT = ("labels", "submission")
+NOT_OF_MASKS = ("detections",)  # needs more than masks
 
 
 def formats() -> dict[str, str]:
     """What can be written, with a line about each."""
     own = {name: entry.summary for name, entry in FORMATS.items() if name not in NOT_OF_MASKS}
-    return {**own, "submission": "the competition's file: one row a cell, masks share no pixel"}
+    return {**own, "submission": TOGETHER["submission"][1]}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -60,75 +56,24 @@ def main(argv: list[str] | None = None) -> None:
 
     from cellseg_d2.datasets.annotations import open_annotations
     from cellseg_d2.datasets.readers import ReaderOptions
+    from cellseg_d2.images.read import find_images, image_size
+    from cellseg_d2.inference.annotated import ONE_FILE, convert_annotations
     from cellseg_d2.io.atomic import check_writable
     from cellseg_d2.io.claim import claimed
     from cellseg_d2.io.outputs import check_outputs
 
-    formats_ = list(dict.fromkeys(args.to))
-    places = [args.output / ONE_FILE.get(name, name) for name in formats_]
-    check_outputs(places, [args.input, args.images])
-    sizes = sizes_in(args.images) if args.images else None
+    places = {name: args.output / (TOGETHER[name][0] if name in ONE_FILE else name) for name in args.to}
+    check_outputs(places.values(), [args.input, args.images])
+    sizes = {path.stem: image_size(path) for path in find_images(args.images)} if args.images else None
     sources = open_annotations(args.input, ReaderOptions(images=args.images, category=args.category), sizes)
     check_writable(args.output)
     with claimed(args.output):
-        convert(args, formats_, sources)
-    for place in places:
-        print(f"wrote {place}")
-
-
-def sizes_in(folder: Path) -> dict[str, tuple[int, int]]:
-    """Height and width of the images in a folder by name."""
-    from cellseg_d2.images.read import find_images, image_size
-
-    return {path.stem: image_size(path) for path in find_images(folder)}
-
-
-def convert(args: argparse.Namespace, formats_: list[str], sources: list) -> None:
-    from tqdm import tqdm
-
-    from cellseg_d2.datasets.coco_json import category_ids, encode_record, relative_root, write_coco_files
-    from cellseg_d2.datasets.findings import FindingLog
-    from cellseg_d2.errors import CellSegError
-    from cellseg_d2.images.pixel_size import read_pixel_size
-    from cellseg_d2.images.read import read_image
-    from cellseg_d2.inference.annotated import segmentation_of
-    from cellseg_d2.io.atomic import atomic_set
-    from cellseg_d2.masks.crop import crop_to_kaggle
-    from cellseg_d2.predictions.submission import write_submission
-
-    classes = list(dict.fromkeys(name for source in sources for name in source.categories))
-    log, encoded, rows = FindingLog(args.clean), [], {}
-    cells, lost, needs_disjoint = 0, 0, bool(set(DISJOINT) & set(formats_))
-    with atomic_set():
-        for source in sources:
-            for record in tqdm(source.records(log), desc="converting", total=len(source), unit="image", disable=None):
-                log.raise_open_errors(args.input, "; --clean drops or cuts off what it can")
-                if record.id in rows:
-                    raise CellSegError(f"{args.input} has several images called {record.id!r}; rename one")
-                path = source.images.root / record.file_name if source.images is not None else None
-                found = path is not None and path.is_file()
-                image, size = (read_image(path), read_pixel_size(path)) if found else (None, None)
-                whole = segmentation_of(record, classes, image, size)
-                apart = segmentation_of(record, classes, image, size, disjoint=True) if needs_disjoint else whole
-                cells += len(whole)
-                lost += len(whole) - len(apart)
-                for name in formats_:
-                    if name not in ONE_FILE:
-                        (apart if name in DISJOINT else whole).save(args.output / name, [name])
-                rows[record.id] = [crop_to_kaggle(crop, record.width) for crop in apart.crops]
-                encoded.append(encode_record(record, len(encoded) + 1, category_ids(classes)))
-        log.raise_open_errors(args.input, "; --clean drops or cuts off what it can")
-        if not encoded:
-            raise CellSegError(f"{args.input} holds no image that could be converted")
-        if "coco" in formats_:
-            root = next((source.images.root for source in sources if source.images is not None), None)
-            info = {"image_root": relative_root(root, args.output)} if args.images and root else {}
-            write_coco_files({args.output / ONE_FILE["coco"]: (encoded, info)}, classes)
-        if "submission" in formats_:
-            write_submission(args.output / ONE_FILE["submission"], rows)
-    print(f"{cells:,} cells in {len(encoded):,} images")
-    for finding in log:
+        converted = convert_annotations(args.input, sources, places, clean=args.clean, name_images=bool(args.images))
+    print(f"{converted.cells:,} cells in {converted.images:,} images")
+    for finding in converted.log:
         if finding.kind != "missing image":
             print(f"note: {finding}" + (f" → {finding.action}" if finding.action else ""), file=sys.stderr)
-    if lost:
-        print(f"note: cells without a pixel of their own, which labels and submissions cannot hold: {lost}")
+    if converted.lost:
+        print(f"note: cells without a pixel of their own, which labels and submissions cannot hold: {converted.lost}")
+    for place in places.values():
+        print(f"wrote {place}")

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellseg_d2.cli.common import command_line, make_parser
+from cellseg_d2.cli.common import add_shapes_option, command_line, make_parser
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions
-from cellseg_d2.shape_space import SHIPPED
 
 if TYPE_CHECKING:
     from cellseg_d2.datasets.readers import Source
@@ -106,15 +105,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--drop-images", nargs="+", default=[], metavar="ID", help="leave these images out")
 
     group = parser.add_argument_group("plausibility of shapes")
-    group.add_argument(
-        "--shapes",
-        type=Path,
-        nargs="?",
-        const=SHIPPED,
-        metavar="FILE",
-        help="also report cells, which are kept, whose shapes are rare in a space of shapes that "
-        "cellseg-d2 shape-space train has written (without FILE: the one that comes with "
-        "the project)",
+    add_shapes_option(
+        group,
+        "also report cells, which are kept, whose shapes are rare in a space of shapes that "
+        "cellseg-d2 shape-space train has written",
     )
     group.add_argument(
         "--implausible",

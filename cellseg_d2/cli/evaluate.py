@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Score predictions against the truth: the competition's metric, and COCO's or LIVECell's AP."""
 
-import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.scored_options import add_cell_options, add_file_options, add_image_options, read_scored
 
 
 def parse_args(argv=None):
@@ -20,38 +20,10 @@ def parse_args(argv=None):
         "      --score-threshold 0.6 --coco-protocol livecell",
     )
     files = parser.add_argument_group("files")
-    files.add_argument(
-        "--predictions",
-        type=Path,
-        required=True,
-        metavar="P",
-        help="submission (.csv, .csv.gz), COCO results (.json), or what cellseg-d2 infer wrote: its folder, label "
-        "images, ROIs, GeoJSON, COCO JSON",
-    )
-    files.add_argument(
-        "--ground-truth",
-        type=Path,
-        required=True,
-        metavar="G",
-        help="train.csv (also .gz), COCO ground truth (.json), or a folder of label images",
-    )
+    add_file_options(files)
     files.add_argument("--json", type=Path, metavar="OUT", help="also write the scores to this JSON file")
-    images = parser.add_argument_group("images (default: all of G; one without a row in P counts as empty)")
-    images.add_argument("--only-predicted", action="store_true", help="score only images that have rows in P")
-    images.add_argument(
-        "--ids", type=Path, metavar="FILE", help="score only these: one id a line, or a CSV with ids first"
-    )
-    images.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
-    cells = parser.add_argument_group("cells")
-    cells.add_argument(
-        "--overlaps",
-        choices=("resolve", "keep"),
-        help="whether pixels in several masks are first given to the best one, by score or, in a submission, by order "
-        "(default: resolve for COCO results, keep for a submission, which is scored as it stands)",
-    )
-    cells.add_argument(
-        "--score-threshold", type=float, default=0.5, help="detections of COCO results need this score (default: 0.5)"
-    )
+    add_image_options(parser)
+    add_cell_options(parser.add_argument_group("cells"))
     output = parser.add_argument_group("output")
     output.add_argument("--worst", type=int, default=5, metavar="N", help="show the N worst images (default: 5)")
     output.add_argument(
@@ -71,19 +43,13 @@ def main(argv=None):
     from cellseg_d2.io.atomic import write_json_atomic
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.metrics.competition import score_image, score_types, summarize
-    from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
 
     check_outputs([args.json], [args.predictions, args.ground_truth, args.ids])
-    truth = read_truth(args.ground_truth)
-    predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
-    for warning in truth.warnings + predictions.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    truth, predictions, names = read_scored(args)
     if args.coco_protocol and (truth.coco is None or predictions.results is None):
         raise CellSegError(
             "--coco-protocol needs COCO results and a COCO ground truth, which cellseg-d2 convert-to-coco makes"
         )
-    ids = read_ids(args.ids) if args.ids else None
-    names = choose_images(truth, predictions.masks, ids, args.exclude, args.only_predicted)
     scores = {
         name: score_image(predictions.masks.get(name, []), truth.images[name].masks)
         for name in tqdm(names, desc="scoring", unit="image", leave=False, disable=None)

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cellseg_d2.cli.common import command_line, make_parser
-from cellseg_d2.shape_space import SHIPPED
+from cellseg_d2.cli.common import add_shapes_option, command_line, make_parser
 
 NEURONS = ("shsy5y", "astro", "cort")
 CULTURES = ("epithelium", "colony", "fibroblast", "spread", "stellate", "round")
@@ -40,15 +39,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"neurons: {', '.join(NEURONS)}, as in the competition; cultures: {', '.join(CULTURES)}; mixed: all "
         "(default: neurons)",
     )
-    group.add_argument(
-        "--shapes",
-        type=Path,
-        nargs="?",
-        const=SHIPPED,
-        metavar="FILE",
-        help="simulate cultures of the types of a space of shapes instead, with outlines drawn from it, as "
-        "cellseg-d2 shape-space train writes it of a data set (without FILE: the one that comes with "
-        "the project)",
+    add_shapes_option(
+        group,
+        "simulate cultures of the types of a space of shapes instead, with outlines drawn from it, as "
+        "cellseg-d2 shape-space train writes it of a data set",
     )
     many = "one number for all types of the kind, or one for each"
     group.add_argument(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cellseg_d2.cli.common import make_parser
-from cellseg_d2.shape_space import SHIPPED
+from cellseg_d2.cli.common import add_shapes_option, make_parser
+from cellseg_d2.cli.scored_options import add_cell_options
 
 EXAMPLES = """\
   cellseg-d2 report --run output/quickstart --output report.html
@@ -43,20 +43,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     cells = parser.add_argument_group("cells")
     cells.add_argument("--only-predicted", action="store_true", help="leave out true images without predictions")
-    cells.add_argument(
-        "--overlaps", choices=("resolve", "keep"), help="as for cellseg-d2 evaluate (default: keep for a submission)"
-    )
-    cells.add_argument(
-        "--score-threshold", type=float, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"
-    )
-    cells.add_argument(
-        "--shapes",
-        type=Path,
-        nargs="?",
-        const=SHIPPED,
-        metavar="FILE",
-        help="also draw the cells on the map of a space of shapes, as cellseg-d2 shape-space train writes it (without "
-        "FILE: the one that comes with the project)",
+    add_cell_options(cells)
+    add_shapes_option(
+        cells,
+        "also draw the cells on the map of a space of shapes, as cellseg-d2 shape-space train writes it",
     )
     page = parser.add_argument_group("page")
     page.add_argument("--output", type=Path, required=True, metavar="HTML", help="the file to write")

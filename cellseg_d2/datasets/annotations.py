@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from cellseg_d2.datasets.coco_file import CocoFile, read_coco_or_json
 from cellseg_d2.datasets.label_pairs import LABEL_SUFFIXES
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.shapes import DrawnSource
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.text import read_json
 
 _BY_SUFFIX = {".xml": "cvat", ".geojson": "geojson", ".zip": "rois", ".roi": "rois", ".csv": "csv", ".gz": "csv"}
 _BY_SUFFIX |= dict.fromkeys(LABEL_SUFFIXES, "labels")
@@ -49,9 +49,11 @@ def _format_of_file(path: Path) -> str:
         if suffix not in _BY_SUFFIX:
             raise CellSegError(f"{path} is of no kind of annotations that is known ({', '.join(DATASET_READERS)})")
         return _BY_SUFFIX[suffix]
-    content = read_json(path)
+    content = read_coco_or_json(path)
+    if isinstance(content, CocoFile):
+        return "coco"
     if isinstance(content, Mapping):
-        for key, name in (("shapes", "labelme"), ("images", "coco"), ("features", "geojson")):
+        for key, name in (("shapes", "labelme"), ("features", "geojson")):
             if key in content:
                 return name
         regions = [isinstance(entry, Mapping) and "regions" in entry for entry in content.values()]

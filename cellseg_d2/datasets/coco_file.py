@@ -16,6 +16,7 @@ from numbers import Real
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from cellseg_d2.datasets.image_folder import places_beside
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import image_size
 from cellseg_d2.io.cache import BoundedCache
@@ -129,16 +130,15 @@ class CocoFile:
     def image_root(self) -> Path | None:
         """The folder of the images: ``info.image_root``, relative to the file's own.
 
-        Where the file does not name one, as those of other tools do not, the first of its own folder and the folder
-        ``images`` in it and beside it that has the first image; None where there is none.
+        Where the file names none, as those of other tools do, the first of :func:`places_beside` that has the first
+        image; None where there is none.
         """
         if isinstance(root := self.info.get("image_root"), str):
             return self.folder / root
         if not self.images:
             return self.folder
         first = next(iter(self.images.values()))["file_name"]
-        places = (self.folder, self.folder / "images", self.folder.parent / "images")
-        return next((place for place in places if _find(place, first).is_file()), None)
+        return next((place for place in places_beside(self.folder) if _find(place, first).is_file()), None)
 
     def image_paths(self, root: Path | None = None) -> dict[int, Path]:
         """The image files by id, whether they exist or not.
@@ -213,7 +213,7 @@ class CocoFile:
         }
 
 
-_CACHE: BoundedCache[tuple[CocoFile, int]] = BoundedCache(_KEPT_BYTES, lambda value: value[1])
+_CACHE: BoundedCache[tuple[Any, int]] = BoundedCache(_KEPT_BYTES, lambda value: value[1])
 
 
 def read_coco(path: str | Path, annotated: bool = True) -> CocoFile:
@@ -226,10 +226,28 @@ def read_coco(path: str | Path, annotated: bool = True) -> CocoFile:
     Raises:
         CellSegError: it cannot be read, or is no COCO JSON; the message says what is wrong.
     """
+    file = read_coco_or_json(path, annotated)
+    if not isinstance(file, CocoFile):
+        raise _no_coco(path)
+    return file
+
+
+def read_coco_or_json(path: str | Path, annotated: bool = False) -> Any:
+    """Read a JSON of any kind: a :class:`CocoFile` where it lists images, else what it holds.
+
+    Args:
+        path, annotated: see :func:`read_coco`.
+
+    Raises:
+        CellSegError: it cannot be read, or lists images and is no COCO JSON.
+    """
     path = Path(path)
 
-    def read() -> tuple[CocoFile, int]:
-        return CocoFile(read_json(path), path, path.parent, annotated=False), path.stat().st_size
+    def read() -> tuple[Any, int]:
+        content = read_json(path)
+        if isinstance(content, Mapping) and "images" in content:
+            return CocoFile(content, path, path.parent, annotated=False), path.stat().st_size
+        return content, _KEPT_BYTES + 1
 
     try:
         state = path.stat()
@@ -237,10 +255,10 @@ def read_coco(path: str | Path, annotated: bool = True) -> CocoFile:
         settled = time.time() - state.st_mtime > _YOUNG_SECONDS
     except (OSError, ValueError):
         settled = False  # reading says what is wrong with it
-    file, _ = _CACHE.get((path, state.st_mtime_ns, state.st_size, state.st_ino), read) if settled else read()
-    if annotated and file.lacks:
+    found, _ = _CACHE.get((path, state.st_mtime_ns, state.st_size, state.st_ino), read) if settled else read()
+    if annotated and isinstance(found, CocoFile) and found.lacks:
         raise _no_coco(path)
-    return file
+    return found
 
 
 def is_cell(annotation: Mapping) -> bool:

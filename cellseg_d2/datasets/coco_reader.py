@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.datasets.findings import FindingLog
-from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.image_folder import ImageFolder, images_not_found
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
@@ -173,10 +173,7 @@ def open_coco(path: Path, options: ReaderOptions) -> dict[str, Source]:
     root = options.images or file.image_root
     if root is None:
         if not options.allow_missing:
-            raise CellSegError(
-                f"the images of {path} are neither beside it nor in a folder 'images': name their folder with --images "
-                "(or --allow-missing-images, to convert the masks alone)"
-            )
+            raise images_not_found(path)
         return {"": CocoSource(path, None, drop=options.drop)}
     names = file.image_names()
     found = {names[number]: _within(place, root) for number, place in file.image_paths(root).items() if place.is_file()}

@@ -11,6 +11,19 @@ from cellseg_d2.images.errors import ImageError, check_name
 from cellseg_d2.images.read import IMAGE_SUFFIXES, read_image
 
 
+def places_beside(folder: Path) -> tuple[Path, Path, Path]:
+    """Where the images of annotations in ``folder`` may be: there, and in a folder ``images`` in it or beside it."""
+    return folder, folder / "images", folder.parent / "images"
+
+
+def images_not_found(annotations: Path) -> CellSegError:
+    """The error of annotations whose images are in none of :func:`places_beside`."""
+    return CellSegError(
+        f"the images of {annotations} are neither beside it nor in a folder 'images': name their folder with --images "
+        "(or --allow-missing-images, to convert the masks alone)"
+    )
+
+
 class ImageFolder:
     """Images by the stem of their names.
 

@@ -34,25 +34,6 @@ _PROBLEM_KINDS = {
 }
 
 
-def read_sartorius_csv(path: str | Path, cell_types: tuple[str, ...] = CELL_TYPES) -> list[ImageRecord]:
-    """Read a ``train.csv`` (also gzipped) without its images, strictly.
-
-    Args:
-        path: of the CSV.
-        cell_types: the types that may occur.
-
-    Returns:
-        One record per image, in the order of their first rows; cells in the order of their rows.
-
-    Raises:
-        CellSegError: the file cannot be read, or a row is malformed; the message names row, id and reason.
-    """
-    log = FindingLog()
-    records = list(SartoriusCsv(path, cell_types=cell_types).records(log))
-    log.raise_open_errors(path)
-    return records
-
-
 def plate_and_well(sample_id: str) -> str | None:
     """What fields of one well share: ``"astros[cereb]_G11-4_Vessel-361_Ph_4"`` → ``"astros[cereb]_G11"``.
 

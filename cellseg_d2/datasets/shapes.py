@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cellseg_d2.datasets.findings import FindingLog
-from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.image_folder import ImageFolder, images_not_found, places_beside
 from cellseg_d2.datasets.readers import ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
@@ -267,8 +267,7 @@ def open_drawn(path: Path, drawn: Sequence[DrawnImage], options: ReaderOptions) 
     Args:
         path: of the annotations, a file or a folder.
         drawn: what they say.
-        options: of the reader. Without ``images`` these are looked for beside the annotations, and in a folder
-            ``images`` in and beside their folder.
+        options: of the reader. Without ``images`` these are looked for in :func:`places_beside`.
 
     Raises:
         CellSegError: there is no image, or no folder that has one of them.
@@ -277,15 +276,12 @@ def open_drawn(path: Path, drawn: Sequence[DrawnImage], options: ReaderOptions) 
         return {"": DrawnSource(path, drawn, options.image_folder(), options.category, options.drop)}
     here = path if path.is_dir() else path.parent
     stems = {image.stem for image in drawn}
-    for place in (here, here / "images", here.parent / "images"):
+    for place in places_beside(here):
         if place.is_dir() and any(p.stem in stems and p.suffix.lower() in IMAGE_SUFFIXES for p in place.iterdir()):
             folder = ImageFolder(place, options.allow_missing, keep=lambda file: file.stem in stems)
             return {"": DrawnSource(path, drawn, folder, options.category, options.drop)}
     if not options.allow_missing:
-        raise CellSegError(
-            f"the images of {path} are neither beside it nor in a folder 'images': name their folder with --images "
-            "(or --allow-missing-images, to convert the masks alone)"
-        )
+        raise images_not_found(path)
     return {"": DrawnSource(path, drawn, None, options.category, options.drop)}
 
 

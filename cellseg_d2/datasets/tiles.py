@@ -17,7 +17,7 @@ from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
 from cellseg_d2.io.atomic import atomic_path
-from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import window_crop
 
 # What a tile's border leaves of a cell is a cell if it is at least this share of it.
 _LEAST_SHARE = 0.1
@@ -89,7 +89,7 @@ class TiledSource:
                     tifffile.imwrite(temporary, image[top:bottom, left:right], compression="zlib")
                 cells = []
                 for cell in record.cells:
-                    part = _part(cell.crop, left, top, right, bottom)
+                    part = window_crop(cell.crop, (left, top, right, bottom)).tight()
                     if part.area >= _LEAST_SHARE * cell.crop.area:
                         cells.append(replace(cell, crop=part))
                     elif part.area:
@@ -97,11 +97,3 @@ class TiledSource:
                         log.note("cut cell", name, cell.row, share, action="left out of this tile")
                 kind = main_type(cell.cell_type for cell in cells)
                 yield ImageRecord(name, f"{name}.tif", bottom - top, right - left, kind, group, cells)
-
-
-def _part(crop: MaskCrop, left: int, top: int, right: int, bottom: int) -> MaskCrop:
-    """What of a mask is in a tile, with its place there."""
-    x0, y0, _, _ = crop.box
-    rows = slice(max(top - y0, 0), max(bottom - y0, 0))
-    columns = slice(max(left - x0, 0), max(right - x0, 0))
-    return MaskCrop(max(y0 - top, 0), max(x0 - left, 0), crop.mask[rows, columns]).tight()

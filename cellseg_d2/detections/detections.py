@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,31 +98,21 @@ class SoftCrop:
         return MaskCrop(self.top, self.left, self.probability >= threshold).tight()
 
 
-def paste_mask(mask: np.ndarray, box: Sequence[float], height: int, width: int, threshold: float = 0.5) -> MaskCrop:
-    """The tight binary mask of :func:`paste_probability`, where that reaches ``threshold``; empty if nowhere."""
-    return paste_probability(mask, box, height, width).at_least(threshold)
-
-
-def paste_probability(mask: np.ndarray, box: Sequence[float], height: int, width: int) -> SoftCrop:
-    """Resample a mask from its box's grid to the pixels of the image, only where the box is.
+def _paste(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> Iterator[SoftCrop]:
+    """Resample masks from their boxes' grids to the pixels of the image, only where the boxes are.
 
     Bilinear between the centres of the grid's cells, zero beyond its edge; a pixel is asked at its centre. This is what
     Detectron2's ``paste_masks_in_image`` computes, but as two small matrix products over the box instead of an array of
     the image's size, since bilinear interpolation on a grid is separable.
 
     Args:
-        mask: probabilities, float ``(M, M)``.
-        box: ``(x0, y0, x1, y1)`` in pixels of the image.
+        masks: probabilities, float ``(N, M, M)``.
+        boxes: ``(N, 4)``, ``(x0, y0, x1, y1)`` in pixels of the image.
         height, width: of the image in pixels.
 
-    Returns:
-        The part of the image that the box reaches; 0 × 0 where there is none.
+    Yields:
+        For each mask the part of the image that its box reaches; 0 × 0 where there is none.
     """
-    return next(_paste(mask[None], np.asarray(box)[None], height, width))
-
-
-def _paste(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> Iterator[SoftCrop]:
-    """:func:`paste_probability` of masks ``(N, M, M)`` in boxes ``(N, 4)``, many steps at once."""
     x0, y0, x1, y1 = boxes.astype(np.float64).T
     rows, row_weights = _interpolation(y0, y1, masks.shape[1], height)
     columns, column_weights = _interpolation(x0, x1, masks.shape[2], width)

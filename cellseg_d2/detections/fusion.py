@@ -102,7 +102,8 @@ def fuse(
     """
     params = params or FusionParams()
     weights = _check(views, weights)
-    pool, view = _pool(views)
+    pool = concatenate(views)
+    view = np.repeat(np.arange(len(views)), [len(own) for own in views])
     if len(pool) == 0:
         return pool
     first, second, agreement = _pairs(pool, view, params)
@@ -144,21 +145,24 @@ def _check(views: Sequence[Detections], weights: Sequence[float] | None) -> np.n
     return weights
 
 
-def _pool(views: Sequence[Detections]) -> tuple[Detections, np.ndarray]:
-    """All detections as one set with masks of one kind, and the number of the view that each is from."""
-    number = np.repeat(np.arange(len(views)), [len(view) for view in views])
-    views = [view for view in views if len(view)] or [views[0]]
-    soft = [(view.masks, view.boxes) for view in views if isinstance(view.masks, np.ndarray)]
+def concatenate(parts: Sequence[Detections]) -> Detections:
+    """Detections of one image, one after the other, with masks of the largest grid; binary ones if some are so.
+
+    Args:
+        parts: at least one.
+    """
+    parts = [part for part in parts if len(part)] or [parts[0]]
+    soft = [(part.masks, part.boxes) for part in parts if isinstance(part.masks, np.ndarray)]
     masks: np.ndarray | list[MaskCrop]
-    if len(soft) == len(views):
+    if len(soft) == len(parts):
         size = max(own.shape[-1] for own, _ in soft)
         masks = np.concatenate([resample_masks(own, boxes, boxes, size) for own, boxes in soft])
     else:
-        masks = [crop for view in views for crop in view.crops()]
+        masks = [crop for part in parts for crop in part.crops()]
     boxes, scores, classes = (
-        np.concatenate([getattr(view, name) for view in views]) for name in ("boxes", "scores", "classes")
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "classes")
     )
-    return Detections(views[0].height, views[0].width, boxes, scores, classes, masks), number
+    return Detections(parts[0].height, parts[0].width, boxes, scores, classes, masks)
 
 
 def _pairs(pool: Detections, view: np.ndarray, params: FusionParams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,15 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
+from cellseg_d2.datasets.coco_json import EncodedImage, category_ids, encode_record, relative_root, write_coco_files
+from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.readers import Source
 from cellseg_d2.datasets.records import ImageRecord
-from cellseg_d2.images.pixel_size import PixelSize
+from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
+from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.segmentation import Segmentation
+from cellseg_d2.io.atomic import atomic_set
+from cellseg_d2.masks.crop import crop_to_kaggle
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.postprocess.steps import Cells
+from cellseg_d2.predictions.submission import write_submission
+
+# Formats of which one file holds all images, and those with one number a pixel: of cells that overlap one has it.
+ONE_FILE = ("coco", "submission")
+DISJOINT = ("labels", "submission")
+
+
+class Converted(NamedTuple):
+    """What :func:`convert_annotations` has converted.
+
+    Attributes:
+        images, cells: how many.
+        lost: number of cells without a pixel of their own, which the formats in :data:`DISJOINT` cannot hold.
+        log: what was noticed.
+    """
+
+    images: int
+    cells: int
+    lost: int
+    log: FindingLog
+
+
+def convert_annotations(
+    path: str | Path,
+    sources: Sequence[Source],
+    places: Mapping[str, Path],
+    *,
+    clean: bool = False,
+    name_images: bool = False,
+) -> Converted:
+    """Write annotated cells in other formats; when one file fails, none is replaced.
+
+    Args:
+        path: of the annotations, for messages.
+        sources: what :func:`cellseg_d2.datasets.annotations.open_annotations` has opened.
+        places: by format: for those in :data:`ONE_FILE` the file, for all others of
+            :data:`cellseg_d2.export.formats.FORMATS` the folder of the files.
+        clean: drop or cut off what is wrong instead of refusing it.
+        name_images: whether a COCO JSON names the folder of the images.
+
+    Raises:
+        CellSegError: something is wrong in the annotations, two images have one name, or there is none.
+    """
+    hint = "; --clean drops or cuts off what it can"
+    classes = list(dict.fromkeys(name for source in sources for name in source.categories))
+    ids = category_ids(classes)
+    log = FindingLog(clean)
+    encoded: list[EncodedImage] = []
+    rows: dict[str, list[str]] = {}
+    cells, lost, needs_disjoint = 0, 0, bool(set(DISJOINT) & set(places))
+    with atomic_set():
+        for source in sources:
+            for record in tqdm(source.records(log), desc="converting", total=len(source), unit="image", disable=None):
+                log.raise_open_errors(path, hint)
+                if record.id in rows:
+                    raise CellSegError(f"{path} has several images called {record.id!r}; rename one")
+                file = source.images.root / record.file_name if source.images is not None else None
+                image, size = (read_image(file), read_pixel_size(file)) if file and file.is_file() else (None, None)
+                whole = segmentation_of(record, classes, image, size)
+                apart = segmentation_of(record, classes, image, size, disjoint=True) if needs_disjoint else whole
+                cells += len(whole)
+                lost += len(whole) - len(apart)
+                for name, place in places.items():
+                    if name not in ONE_FILE:
+                        (apart if name in DISJOINT else whole).save(place, [name])
+                rows[record.id] = [crop_to_kaggle(crop, record.width) for crop in apart.crops]
+                encoded.append(encode_record(record, len(encoded) + 1, ids))
+        log.raise_open_errors(path, hint)
+        if not encoded:
+            raise CellSegError(f"{path} holds no image that could be converted")
+        if "coco" in places:
+            root = next((source.images.root for source in sources if source.images is not None), None)
+            info = {"image_root": relative_root(root, places["coco"].parent)} if name_images and root else {}
+            write_coco_files({places["coco"]: (encoded, info)}, classes)
+        if "submission" in places:
+            write_submission(places["submission"], rows)
+    return Converted(len(encoded), cells, lost, log)
 
 
 def segmentation_of(

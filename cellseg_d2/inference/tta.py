@@ -15,7 +15,6 @@ from fvcore.transforms.transform import HFlipTransform, TransformList
 
 from cellseg_d2.data.augmentations.quarter_turn import QuarterTurnTransform
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.fusion import FusionParams, fuse
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
 
@@ -125,17 +124,3 @@ def detect_views(
         views: of :func:`make_views`.
     """
     return [view.restore(detect(view.apply(image), view.scale)) for view in views]
-
-
-def detect_augmented(
-    detect: Callable[[np.ndarray, float], Detections],
-    image: np.ndarray,
-    views: Sequence[View],
-    params: FusionParams | None = None,
-) -> Detections:
-    """:func:`detect_views`, merged by :func:`cellseg_d2.detections.fusion.fuse`.
-
-    Where the orientations of ``views`` are all that flips and turns can make of each other, as those of
-    :func:`make_views` are, the result turns with the image, however biased ``detect`` is.
-    """
-    return fuse(detect_views(detect, image, views), params)

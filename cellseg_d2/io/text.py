@@ -34,6 +34,16 @@ def read_json(path: str | Path) -> Any:
         raise CellSegError(f"{path} cannot be read as JSON: {error}") from None
 
 
+def is_json_list(path: str | Path) -> bool:
+    """Whether a JSON file is a list, by its first character: the whole may be large, and is read later.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return file.read(1000).lstrip().startswith("[")
+
+
 def read_record(path: str | Path) -> dict | None:
     """The object in a JSON file of this project's own; None where there is none, or a kill or a disk has damaged it."""
     try:

@@ -133,15 +133,6 @@ def score_image(predicted: Sequence[dict], true: Sequence[dict]) -> ImageScore:
     return ImageScore(tuple(len(match_at(iou, threshold)) for threshold in THRESHOLDS), len(predicted), len(true))
 
 
-def score_images(
-    predicted: Mapping[str, Sequence[dict]],
-    true: Mapping[str, Sequence[dict]],
-    cell_types: Mapping[str, str] | None = None,
-) -> CompetitionScore:
-    """Score every image of ``true``; one that ``predicted`` lacks has no predicted cells. See :func:`score_image`."""
-    return summarize({image: score_image(predicted.get(image, ()), masks) for image, masks in true.items()}, cell_types)
-
-
 def score_types(
     predicted: Sequence[dict], predicted_types: Sequence[str], true: Sequence[dict], true_types: Sequence[str]
 ) -> dict[str, ImageScore]:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_d2.datasets.coco_file import CocoFile, check_numbers, id_key, is_cell, read_coco
+from cellseg_d2.datasets.coco_file import CocoFile, check_numbers, id_key, is_cell, read_coco_or_json
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.rle import RLEError
 
@@ -40,11 +39,10 @@ def read_results(
     Raises:
         CellSegError: the file cannot be read, or a detection is malformed; the message says which.
     """
-    results = read_json(path)
+    results = read_coco_or_json(path, annotated=True)
     images: Iterable[str] = ()
-    if isinstance(results, Mapping) and "images" in results:
-        file = read_coco(path)
-        images, results = file.image_names().values(), _listed(file, categories)
+    if isinstance(results, CocoFile):
+        images, results = results.image_names().values(), _listed(results, categories)
     if not isinstance(results, list):
         raise CellSegError(f"{path} is no COCO results: those are a list of detections")
     found: dict[str, list[dict]] = {}

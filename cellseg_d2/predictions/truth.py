@@ -14,14 +14,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cellseg_d2.datasets.annotations import format_of, open_annotations
-from cellseg_d2.datasets.coco_file import is_cell, read_coco
+from cellseg_d2.datasets.coco_file import CocoFile, is_cell, read_coco, read_coco_or_json
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.datasets.shapes import DrawnSource
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.csv import read_csv_table
-from cellseg_d2.io.text import read_json
+from cellseg_d2.io.text import is_json_list
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.predictions.results import read_results
@@ -129,8 +129,8 @@ def read_predictions(
     if _is_csv(path):
         return _predictions_from_submission(path, truth, overlaps or "keep")
     if path.suffix.lower() == ".json" and path.is_file():
-        content = read_json(path)
-        if isinstance(content, Mapping) and "images" in content:  # cells, not detections of which some are chosen
+        content = [] if is_json_list(path) else read_coco_or_json(path)
+        if isinstance(content, CocoFile):  # cells, not detections of which some are chosen
             return _predictions_from_results(path, truth, 0.0, overlaps or "keep")
         if not isinstance(content, Mapping) or not {"shapes", "features", "_via_img_metadata"} & content.keys():
             return _predictions_from_results(path, truth, score_threshold, overlaps or "resolve")

@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cellseg_d2.detections.detections import Detections, SoftCrop
-from cellseg_d2.detections.fusion import resample_masks
+from cellseg_d2.detections.fusion import concatenate
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import box_pairs, shared_pixels, window_crop
 from cellseg_d2.tiling.grid import Tile
@@ -186,7 +186,7 @@ def merge_tiles(found: TiledDetections) -> MergedDetections:
     tile_of = np.repeat([part.tile for part in parts], [len(part.depth) for part in parts])
     depth = np.concatenate([part.depth for part in parts])
     cut = np.concatenate([part.cut for part in parts])
-    detections = _concatenate([part.detections for part in parts], found.height, found.width)
+    detections = concatenate([part.detections for part in parts])
     del parts
     if len(found.tiles) == 1 or len(detections) == 0:
         return MergedDetections(detections, {})
@@ -289,26 +289,6 @@ def _union(crops: Sequence[SoftCrop]) -> SoftCrop:
         part = union[top - min(tops) :, left - min(lefts) :][:h, :w]
         np.maximum(part, crop.probability, out=part)
     return SoftCrop(min(tops), min(lefts), union)
-
-
-def _concatenate(parts: Sequence[Detections], height: int, width: int) -> Detections:
-    """Detections of one image, one after the other, with masks of the largest grid; binary ones if some are so."""
-    parts = [part for part in parts if len(part)] or list(parts[:1])
-    soft = [(part.masks, part.boxes) for part in parts if isinstance(part.masks, np.ndarray)]
-    masks: np.ndarray | list[MaskCrop]
-    if len(soft) == len(parts):
-        size = max(own.shape[-1] for own, _ in soft)
-        masks = np.concatenate([resample_masks(own, boxes, boxes, size) for own, boxes in soft])
-    else:
-        masks = [crop for part in parts for crop in part.crops()]
-    return Detections(
-        height,
-        width,
-        np.concatenate([part.boxes for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.classes for part in parts]),
-        masks,
-    )
 
 
 def _intersection(first: tuple[int, int, int, int], second: tuple[int, int, int, int]) -> tuple[int, int, int, int]:

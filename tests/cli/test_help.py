@@ -24,6 +24,7 @@ except SystemExit as error:
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
 assert not heavy, f"--help imports {{heavy}}"
 """
+SHARED = ("benchmark_options", "commands", "common", "postprocess_options", "scored_options")
 SCRIPTS = {name: f"tools/{name.replace('-', '_')}.py" for name in COMMANDS}
 
 
@@ -37,8 +38,7 @@ def probe(way, *words, path):
 def test_the_table_has_every_command_and_every_script():
     for folder in ("cellseg_d2/cli", "tools"):
         files = (REPOSITORY / folder).glob("[a-z]*.py")
-        helpers = {"benchmark_options", "commands", "common", "postprocess_options"} if folder != "tools" else set()
-        names = {path.stem.replace("_", "-") for path in files if path.stem not in helpers}
+        names = {path.stem.replace("_", "-") for path in files if path.stem not in SHARED}
         assert names == set(COMMANDS), folder
     assert sum(map(len, GROUPS.values())) == len(COMMANDS), "a command is in one group"
 

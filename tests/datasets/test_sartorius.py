@@ -11,7 +11,7 @@ from PIL import Image
 
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder
-from cellseg_d2.datasets.sartorius import SartoriusCsv, plate_and_well, read_sartorius_csv
+from cellseg_d2.datasets.sartorius import SartoriusCsv, plate_and_well
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 
@@ -40,6 +40,13 @@ def image_folder(folder, **sizes):
     for name, (height, width) in sizes.items():
         Image.fromarray(np.zeros((height, width), np.uint8)).save(folder / f"{name}.png")
     return folder
+
+
+def read_sartorius_csv(path):
+    log = FindingLog()
+    records = list(SartoriusCsv(path).records(log))
+    log.raise_open_errors(path)
+    return records
 
 
 def test_rows_become_records_in_their_order(tmp_path):

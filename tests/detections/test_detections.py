@@ -6,9 +6,14 @@ import torch
 from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Boxes, Instances
 
-from cellseg_d2.detections.detections import Detections, paste_mask, paste_probability
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.masks.crop import MaskCrop
+
+
+def paste(masks, boxes, height, width, threshold=0.5):
+    masks, boxes = np.asarray(masks, np.float32), np.asarray(boxes, np.float32)
+    return Detections(height, width, boxes, np.ones(len(masks)), np.zeros(len(masks), int), masks).crops(threshold)
 
 
 @pytest.mark.parametrize("size", [7, 14, 28, 56])
@@ -21,21 +26,22 @@ def test_pasting_equals_detectron2(size):
     boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])].astype(np.float32)
     masks = generator.uniform(0, 1, (len(boxes), size, size)).astype(np.float32)
     stock = paste_masks_in_image(torch.from_numpy(masks), Boxes(torch.from_numpy(boxes)), (height, width)).numpy()
-    ours = np.stack([paste_mask(m, b, height, width).to_full(height, width) for m, b in zip(masks, boxes, strict=True)])
+    ours = np.stack([crop.to_full(height, width) for crop in paste(masks, boxes, height, width)])
     assert stock.sum() > 1000
     # Both compute in float32, in another order: only pixels within rounding of the threshold may differ.
     assert np.count_nonzero(ours != stock) <= 1e-4 * np.count_nonzero(stock)
 
 
 def test_a_full_mask_fills_its_box():
-    crop = paste_mask(np.ones((28, 28), np.float32), (10, 20, 30, 50), 100, 100)
+    [crop] = paste(np.ones((1, 28, 28)), [(10, 20, 30, 50)], 100, 100)
     assert crop.box == (10, 20, 30, 50)
     assert crop.mask.all()
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 9), (-20, 0, -5, 9), (120, 5, 130, 9), (5, 9, 9, 5)])
 def test_boxes_without_pixels_give_empty_crops(box):
-    assert paste_mask(np.ones((28, 28), np.float32), box, 100, 100).area == 0
+    [crop] = paste(np.ones((1, 28, 28)), [box], 100, 100)
+    assert crop.area == 0
 
 
 def test_pasted_and_unpasted_instances_agree():
@@ -68,8 +74,8 @@ def test_many_masks_are_pasted_as_one_by_one():
     pasted = list(detections.soft_crops())
     assert len(pasted) == 300
     assert 20 < sum(soft.probability.size > 0 for soft in pasted) < 200
-    for soft, mask, box in zip(pasted, masks, boxes, strict=True):
-        one = paste_probability(mask, box, 40, 50)
+    for i, soft in enumerate(pasted):
+        [one] = detections.select([i]).soft_crops()
         assert (soft.top, soft.left) == (one.top, one.left)
         assert np.array_equal(soft.probability, one.probability)
 
@@ -81,7 +87,8 @@ def test_soft_crops_are_what_the_binary_ones_are_cut_from():
     detections = Detections(40, 50, boxes, np.array([0.9, 0.3]), np.array([0, 0]), masks)
     for thresholds in (0.5, np.array([0.3, 0.7])):
         expected = [
-            paste_mask(m, b, 40, 50, t) for m, b, t in zip(masks, boxes, [*np.broadcast_to(thresholds, 2)], strict=True)
+            paste([m], [b], 40, 50, t)[0]
+            for m, b, t in zip(masks, boxes, [*np.broadcast_to(thresholds, 2)], strict=True)
         ]
         for soft, crop, same in zip(detections.soft_crops(), detections.crops(thresholds), expected, strict=True):
             assert crop.box == same.box

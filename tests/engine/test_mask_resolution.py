@@ -5,7 +5,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from cellseg_d2.config import load_config
-from cellseg_d2.detections.detections import paste_mask
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 from cellseg_d2.images.read import read_image
@@ -51,7 +51,9 @@ def test_a_finer_grid_keeps_a_finer_shape():
     def round_trip(size):
         step = 168 // size
         grid = teeth.reshape(size, step, size, step).mean(axis=(1, 3)).astype(np.float32)
-        mask = paste_mask(grid, (0, 0, 168, 168), 168, 168).to_full(168, 168)
+        box = np.array([[0, 0, 168, 168]], np.float32)
+        [crop] = Detections(168, 168, box, np.ones(1), np.zeros(1, int), grid[None]).crops()
+        mask = crop.to_full(168, 168)
         return (mask & teeth).sum() / (mask | teeth).sum()
 
     assert round_trip(56) > 0.9

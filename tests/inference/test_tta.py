@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.fusion import FusionParams
+from cellseg_d2.detections.fusion import FusionParams, fuse
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.inference.tta import FLIPS, View, detect_augmented, detect_views, make_views
+from cellseg_d2.inference.tta import FLIPS, View, detect_views, make_views
 from cellseg_d2.masks.crop import MaskCrop
 from tests.detections.soft_discs import detections_of, scattered_discs, threshold_detector
 
@@ -102,6 +102,10 @@ def test_views_are_all_different_and_begin_with_the_image_itself(image):
         (False, 1.5),
         (True, 1.5),
     ]
+
+
+def detect_augmented(detect, image, views, params=None):
+    return fuse(detect_views(detect, image, views), params)
 
 
 def assert_same_cells(found, expected):

@@ -3,7 +3,7 @@
 import pytest
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.text import check_inside, read_json, read_record, read_yaml
+from cellseg_d2.io.text import check_inside, is_json_list, read_json, read_record, read_yaml
 
 
 def test_plain_values(tmp_path):
@@ -69,3 +69,12 @@ def test_a_name_stays_in_its_folder():
     for name in ("../a.png", "b/../../a.png", "..\\a.png", "/data/../a.png", ".."):
         with pytest.raises(CellSegError, match=r"in.json names the file '.*', which leads out of the folder"):
             check_inside(name, "in.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("[]", True), ('\ufeff \n[{"a": 1}]', True), ('{"a": []}', False), ("", False)]
+)
+def test_lists_are_told_by_their_beginning(tmp_path, text, expected):
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    assert is_json_list(path) == expected

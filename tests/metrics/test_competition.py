@@ -18,7 +18,6 @@ from cellseg_d2.metrics.competition import (
     mask_iou,
     match_at,
     score_image,
-    score_images,
     score_types,
     summarize,
 )
@@ -206,7 +205,8 @@ def summary():
         "d": [],
     }
     predicted = {"a": [square(0, 0, 10)], "b": [square(30, 30, 10)], "d": []}
-    return score_images(predicted, true, {"a": "cort", "b": "cort", "c": "astro"})
+    scores = {name: score_image(predicted.get(name, []), masks) for name, masks in true.items()}
+    return summarize(scores, {"a": "cort", "b": "cort", "c": "astro"})
 
 
 def test_means(summary):

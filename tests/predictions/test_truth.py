@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -255,6 +256,20 @@ def test_coco_results(request, tmp_path, truth_file, ids):
         assert [result["image_id"] for result in predictions.results] == [0, 0, 0, 1]
     assert areas(read_predictions(path, truth, 0.4, "keep")) == {"a": [36, 40, 36], "b": []}
     assert areas(read_predictions(path, truth, 0.95)) == {"a": [], "b": []}
+
+
+def test_every_file_is_parsed_once(coco, tmp_path, monkeypatch):
+    cells = {**coco_dict(), "annotations": [{**entry, "score": 0.5} for entry in coco_dict()["annotations"]]}
+    files = coco, results_file(tmp_path, [detection(SQUARE, 0.6, 0)]), tmp_path / "cells.json"
+    files[2].write_text(json.dumps(cells))
+    for path in files:
+        os.utime(path, (1e9, 1e9))
+    parsed = []
+    monkeypatch.setattr(json, "loads", lambda text, loads=json.loads: parsed.append(text) or loads(text))
+    truth = read_truth(files[0])
+    for path in files[1:]:
+        assert read_predictions(path, truth).masks["a"]
+    assert parsed == [path.read_text() for path in files]
 
 
 def test_results_of_a_truth_whose_ids_are_texts(tmp_path):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from cellseg_d2.datasets.annotations import open_annotations
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import find_images, image_size
-from cellseg_d2.io.text import read_json
+from cellseg_d2.io.text import is_json_list
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.rle import RLEError, parse_kaggle_rle
 from cellseg_d2.metrics.error_report import ErrorReport
@@ -176,7 +176,7 @@ def _with_truth(
 
 
 def _without_truth(path: Path, files: Mapping[str, Path]) -> list[ReportImage]:
-    if path.suffix.lower() == ".json" and isinstance(read_json(path), list):
+    if path.suffix.lower() == ".json" and is_json_list(path):
         raise CellSegError(f"{path}: COCO results name their images by number, so they need the ground truth, too")
     entries = []
     if not path.name.lower().endswith((".csv", ".csv.gz")):

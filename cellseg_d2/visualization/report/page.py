@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import matplotlib
@@ -39,30 +40,9 @@ CHART_COLORS = {color: f"--s{place}" for place, color in enumerate(LINE_COLORS)}
 CHART_COLORS |= {color: f"--own-{name}" for name, color in TYPE_LINE_COLORS.items() if color not in LINE_COLORS}
 
 
-def write_report(
-    path: str | Path,
-    run: RunData | None = None,
-    cells: ReportCells | None = None,
-    shapes: ReportShapes | None = None,
-    *,
-    title: str = "",
-    differences: Sequence[Difference] | None = None,
-    base_name: str = "the defaults",
-    max_images: int = MAX_IMAGES,
-    image_width: int = IMAGE_WIDTH,
-) -> None:
-    """Write the page, whole or not at all; see :func:`render_report`."""
-    text = render_report(
-        run,
-        cells,
-        shapes,
-        title=title,
-        differences=differences,
-        base_name=base_name,
-        max_images=max_images,
-        image_width=image_width,
-    )
-    write_text_atomic(path, text)
+def write_report(path: str | Path, *parts: Any, **options: Any) -> None:
+    """Write the page, whole or not at all; for the other arguments see :func:`render_report`."""
+    write_text_atomic(path, render_report(*parts, **options))
 
 
 def render_report(

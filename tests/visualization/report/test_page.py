@@ -14,15 +14,12 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
-from cellseg_d2.metrics.competition import score_images
 from cellseg_d2.predictions.submission import write_submission
 from cellseg_d2.visualization.report.cells import gather_cells
 from cellseg_d2.visualization.report.config_diff import differences
 from cellseg_d2.visualization.report.page import render_report, report_figures, write_report
 from cellseg_d2.visualization.report.run_folder import read_run
 from cellseg_d2.visualization.report.shapes import RARE, gather_shapes
-from tests.discs import disc_image
 from tests.shape_space.drawn import untrained_space
 
 SIZE = 96
@@ -77,43 +74,6 @@ def drawn(place, run=None, cells=None):
 
 def lines_of(axes):
     return {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
-
-
-@pytest.fixture(scope="module")
-def discs(tmp_path_factory):
-    """Three images of five discs and one without: predicted exactly, shrunken, half of them, and one that is not."""
-    folder = tmp_path_factory.mktemp("discs")
-    generator = np.random.default_rng(3)
-    true, predicted, types = {}, {}, {"exact": "cort", "small": "astro", "half": "astro", "none": ""}
-    (folder / "images").mkdir()
-    for name in types:
-        image, crops = disc_image(generator, SIZE, 0 if name == "none" else 5, len(name) % 2)
-        cv2.imwrite(str(folder / "images" / f"{name}.png"), image)
-        true[name] = crops
-    predicted["exact"] = true["exact"]
-    predicted["small"] = [eroded(crop) for crop in true["small"]]
-    predicted["half"] = [*true["half"][:2], MaskCrop(0, 0, np.ones((2, 3), bool))]
-    predicted["none"] = [MaskCrop(40, 40, np.ones((5, 5), bool))]
-    lines = [f"{n},{crop_to_kaggle(c, SIZE)},{SIZE},{SIZE},{types[n]}" for n, crops in true.items() for c in crops]
-    lines.append(f"none,,{SIZE},{SIZE},")
-    (folder / "train.csv").write_text("\n".join(["id,annotation,width,height,cell_type", *lines]) + "\n")
-    write_submission(folder / "out" / "submission.csv", predicted, widths=SIZE)
-    rles = [
-        {n: [crop_to_coco(c, SIZE, SIZE) for c in crops] for n, crops in side.items()} for side in (predicted, true)
-    ]
-    score = score_images(*rles, {name: kind for name, kind in types.items() if kind})
-    return folder, true, predicted, score
-
-
-def eroded(crop):
-    padded = np.pad(crop.mask, 1).astype(np.uint8)
-    return MaskCrop(crop.top - 1, crop.left - 1, cv2.erode(padded, np.ones((3, 3), np.uint8)) > 0).tight()
-
-
-@pytest.fixture(scope="module")
-def scored(discs):
-    folder, *_ = discs
-    return gather_cells(folder / "out", folder / "train.csv", [folder / "images"])
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""What commands that compare predictions with a ground truth have in common: their options, and reading by these."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cellseg_d2.predictions.truth import Predictions, Truth
+
+
+def add_file_options(group: argparse._ArgumentGroup) -> None:
+    """Add ``--predictions`` and ``--ground-truth``, both required."""
+    group.add_argument(
+        "--predictions",
+        type=Path,
+        required=True,
+        metavar="P",
+        help="submission (.csv, .csv.gz), COCO results (.json), or what cellseg-d2 infer wrote: its folder, label "
+        "images, ROIs, GeoJSON, COCO JSON",
+    )
+    group.add_argument(
+        "--ground-truth",
+        type=Path,
+        required=True,
+        metavar="G",
+        help="train.csv (also .gz), COCO ground truth (.json), or a folder of label images",
+    )
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose images."""
+    group = parser.add_argument_group("images (default: all of G; one without a row in P counts as empty)")
+    group.add_argument("--only-predicted", action="store_true", help="only images that have rows in P")
+    group.add_argument("--ids", type=Path, metavar="FILE", help="only these: one id a line, or a CSV with ids first")
+    group.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
+
+
+def add_cell_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say which cells of the predictions count."""
+    group.add_argument(
+        "--overlaps",
+        choices=("resolve", "keep"),
+        help="whether pixels in several masks are first given to the best one, by score or, in a submission, by order "
+        "(default: resolve for COCO results, keep for a submission, which is scored as it stands)",
+    )
+    group.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="detections of COCO results need this score (default: %(default)s)",
+    )
+
+
+def read_scored(args: argparse.Namespace) -> tuple[Truth, Predictions, list[str]]:
+    """Truth, predictions and the names of the images to compare, by the options above; prints warnings.
+
+    Raises:
+        CellSegError: a file cannot be read, or no image is left.
+    """
+    from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
+
+    truth = read_truth(args.ground_truth)
+    predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
+    for warning in truth.warnings + predictions.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    ids = read_ids(args.ids) if args.ids else None
+    return truth, predictions, choose_images(truth, predictions.masks, ids, args.exclude, args.only_predicted)
