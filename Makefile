@@ -18,7 +18,7 @@ help:  ## This list
 
 install: $(STAMP)  ## Make .venv with pinned versions (DETECTRON2=git builds upstream's main instead of the wheel)
 
-$(STAMP): setup.py constraints.txt cellseg_d2/detectron2_wheel.py
+$(STAMP): pyproject.toml setup.py constraints.txt cellseg_d2/detectron2_wheel.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make install PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.installed-*

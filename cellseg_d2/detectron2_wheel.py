@@ -107,7 +107,7 @@ _WHEEL = "Wheel-Version: 1.0\nGenerator: cellseg_d2\nRoot-Is-Purelib: true\nTag:
 
 
 def _metadata(text: str) -> str:
-    """The package's own, with the version changed and without its outdated requirements: setup.py has today's."""
+    """The package's own, with the version changed and without its outdated requirements: pyproject.toml has today's."""
     head, separator, body = text.partition("\n\n")
     dropped = ("Requires-Dist:", "Provides-Extra:")
     lines = [line for line in head.splitlines() if not line.startswith(dropped)]

@@ -1,10 +1,11 @@
-"""The modules that know neither PyTorch nor Detectron2, as ``.importlinter`` lists them."""
+"""The modules that know neither PyTorch nor Detectron2, as import-linter's contract in pyproject.toml lists them."""
 
 from __future__ import annotations
 
-from configparser import ConfigParser
+import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # Tests of commands that are also those of the modules below them, which have none of their own.
@@ -12,11 +13,21 @@ ALSO_PLAIN = ("cellseg_d2.cli.convert_to_coco", "cellseg_d2.cli.pseudo_label")
 
 
 @cache
-def listed() -> tuple[str, ...]:
+def project() -> dict[str, Any]:
+    """What pyproject.toml says."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def contract() -> dict[str, Any]:
+    """The contract that keeps PyTorch out of them."""
+    (found,) = (c for c in project()["tool"]["importlinter"]["contracts"] if c.get("id") == "plain")
+    return found
+
+
+def listed() -> list[str]:
     """Names of modules and of folders."""
-    config = ConfigParser()
-    config.read(ROOT / ".importlinter", encoding="utf-8")
-    return tuple(config["importlinter:contract:plain"]["source_modules"].split())
+    return contract()["source_modules"]
 
 
 @cache

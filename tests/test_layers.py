@@ -1,12 +1,10 @@
-"""What the contracts of ``.importlinter`` leave: imports that really run, and lists that say the same."""
+"""What the contracts of import-linter leave: imports that really run, and lists that say the same."""
 
 import ast
-import re
 import subprocess
 import sys
-from configparser import ConfigParser
 
-from tests.plain import ROOT, listed, plain_modules
+from tests.plain import ROOT, contract, listed, plain_modules, project
 
 # What only the upper layers may know.
 HEAVY = ("torch", "torchvision", "detectron2", "fvcore", "iopath", "yacs")
@@ -42,15 +40,12 @@ def test_plain_modules_and_the_commands_import_where_torch_is_refused():
 
 
 def test_types_and_coverage_are_checked_of_the_modules_without_torch():
-    linter, mypy, coverage = ConfigParser(), ConfigParser(), ConfigParser()
-    linter.read(ROOT / ".importlinter")
-    mypy.read(ROOT / "mypy.ini")
-    coverage.read(ROOT / ".coveragerc")
-    assert linter["importlinter:contract:plain"]["forbidden_modules"].split() == list(HEAVY)
+    assert contract()["forbidden_modules"] == list(HEAVY)
     paths = [name.replace(".", "/") for name in listed()]
-    typed = re.split(r",\s*", mypy["mypy"]["files"].strip())
+    typed = project()["tool"]["mypy"]["files"]
+    covered = project()["tool"]["coverage"]["report"]["include"]
     assert [path.removesuffix(".py") for path in typed] == paths
-    assert [path.removesuffix(".py").removesuffix("/*") for path in coverage["report"]["include"].split()] == paths
+    assert [path.removesuffix(".py").removesuffix("/*") for path in covered] == paths
     for path in typed:
         assert (ROOT / path).is_file() if path.endswith(".py") else (ROOT / path / "__init__.py").is_file(), path
 

@@ -139,7 +139,7 @@ def test_every_option_that_takes_yaml_is_tried(capsys):
 
 @pytest.mark.parametrize("folder", ["cellseg_d2", "tools"])
 def test_one_place_merges_files_into_a_configuration(folder):
-    """Ruff forbids functions of modules (ruff.toml), but not methods by their names."""
+    """Ruff forbids functions of modules (pyproject.toml), but not methods by their names."""
     unsafe = {
         "merge_from_file",
         "load_cfg",

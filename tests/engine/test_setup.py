@@ -2,14 +2,12 @@
 
 import json
 import math
-import runpy
 import socket
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 
 import pytest
-import setuptools
 import yaml
 from detectron2.modeling import build_model
 from torch import nn
@@ -283,17 +281,6 @@ def test_a_name_that_is_not_there_brings_up_those_that_come_near(tmp_path, monke
         find_config("quickstart/instant_tset")
     with pytest.raises(CellSegError, match="no configuration file"):
         find_config("../configs/quickstart/instant_test.yaml")
-
-
-def test_a_wheel_has_all_configurations(repository, monkeypatch):
-    words = {}
-    monkeypatch.setattr(setuptools, "setup", lambda **given: words.update(given))
-    monkeypatch.chdir(repository)
-    runpy.run_path("setup.py")
-    assert words["package_dir"] == {"cellseg_d2.configs": "configs"}
-    assert "cellseg_d2.configs" in words["packages"]
-    kept = {path for pattern in words["package_data"]["cellseg_d2.configs"] for path in Path("configs").glob(pattern)}
-    assert kept == set(Path("configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize(("mixed", "mapped", "vote"), [(False, False, True), (True, False, False), (True, True, True)])
