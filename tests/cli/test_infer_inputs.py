@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
 from PIL import Image
 
@@ -112,7 +113,7 @@ def test_arrays_and_lists(folder):
     stored = zarr.open(folder / "v2.zarr", mode="r")
     np.save(folder / "a.npy", GREY)
     mapped = np.load(folder / "a.npy", mmap_mode="r")
-    images = [GREY, RGB, np.moveaxis(RGB, 2, 0), GREY.tolist(), GREY[None], GREY / 255, stored, mapped]
+    images = [GREY, RGB, Image.fromarray(RGB), torch.tensor(RGB), GREY.tolist(), GREY[None], GREY / 255, stored, mapped]
     segmenter = ClassicalSegmenter("otsu")
     each = [segmenter.segment(image) for image in images]
     together = segmenter.segment([folder / "grey.png", str(folder / "v2.zarr"), *images])
