@@ -333,8 +333,11 @@ def _in_pixels(
     if not 0 < diameter_um < np.inf:
         raise CellSegError(f"a diameter is a number of micrometres above 0, not {diameter_um}")
     if pixel_size is None:
-        given = image if isinstance(image, str | Path) else "the image"
-        raise CellSegError(f"{given} does not tell the size of its pixels: give it too, or the diameter in pixels")
+        if isinstance(image, str | Path):
+            raise CellSegError(
+                f"{image} does not tell the size of its pixels: give --pixel-size, or --diameter in pixels"
+            )
+        raise CellSegError("an array does not tell the size of its pixels: give pixel_size, or diameter")
     return diameter_um / pixel_size.area_um2**0.5
 
 
