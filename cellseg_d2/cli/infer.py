@@ -14,9 +14,14 @@ from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_p
 from cellseg_d2.export.formats import batch_formats
 from cellseg_d2.registry import table
 
+# Options that say which planes of an image are wanted, as of PlaneChoice.
+PLANES = ("channel", "projection", "stack", "axes", "scene")
+PROJECTIONS = ("max", "mean")
 EXAMPLES = """\
   cellseg-d2 infer --input my_images/ --output results --save labels csv overlay
   cellseg-d2 infer --input mosaic.tif --output results --diameter 45 --save labels rois
+  cellseg-d2 infer --input well.ome.tif --channel DAPI --projection max --output results --diameter-um 12
+  cellseg-d2 infer --input movie.tif --stack --output results --save labels csv images  # a row a cell and frame
   cellseg-d2 infer --config-file output/quickstart/config.yaml --input output/demo/simulated/test --output out
   cellseg-d2 infer --config-file output/sartorius_R_50/config.yaml --weights model_best.pth \\
       --input 'test/*.png' --output out --score-threshold 0.3 0.5 0.6
@@ -28,9 +33,9 @@ EXAMPLES = """\
 
 
 def diameter(text: str) -> float:
-    """A number of pixels above 0."""
+    """A length above 0."""
     if not 0 < float(text) < math.inf:
-        raise argparse.ArgumentTypeError(f"a diameter is a number of pixels above 0, not {text}")
+        raise argparse.ArgumentTypeError(f"a diameter is a number above 0, not {text}")
     return float(text)
 
 
@@ -77,16 +82,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PATH",
         help="files (PNG, JPEG, BMP, TIFF, Zarr), folders, quoted globs, or the COCO JSON of a converted data set",
     )
-    group.add_argument(
+    size = group.add_mutually_exclusive_group()
+    size.add_argument(
         "--diameter",
         type=diameter,
         metavar="PX",
         help="of your cells in pixels (default: the shipped model looks at several sizes and keeps the best; others "
         "take cells to be as large as those that they were trained on)",
     )
+    size.add_argument("--diameter-um", type=diameter, metavar="UM", help="the same in micrometres")
     group.add_argument(
-        "--pixel-size", type=float, metavar="UM", help="micrometres (default: of the TIFF's metadata, if it has them)"
+        "--pixel-size", type=float, metavar="UM", help="micrometres (default: of the file's metadata, if it has them)"
     )
+    group.add_argument(
+        "--channel", metavar="N|NAME", help="of several channels the one in which cells are seen: from 0, or its name"
+    )
+    group.add_argument("--projection", choices=PROJECTIONS, help="of stacks in depth one image, the maximum or mean")
+    group.add_argument(
+        "--stack", action="store_true", help="take stacks plane by plane; tables have a column 'frame', from 0"
+    )
+    group.add_argument(
+        "--axes", metavar="NAMES", help="what the axes are, such as TCYX, where a file does not tell, or is wrong"
+    )
+    group.add_argument("--scene", metavar="N|NAME", help="of files with several images, one: from 0, or its name")
     group.add_argument(
         "--tile", type=int, metavar="PX", help="side of the windows in which large images are looked at (default: 1024)"
     )
@@ -158,7 +176,8 @@ def segment(args: argparse.Namespace, paths: list[Path]) -> int:
         processes = f" in {comm.get_world_size()} processes" if comm.get_world_size() > 1 else ""
         print(f"{len(paths)} images{processes}, {what}", flush=True)
     pixel_size = None if args.pixel_size is None else PixelSize(args.pixel_size, args.pixel_size)
-    options = {"diameter": args.diameter, "tile": args.tile, "overlap": args.overlap, "pixel_size": pixel_size}
+    names = ("diameter", "diameter_um", "tile", "overlap", *PLANES)
+    options = {name: getattr(args, name) for name in names} | {"pixel_size": pixel_size}
     result = segment_files(segmenter, paths, args.output, args.save, resume=args.resume, progress=True, **options)
     if comm.is_main_process():
         report(result, segmenter.class_names, args)
@@ -193,11 +212,13 @@ def main(argv: list[str] | None = None) -> int:
 
     from cellseg_d2.datasets.find import find_inputs
     from cellseg_d2.engine.launcher import MACHINES, launch_work
+    from cellseg_d2.images.axes import PlaneChoice
     from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.tiling.grid import check_windows
 
     # Once for all images, rather than for each.
     check_windows(args.tile, args.overlap)
+    PlaneChoice(**{name: getattr(args, name) for name in PLANES})
     if args.pixel_size is not None:
         PixelSize(args.pixel_size, args.pixel_size)
     paths = find_inputs(args.input)

@@ -1,122 +1,183 @@
-"""Whatever users hand over as an image, or as a stack of images, as grey planes.
+"""Whatever users hand over as an image, or as a stack of images, with its axes.
 
-The rules, for all that NumPy takes for an array of numbers:
+An array that names its axes (xarray's ``dims``, Zarr's ``dimension_names``) is understood by these names. Of others the
+shape may tell:
 
 - Axes of length 1 are dropped, as long as two are left.
 - Two axes are rows and columns.
-- Of three, an axis of length 2, 3 or 4 at one end holds the channels, the other two are rows and columns. Where both
-  ends could hold them, or neither, only ``channel_axis`` can tell. In a stack, channels are looked for at the last end
-  only: what comes first are planes.
-- Four axes are a stack in colours: planes, rows, columns, and 2, 3 or 4 channels. Else ``channel_axis`` is needed.
+- Of more, a last axis of length 3 or 4 holds the colours of pixels, RGB with or without alpha, and one of length 2
+  channels; the two before it are rows and columns. Else the last two are rows and columns.
+- Those before may hold channels, planes or colours, which no shape tells: see :mod:`cellseg_d2.images.axes` for how the
+  caller does.
 
-Channels become grey as in files (:func:`cellseg_d2.images.read.read_image`): three are RGB, weighted as of ITU-R
-BT.601, a fourth is transparency and ignored, and of two the first is taken. Fluorescence channels are no colours: hand
-over the one in which cells are seen, ``image[..., 0]``.
+Colours become grey as in files (:func:`cellseg_d2.images.read.read_image`), weighted as of ITU-R BT.601; alpha is
+ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
-from cellseg_d2.errors import CellSegError, first_line
-from cellseg_d2.images.grey import grey_from_channels, plain_dtype
+from cellseg_d2.errors import first_line
+from cellseg_d2.images.axes import (
+    ONE_PLANE,
+    AxesError,
+    Layout,
+    PlaneChoice,
+    axis_names,
+    choose_planes,
+    renamed,
+    shape_text,
+    unknown_names,
+)
+from cellseg_d2.images.errors import ImageError
+from cellseg_d2.images.grey import grey_dtype, grey_from_channels, plain_dtype
+from cellseg_d2.images.pillow import colours_of_pillow, grey_of_pillow
+from cellseg_d2.images.stored import StoredImage
 
-CHANNELS = (2, 3, 4)
+COLOURS = (3, 4)
 
 
-class ArrayError(CellSegError):
+class ArrayError(ImageError):
     """An array that cannot be understood as a grey image, or as a stack of them."""
 
 
-@dataclass(frozen=True)
-class ImageAxes:
-    """What the axes of an array mean; those that are not named have length 1.
+class SlicedArray(Protocol):
+    """What is sliced like a NumPy array: a memory map, a Zarr array, an HDF5 dataset."""
 
-    Attributes:
-        rows, columns: indices of the axes.
-        channels: index of the axis of the channels, or None.
-        planes: index of the axis along which the planes of a stack lie, or None.
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class StoredArray(StoredImage):
+    """Anything that is sliced like a NumPy array.
+
+    Args:
+        array: has ``shape`` and ``dtype``.
+        layout: of its axes.
+        origin: where the values come from, for messages.
+
+    Raises:
+        ArrayError: the values are no real numbers.
     """
 
-    rows: int
-    columns: int
-    channels: int | None = None
-    planes: int | None = None
+    def __init__(self, array: SlicedArray, layout: Layout, origin: str | Path = "the array"):
+        self._array = array
+        self.layout, self.origin = layout, origin
+        self.dtype = grey_dtype(np.dtype(array.dtype))
+
+    def grey(self, place: Mapping[str, int], rows: slice, columns: slice) -> np.ndarray:
+        """See :meth:`StoredImage.grey`."""
+        of_axis = {**place, "Y": rows, "X": columns}
+        block = np.asarray(self._array[tuple(of_axis.get(name, slice(None)) for name in self.layout.names)])
+        kept = [name for name in self.layout.names if name in "YX" or (name == "S" and "S" not in place)]
+        block = block.transpose([kept.index(name) for name in ("Y", "X", "S") if name in kept])
+        return grey_from_channels(block) if "S" in kept else plain_dtype(block)
 
 
-def as_grey(image: ArrayLike, *, channel_axis: int | None = None) -> np.ndarray:
+def as_stored(
+    image: ArrayLike | Image.Image, *, channel_axis: int | None = None, choice: PlaneChoice = ONE_PLANE
+) -> StoredArray:
+    """An array of any kind, with the meaning of its axes.
+
+    Args:
+        image: an array, or what can become one: lists, tensors, pictures of Pillow; see :func:`as_array`. What is
+            sliced like an array is not read.
+        channel_axis: which axis holds colours, if it has a length of 3 or 4, else channels.
+        choice: may name the axes.
+
+    Raises:
+        ArrayError: it is no image.
+        AxesError: the axes could mean several things.
+    """
+    if isinstance(image, Image.Image) and choice.channel is not None:
+        return stored_colours(image)
+    lazy = isinstance(getattr(image, "dtype", None), np.dtype) and not isinstance(image, np.ma.MaskedArray)
+    array = cast(SlicedArray, image) if lazy else as_array(image)
+    return StoredArray(array, array_layout(array.shape, channel_axis, choice, _own_names(image)))
+
+
+def stored_colours(image: Image.Image, origin: str | Path = "the image") -> StoredArray:
+    """A picture of Pillow with its colours, of which one can be chosen."""
+    array = colours_of_pillow(image)
+    return StoredArray(array, Layout("YXS"[: array.ndim], array.shape), origin)
+
+
+def as_grey(
+    image: ArrayLike | Image.Image, *, channel_axis: int | None = None, choice: PlaneChoice = ONE_PLANE
+) -> np.ndarray:
     """One image as one grey plane.
 
     Args:
-        image: an array, or what can become one (lists, tensors on the CPU …): ``(H, W)``, ``(H, W, C)`` or
-            ``(C, H, W)`` with 2 to 4 channels, with any further axes of length 1; bool, any integer or float type.
-            Masked pixels become not-a-number.
-        channel_axis: which axis holds the channels, where its place or length would not tell.
+        image: an array, or what can become one (lists, tensors, pictures of Pillow): ``(H, W)``, ``(H, W, C)`` with 3
+            or 4 colours, with any further axes of length 1; bool, any integer or float type. Masked pixels become
+            not-a-number.
+        channel_axis: which axis holds the colours, or the channels of which ``choice`` names one.
+        choice: which plane is wanted of an array with channels or planes; no stack.
 
     Returns:
         ``(H, W)`` uint8, uint16 or float32, the same as if the image had been read from a file. It may share memory
         with ``image``.
 
     Raises:
-        ArrayError: there are no pixels, none is finite, the type is no real number, or the shape is that of a stack or
-            could mean several things.
+        ArrayError: there are no pixels, none is finite, or the type is no real number.
+        AxesError: the shape is that of a stack or could mean several things.
 
     Example:
-        >>> as_grey([[[7, 9]], [[8, 1]]]).shape, as_grey(np.zeros((3, 40, 50))).shape
+        >>> as_grey([[[7, 9]], [[8, 1]]]).shape, as_grey(np.zeros((40, 50, 3))).shape
         ((2, 2), (40, 50))
     """
-    array = as_array(image)
-    axes = image_axes(array.shape, channel_axis)
-    grey = _grey(array, axes, (axes.rows, axes.columns))
-    if not _any_finite(grey):
-        raise ArrayError(f"the image of shape {_shape_text(array.shape)} has no finite pixel")
+    stored = as_stored(image, channel_axis=channel_axis, choice=choice)
+    layout = stored.layout
+    (plane,) = choose_planes(layout, choice, stored.origin)
+    whole = slice(0, layout.height), slice(0, layout.width)
+    grey = project((stored.grey(place, *whole) for place in plane.stored), plane.projection)
+    if grey.dtype.kind == "f" and not np.isfinite(grey).any():
+        raise ArrayError(f"the image of shape {shape_text(layout.shape)} has no finite pixel")
     return grey
 
 
-def as_planes(images: ArrayLike, *, channel_axis: int | None = None) -> np.ndarray:
-    """A stack, a time series, or a single image, as grey planes.
-
-    Args:
-        images: as of :func:`as_grey`: ``(N, H, W)``, ``(N, H, W, C)``, ``(H, W)`` or ``(H, W, C)``.
-        channel_axis: which axis holds the channels; then of the others the first are the planes, if there are three.
-
-    Returns:
-        ``(N, H, W)`` uint8, uint16 or float32, the same type for all planes; N is 1 for a single image.
-
-    Raises:
-        ArrayError: as of :func:`as_grey`; a plane without a finite pixel is named.
-    """
-    array = as_array(images)
-    axes = image_axes(array.shape, channel_axis, stack=True)
-    order = (axes.rows, axes.columns) if axes.planes is None else (axes.planes, axes.rows, axes.columns)
-    planes = _grey(array, axes, order)
-    planes = planes if planes.ndim == 3 else planes[None]
-    for number, plane in enumerate(planes):
-        if not _any_finite(plane):
-            raise ArrayError(f"plane {number} of the stack of shape {_shape_text(array.shape)} has no finite pixel")
-    return planes
-
-
-def image_axes(shape: Sequence[int], channel_axis: int | None = None, *, stack: bool = False) -> ImageAxes:
+def array_layout(
+    shape: Sequence[int],
+    channel_axis: int | None = None,
+    choice: PlaneChoice = ONE_PLANE,
+    names: str | None = None,
+    origin: str | Path = "the array",
+) -> Layout:
     """What the axes of an array of this shape mean, by the rules of this module.
 
     Args:
         shape: lengths of the axes.
-        channel_axis: see :func:`as_grey`; may be negative.
-        stack: whether several planes are welcome.
+        channel_axis: see :func:`as_stored`; may be negative.
+        choice: may name the axes.
+        names: of the axes, if the array tells them.
+        origin: for messages.
 
     Raises:
-        ArrayError: the shape is that of no image, or could mean several things.
+        ArrayError: the shape is that of no image.
+        AxesError: it could mean several things.
     """
     shape = tuple(shape)
     if len(shape) < 2:
-        raise ArrayError(f"an image has rows and columns, but the shape of this array is {_shape_text(shape)}")
+        raise ArrayError(f"an image has rows and columns, but the shape of {origin} is {shape_text(shape)}")
     if 0 in shape:
-        raise ArrayError(f"an array of shape {_shape_text(shape)} holds no pixels")
+        raise ArrayError(f"{origin} of shape {shape_text(shape)} holds no pixels")
+    if choice.axes is not None:
+        return renamed(Layout(unknown_names(len(shape)), shape), choice.axes, origin)
+    if names is not None and channel_axis is None:
+        return Layout(names, shape)
+    letters = list(unknown_names(len(shape)))
     channels = None if channel_axis is None else _checked_channel_axis(shape, channel_axis)
     rest = [axis for axis in range(len(shape)) if axis != channels]
     long = [axis for axis in rest if shape[axis] > 1]
@@ -124,73 +185,34 @@ def image_axes(shape: Sequence[int], channel_axis: int | None = None, *, stack: 
     short = [axis for axis in rest if axis not in long]
     while len(long) < 2 and short:
         long = sorted([*long, short.pop()])
-    if channel_axis is None:
-        long, channels = _split_channels(shape, long, stack)
-    if len(long) == 2:
-        return ImageAxes(long[0], long[1], channels)
-    if len(long) == 3 and stack:
-        return ImageAxes(long[1], long[2], channels, long[0])
-    if len(long) == 3:
-        raise ArrayError(
-            f"shape {_shape_text(shape)} is that of a stack of {shape[long[0]]} planes: segment them one by one, or "
-            "name the axis of the channels with channel_axis"
-        )
-    kind = "a stack of images" if stack else "an image"
-    raise ArrayError(f"shape {_shape_text(shape)} cannot be understood as {kind}: take out the planes to be segmented")
+    if channel_axis is None and len(long) > 2 and shape[long[-1]] in (2, *COLOURS):
+        channels = long.pop()
+        if len(long) == 2 and not choice.stack and shape[long[0]] in (2, *COLOURS):
+            raise AxesError(
+                f"shape {shape_text(shape)} could have its channels first or last: name its axes with axes='CYX' or "
+                "axes='YXC'"
+            )
+    letters[long[-2]], letters[long[-1]] = "Y", "X"
+    if channels is not None:
+        letters[channels] = "S" if shape[channels] in COLOURS else "C"
+    return Layout("".join(letters), shape)
 
 
-def _checked_channel_axis(shape: tuple[int, ...], channel_axis: int) -> int | None:
-    if not -len(shape) <= channel_axis < len(shape):
-        raise ArrayError(f"channel_axis is {channel_axis}, but an array of shape {_shape_text(shape)} has no such axis")
-    channel_axis %= len(shape)
-    if len(shape) < 3:
-        raise ArrayError(f"shape {_shape_text(shape)} leaves no rows and columns beside channel_axis {channel_axis}")
-    if shape[channel_axis] == 1:
-        return None
-    if shape[channel_axis] not in CHANNELS:
-        raise ArrayError(
-            f"axis {channel_axis} of shape {_shape_text(shape)} has {shape[channel_axis]} channels; grey can be made "
-            "of 1 to 4, so take out the one in which cells are seen"
-        )
-    return channel_axis
-
-
-def _split_channels(shape: tuple[int, ...], long: list[int], stack: bool) -> tuple[list[int], int | None]:
-    """The axes without that of the channels, and that one, by its length and place."""
-    last = len(long) > 2 and shape[long[-1]] in CHANNELS
-    first = len(long) == 3 and shape[long[0]] in CHANNELS
-    if first and last:
-        raise ArrayError(
-            f"shape {_shape_text(shape)} could have its channels first or last: name their axis with channel_axis"
-        )
-    if last and len(long) == 4 and not stack:
-        raise ArrayError(
-            f"shape {_shape_text(shape)} is that of a stack of {shape[long[0]]} images in colours: segment them one "
-            "by one"
-        )
-    if len(long) == 4 and not last:
-        raise ArrayError(
-            f"shape {_shape_text(shape)} has four axes, of which none is known to hold channels: name it with "
-            "channel_axis, or take out the planes to be segmented"
-        )
-    if last:
-        return long[:-1], long[-1]
-    if first and not stack:
-        return long[1:], long[0]
-    return long, None
-
-
-def as_array(image: ArrayLike) -> np.ndarray:
+def as_array(image: ArrayLike | Image.Image) -> np.ndarray:
     """An array of bool, integers or floats in any shape; masked pixels become not-a-number.
+
+    Tensors come to the CPU, without their gradients; pictures of Pillow become grey, also those with a palette.
 
     Raises:
         ArrayError: it cannot become one.
     """
+    if isinstance(image, Image.Image):
+        return grey_of_pillow(image)
     try:
-        array = np.asarray(image)
+        array = np.asarray(cast(Any, image).detach().cpu() if hasattr(image, "detach") else image)
     except MemoryError:
         raise
-    except Exception as error:  # ragged lists, tensors on a GPU: every library has its own exception
+    except Exception as error:  # ragged lists, tensors of odd types: every library has its own exception
         raise ArrayError(f"what was given as an image cannot become a NumPy array ({first_line(error)})") from None
     if array.dtype.kind not in "buif":
         hint = "; read files with read_image" if array.dtype.kind in "US" else ""
@@ -200,21 +222,34 @@ def as_array(image: ArrayLike) -> np.ndarray:
     return array
 
 
-def _grey(array: np.ndarray, axes: ImageAxes, order: tuple[int, ...]) -> np.ndarray:
-    """The array with its axes in ``order`` and the channels turned to grey."""
-    if axes.channels is not None:
-        order = (*order, axes.channels)
-    dropped = tuple(axis for axis in range(array.ndim) if axis not in order)
-    kept = sorted(order)
-    array = np.squeeze(array, dropped).transpose([kept.index(axis) for axis in order])
-    if axes.channels is None:
-        return plain_dtype(array)
-    return grey_from_channels(array.reshape(-1, *array.shape[-2:])).reshape(array.shape[:-1])  # planes as more rows
+def project(planes: Iterable[np.ndarray], projection: str | None) -> np.ndarray:
+    """Planes of one shape and type as one: the only one, or their maximum or mean, which of integers is rounded."""
+    planes = iter(planes)
+    first = next(planes)
+    if projection is None:
+        return first
+    if projection == "max":
+        result = first.copy()
+        for plane in planes:
+            np.maximum(result, plane, out=result)
+        return result
+    count, total = 1, first.astype(np.float64)
+    for plane in planes:
+        count, total = count + 1, np.add(total, plane, out=total)
+    total /= count
+    return (np.rint(total) if first.dtype.kind in "iu" else total).astype(first.dtype)
 
 
-def _any_finite(plane: np.ndarray) -> bool:
-    return plane.dtype.kind != "f" or bool(np.isfinite(plane).any())
+def _own_names(image: object) -> str | None:
+    """The axes that an array names itself, if it does."""
+    words = getattr(image, "dims", None) or getattr(getattr(image, "metadata", None), "dimension_names", None)
+    return axis_names(words) if isinstance(words, tuple | list) else None
 
 
-def _shape_text(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape)) or "that of a single number"
+def _checked_channel_axis(shape: tuple[int, ...], channel_axis: int) -> int | None:
+    if not -len(shape) <= channel_axis < len(shape):
+        raise ArrayError(f"channel_axis is {channel_axis}, but an array of shape {shape_text(shape)} has no such axis")
+    channel_axis %= len(shape)
+    if len(shape) < 3:
+        raise ArrayError(f"shape {shape_text(shape)} leaves no rows and columns beside channel_axis {channel_axis}")
+    return None if shape[channel_axis] == 1 else channel_axis

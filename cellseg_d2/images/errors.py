@@ -78,8 +78,3 @@ def check_claim(path: str | Path, shape: Sequence[int], pixels: int, size: int) 
     if pixels > max(_SMALL, _DENSEST * size):
         claimed = " × ".join(map(str, shape))
         raise ImageError(f"{path} claims to hold {claimed} pixels, but has only {size:,} bytes; it seems damaged")
-
-
-def stack_error(path: str | Path, shape: Sequence[int]) -> ImageError:
-    """The error of a file with several planes, for which it is not known which is meant."""
-    return ImageError(f"{path} is a stack of shape {' × '.join(map(str, shape))}; save the planes as one image each")

@@ -29,13 +29,13 @@ def plain_dtype(image: np.ndarray) -> np.ndarray:
 
 
 def grey_from_channels(image: np.ndarray) -> np.ndarray:
-    """Grey of ``(H, W, 2…4)``: grey and alpha, or RGB with or without alpha; dtype as of :func:`plain_dtype`.
+    """Grey of ``(H, W, 1…4)``: grey, maybe with alpha, or RGB with or without alpha; dtype as of :func:`plain_dtype`.
 
     Grey of integers is rounded, whatever type holds it.
     """
     whole_numbers = image.dtype.kind in "iu"
     image = plain_dtype(image)
-    if image.shape[2] == 2:
+    if image.shape[2] < 3:
         return np.ascontiguousarray(image[:, :, 0])
     grey = image[:, :, :3] @ _LUMA
     if whole_numbers or image.dtype != np.float32:

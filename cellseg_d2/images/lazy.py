@@ -2,47 +2,36 @@
 
 A source knows its size and reads rectangles. Arrays and memory maps, uncompressed TIFFs (mapped into memory), tiled or
 stripped TIFFs (only the tiles or strips that a rectangle touches are decoded) and Zarr arrays are read in place; PNG,
-JPEG and BMP have no parts that could be read alone and are read whole.
+JPEG and BMP have no parts that could be read alone and are read whole. Of images with several channels or planes, those
+that are wanted are found by the rules of :mod:`cellseg_d2.images.axes`.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.arrays import as_array, image_axes
-from cellseg_d2.images.errors import ImageError, check_claim, clear_errors
-from cellseg_d2.images.grey import grey_dtype, grey_from_channels, plain_dtype
+from cellseg_d2.images.arrays import SlicedArray, StoredArray, as_stored, project, stored_colours
+from cellseg_d2.images.axes import ONE_PLANE, Layout, Plane, PlaneChoice, choose_planes
+from cellseg_d2.images.errors import check_file, clear_errors
 from cellseg_d2.images.intensity import intensity_range
+from cellseg_d2.images.pillow import with_pillow
 from cellseg_d2.images.read import read_image
+from cellseg_d2.images.stored import StoredImage
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
-from cellseg_d2.images.zarr_metadata import find_array
+from cellseg_d2.images.zarr_image import open_zarr
 
 # Larger TIFFs are not read whole where their parts cannot be decoded: 64 megapixels.
 _WHOLE_LIMIT = 2**26
 # Percentiles are those of all pixels up to _BLOCKS² blocks of _BLOCK² pixels, and of as many blocks in larger images.
 _BLOCK, _BLOCKS = 256, 8
-# A folder with so much in it may claim a terapixel (see check_claim); what more it holds need not be counted.
-_ENOUGH_BYTES = 2**26
-
-
-class SlicedArray(Protocol):
-    """What is sliced like a NumPy array: a memory map, a Zarr array, an HDF5 dataset."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> Any: ...
-
-    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class ImageSource(ABC):
@@ -92,76 +81,99 @@ class ImageSource(ABC):
         self.close()
 
 
-class ArraySource(ImageSource):
-    """Anything that is sliced like a NumPy array: an array, a memory map, a Zarr array, an HDF5 dataset.
+class PlaneSource(ImageSource):
+    """One grey plane of a stored image.
 
     Args:
-        array: one image with axes as of :func:`cellseg_d2.images.arrays.as_grey`; has ``shape`` and ``dtype``.
-        channel_axis: which axis holds the channels, where its place or length would not tell.
-        origin: where the values come from, for messages.
+        stored: the image; closed with this source.
+        plane: of :func:`cellseg_d2.images.axes.choose_planes`.
+    """
+
+    def __init__(self, stored: StoredImage, plane: Plane):
+        self.origin, self.dtype = stored.origin, stored.dtype
+        self.height, self.width = stored.layout.height, stored.layout.width
+        self._stored, self._plane = stored, plane
+
+    def _read(self, rows: slice, columns: slice) -> np.ndarray:
+        blocks = (self._stored.grey(place, rows, columns).astype(self.dtype) for place in self._plane.stored)
+        return project(blocks, self._plane.projection)
+
+    def close(self) -> None:
+        self._stored.close()
+
+
+class ArraySource(PlaneSource):
+    """One grey plane of anything that is sliced like a NumPy array: a memory map, a Zarr array, an HDF5 dataset.
+
+    Args:
+        array: as of :func:`cellseg_d2.images.arrays.as_stored`.
+        channel_axis: which axis holds the colours, or the channels of which ``choice`` names one.
+        choice: which plane is wanted; no stack.
 
     Raises:
         cellseg_d2.images.arrays.ArrayError: the shape or type is not that of an image.
+        cellseg_d2.images.axes.AxesError: the axes could mean several things.
     """
 
-    def __init__(self, array: SlicedArray, *, channel_axis: int | None = None, origin: str | Path = ImageSource.origin):
-        self.origin = origin
-        self._array = array
-        self._axes = image_axes(array.shape, channel_axis)
-        self.height, self.width = array.shape[self._axes.rows], array.shape[self._axes.columns]
-        self.dtype = grey_dtype(np.dtype(array.dtype))
-
-    def _read(self, rows: slice, columns: slice) -> np.ndarray:
-        index: list = [0] * len(self._array.shape)
-        index[self._axes.rows], index[self._axes.columns] = rows, columns
-        if self._axes.channels is None:
-            return plain_dtype(np.asarray(self._array[tuple(index)]))
-        index[self._axes.channels] = slice(None)
-        block = np.asarray(self._array[tuple(index)])
-        place = sorted((self._axes.rows, self._axes.columns, self._axes.channels)).index(self._axes.channels)
-        return grey_from_channels(np.moveaxis(block, place, -1))
+    def __init__(self, array: SlicedArray, *, channel_axis: int | None = None, choice: PlaneChoice = ONE_PLANE):
+        stored = as_stored(cast(ArrayLike, array), channel_axis=channel_axis, choice=choice)
+        super().__init__(stored, choose_planes(stored.layout, choice, stored.origin)[0])
 
 
-class TiffSource(ImageSource):
-    """The image of a TIFF, see :class:`cellseg_d2.images.tiff.TiffImage`.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        ImageError: the file cannot be read, holds a stack, or is large and compressed in a way that needs another
-            package.
-    """
-
-    def __init__(self, path: str | Path):
-        self._image = TiffImage(path)
-        self.origin, self.height, self.width = self._image.path, self._image.height, self._image.width
-        try:
-            if not self._image.in_parts and self.height * self.width > _WHOLE_LIMIT:
-                raise self._image.needs_package("cannot be read in parts")
-            self.dtype = self._image.dtype
-        except BaseException:
-            self.close()
-            raise
-
-    def _read(self, rows: slice, columns: slice) -> np.ndarray:
-        return self._image.grey(rows, columns)
-
-    def close(self) -> None:
-        self._image.close()
-
-
-def open_source(image: ImageSource | ArrayLike | str | Path, *, channel_axis: int | None = None) -> ImageSource:
-    """Any image as a source, with as little of it in memory as its format allows.
+def open_stored(
+    image: ArrayLike | Image.Image | str | Path,
+    *,
+    channel_axis: int | None = None,
+    choice: PlaneChoice = ONE_PLANE,
+) -> StoredImage:
+    """Any image with all its axes, with as little of it in memory as its format allows.
 
     Args:
         image: a path of a TIFF, of a Zarr folder (an array, or an OME-Zarr image, whose full resolution is taken), or
-            of any other image file, which is read whole; anything that is sliced like an array; or a source, which is
-            returned as it is.
-        channel_axis: of an array or a Zarr array, see :func:`cellseg_d2.images.arrays.as_grey`.
+            of any other image file, which is read whole; or anything that is sliced like an array.
+        channel_axis: of an array or a Zarr array without names of axes, see
+            :func:`cellseg_d2.images.arrays.as_stored`.
+        choice: may name the axes and the scene; whether a channel is wanted decides whether colours are kept.
 
     Raises:
-        CellSegError: the file cannot be read, or the array is no single image.
+        CellSegError: the file cannot be read, or the array is no image.
+    """
+    if not isinstance(image, str | Path):
+        return as_stored(image, channel_axis=channel_axis, choice=choice)
+    path = Path(image)
+    if path.is_dir():
+        return open_zarr(path, channel_axis=channel_axis, choice=choice)
+    if channel_axis is not None:
+        raise CellSegError(f"{path} says itself where its channels are; channel_axis is for arrays")
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        tiff = TiffImage(path, choice)
+        if not tiff.in_parts and tiff.layout.height * tiff.layout.width > _WHOLE_LIMIT:
+            tiff.close()
+            raise tiff.needs_package("cannot be read in parts")
+        return tiff
+    if choice.channel is not None:
+        check_file(path)
+        with clear_errors(path):
+            return with_pillow(path, lambda picture: stored_colours(picture, path))
+    grey = read_image(path)
+    return StoredArray(grey, Layout("YX", grey.shape), path)
+
+
+def open_source(
+    image: ImageSource | ArrayLike | Image.Image | str | Path,
+    *,
+    channel_axis: int | None = None,
+    choice: PlaneChoice = ONE_PLANE,
+) -> ImageSource:
+    """One grey plane of any image as a source.
+
+    Args:
+        image: see :func:`open_stored`; or a source, which is returned as it is.
+        channel_axis: see :func:`open_stored`.
+        choice: which plane is wanted of an image with several; no stack.
+
+    Raises:
+        CellSegError: the file cannot be read, the array is no image, or which plane is wanted is not clear.
 
     Example:
         >>> with open_source(np.zeros((200, 300, 3), np.uint8)) as source:
@@ -170,17 +182,12 @@ def open_source(image: ImageSource | ArrayLike | str | Path, *, channel_axis: in
     """
     if isinstance(image, ImageSource):
         return image
-    if not isinstance(image, str | Path):
-        lazy = isinstance(getattr(image, "dtype", None), np.dtype) and not isinstance(image, np.ma.MaskedArray)
-        return ArraySource(cast(SlicedArray, image) if lazy else as_array(image), channel_axis=channel_axis)
-    path = Path(image)
-    if path.is_dir():
-        return ArraySource(_open_zarr(path), channel_axis=channel_axis, origin=path)
-    if channel_axis is not None:
-        raise CellSegError(f"{path} says itself where its channels are; channel_axis is for arrays")
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return TiffSource(path)
-    return ArraySource(read_image(path), origin=path)
+    stored = open_stored(image, channel_axis=channel_axis, choice=choice)
+    try:
+        return PlaneSource(stored, choose_planes(stored.layout, choice, stored.origin)[0])
+    except BaseException:
+        stored.close()
+        raise
 
 
 def sample_percentiles(source: ImageSource, percentiles: Sequence[float]) -> tuple[float, ...]:
@@ -211,27 +218,3 @@ def _block_counts(height: int, width: int) -> tuple[int, int]:
     """Blocks down and across, about _BLOCKS² in all and as dense in both directions."""
     high = int(np.clip(round(_BLOCKS * (height / width) ** 0.5), 1, _BLOCKS**2))
     return high, max(1, _BLOCKS**2 // high)
-
-
-def _open_zarr(path: Path) -> SlicedArray:
-    found = find_array(path)
-    try:
-        import zarr
-    except ImportError:
-        raise ImageError(f"{path} is a Zarr array, which needs another package: type `pip install zarr`") from None
-    with clear_errors(path):
-        array = zarr.open_array(found.folder, mode="r", zarr_format=found.version)
-        # A chunk is unpacked as a whole, however small the image is.
-        claimed = max(array.shape, array.shards or array.chunks, key=math.prod)
-        check_claim(path, claimed, math.prod(claimed), _bytes_of(path))
-        return array
-
-
-def _bytes_of(folder: Path) -> int:
-    """Bytes of all files, or of so many that no image that memory holds is too large for them."""
-    size = 0
-    for file in folder.rglob("*"):
-        size += file.stat().st_size if file.is_file() else 0
-        if size > _ENOUGH_BYTES:
-            break
-    return size

@@ -35,6 +35,13 @@ def grey_of_pillow(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("L"))
 
 
+def colours_of_pillow(image: Image.Image) -> np.ndarray:
+    """Values ``(H, W, 3)`` of red, green and blue, or ``(H, W)`` where there are no colours."""
+    if image.mode in (*_DEEP_MODES, "L", "1", "LA"):
+        return grey_of_pillow(image)
+    return np.array(image.convert("RGB"))
+
+
 def labels_of_pillow(image: Image.Image) -> np.ndarray:
     """Values ``(H, W)`` as stored; of a palette its indices.
 

@@ -1,4 +1,4 @@
-"""How large a pixel is, from the metadata of a TIFF: OME-XML, ImageJ's description, or the plain resolution tags."""
+"""How large a pixel is, from metadata: OME-XML, ImageJ's description or resolution tags of a TIFF, OME-Zarr's scale."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.axes import PlaneChoice
 from cellseg_d2.images.errors import ImageError, clear_errors
+from cellseg_d2.images.read import is_zarr
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
+from cellseg_d2.images.zarr_metadata import find_array
 
 # Micrometres in a unit, by the names that programs give it. ImageJ escapes µ, and there are two characters for it.
 _MICROMETRES = {
@@ -58,28 +61,32 @@ class PixelSize:
         return self.x_um * self.y_um
 
 
-def read_pixel_size(path: str | Path) -> PixelSize | None:
-    """The pixel size that a TIFF tells, or None where it tells none.
+def read_pixel_size(path: str | Path, scene: int | str | None = None) -> PixelSize | None:
+    """The pixel size that a file tells, or None where it tells none.
 
-    Asked in this order: OME-XML (``PhysicalSizeX`` with its unit, µm by default), ImageJ's unit with the resolution
-    tags, the resolution tags with ``ResolutionUnit``. Programs for photographs fill in 72, 96 or 300 dpi without having
-    measured anything: a resolution per inch or centimetre that makes pixels larger than 20 µm is taken for that and
-    ignored, unless it is from OME-XML. So are units that are no length, such as "pixel", and sizes of 0. A warning says
-    so where OME-XML tells something that is not enough, such as the width alone.
+    An OME-Zarr image tells it by its scale and units. A TIFF is asked in this order: OME-XML (``PhysicalSizeX`` with
+    its unit, µm by default), ImageJ's unit with the resolution tags, the resolution tags with ``ResolutionUnit``.
+    Programs for photographs fill in 72, 96 or 300 dpi without having measured anything: a resolution per inch or
+    centimetre that makes pixels larger than 20 µm is taken for that and ignored, unless it is from OME-XML. So are
+    units that are no length, such as "pixel", and sizes of 0. A warning says so where metadata tell something that is
+    not enough, such as the width alone.
 
     Args:
-        path: of an image. Other formats than TIFF tell nothing.
+        path: of an image. Other formats than TIFF and OME-Zarr tell nothing.
+        scene: of a file with several images, see :class:`cellseg_d2.images.axes.PlaneChoice`.
 
     Raises:
-        ImageError: the file is missing or no readable TIFF.
+        ImageError: the file is missing or cannot be read.
     """
     path = Path(path)
     if not path.exists():
         raise ImageError(f"{path} does not exist")
-    if path.is_dir() or path.suffix.lower() not in TIFF_SUFFIXES:
+    if path.is_dir():
+        return _from_zarr(path, scene) if is_zarr(path) else None
+    if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
-    with TiffImage(path) as image, clear_errors(path):
-        pixels = _ome_pixels(image)
+    with TiffImage(path, PlaneChoice(scene=scene)) as image, clear_errors(path):
+        pixels = image.ome_pixels
         size = (None if pixels is None else _from_ome(pixels)) or _from_tags(image)
     if size is None and pixels is not None:
         told = {name: value for name, value in pixels.items() if name.startswith(("PhysicalSizeX", "PhysicalSizeY"))}
@@ -95,18 +102,16 @@ def _tell(path: Path, said: str) -> None:
     logger.warning("%s tells too little of the size of its pixels (%s): give --pixel-size", path, said)
 
 
-def _ome_pixels(image: TiffImage) -> ElementTree.Element | None:
-    """What OME-XML says of the image."""
-    xml = image.first_description
-    if "<OME" not in xml:
+def _from_zarr(path: Path, scene: int | str | None) -> PixelSize | None:
+    sides = find_array(path, scene).pixel_size
+    if sides is None:
         return None
-    try:
-        described = [node for node in ElementTree.fromstring(xml).iter() if node.tag.endswith("}Pixels")]
-    except ElementTree.ParseError:  # the resolution tags may still tell
+    scales = [_micrometres(unit) for _, unit in sides]
+    if None in scales:
+        if any(unit is not None for _, unit in sides):
+            _tell(path, ", ".join(f"{side:g} {unit or 'of no unit'}" for side, unit in sides))
         return None
-    size = (str(image.width), str(image.height))
-    of_size = (node for node in described if (node.get("SizeX"), node.get("SizeY")) == size)
-    return next(of_size, described[0] if described else None)
+    return _plausible(*(side * (scale or math.nan) for (side, _), scale in zip(sides, scales, strict=True)))
 
 
 def _from_ome(pixels: ElementTree.Element) -> PixelSize | None:
@@ -145,3 +150,18 @@ def _micrometres(unit: object) -> float | None:
 
 def _plausible(x_um: float, y_um: float) -> PixelSize | None:
     return PixelSize(x_um, y_um) if all(math.isfinite(side) and side > 0 for side in (x_um, y_um)) else None
+
+
+def as_pixel_size(size: PixelSize | float | None) -> PixelSize | None:
+    """A pixel size; a number is the side of square pixels in micrometres.
+
+    Raises:
+        CellSegError: it is not a positive number.
+    """
+    if size is None or isinstance(size, PixelSize):
+        return size
+    try:
+        side = float(size)
+    except (TypeError, ValueError):
+        raise CellSegError(f"a pixel size is a number of micrometres or a PixelSize, not {size!r}") from None
+    return PixelSize(side, side)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cellseg_d2.errors import CellSegError, no_memory
+from cellseg_d2.images.axes import choose_planes
 from cellseg_d2.images.errors import ImageError, check_file, clear_errors
 from cellseg_d2.images.pillow import grey_of_pillow, labels_of_pillow, with_pillow
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
@@ -46,7 +47,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: the file is missing, empty, truncated, no image, or holds several planes.
     """
-    return _read(path, TiffImage.grey, grey_of_pillow)
+    return _read(path, lambda tiff: tiff.grey(_only_place(tiff)), grey_of_pillow)
 
 
 def read_label_plane(path: str | Path) -> np.ndarray:
@@ -61,7 +62,7 @@ def read_label_plane(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: as of :func:`read_image`, or the image has colours.
     """
-    return _read(path, TiffImage.labels, labels_of_pillow)
+    return _read(path, lambda tiff: tiff.labels(_only_place(tiff)), labels_of_pillow)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -70,7 +71,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         ImageError: the file is missing, empty, no image, or holds several planes.
     """
-    return _read(path, lambda tiff: (tiff.height, tiff.width), lambda image: image.size[::-1])
+    return _read(path, _size_of_tiff, lambda image: image.size[::-1])
 
 
 def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) -> list[Path]:
@@ -163,6 +164,17 @@ def _is_image_name(path: Path, zarr: bool) -> bool:
     if path.name.startswith("."):
         return False
     return (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()) or (zarr and is_zarr(path))
+
+
+def _only_place(tiff: TiffImage) -> Mapping[str, int]:
+    """Where the only plane of a TIFF is."""
+    (plane,) = choose_planes(tiff.layout, None, tiff.path)
+    return plane.stored[0]
+
+
+def _size_of_tiff(tiff: TiffImage) -> tuple[int, int]:
+    _only_place(tiff)
+    return tiff.layout.height, tiff.layout.width
 
 
 def _read(path: str | Path, of_tiff: Callable[[TiffImage], _Read], of_other: Callable[[Image.Image], _Read]) -> _Read:

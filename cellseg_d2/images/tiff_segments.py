@@ -30,17 +30,20 @@ class SegmentReader:
 
     Args:
         page: two-dimensional, of a file that stays open; with colours in any arrangement.
+        skipped: bytes between the page's pixels and those that are meant, which have no page of their own.
     """
 
-    def __init__(self, page: tifffile.TiffPage):
+    def __init__(self, page: tifffile.TiffPage, skipped: int = 0):
         self._page = page
         self._samples, _, self._height, self._width, self._contiguous = page.shaped
         self._kept: OrderedDict[int, np.ndarray | None] = OrderedDict()
         self._map: np.ndarray | None = None
         if page.is_memmappable and page.dtype is not None:
-            offset = page.dataoffsets[0]
+            offset = page.dataoffsets[0] + skipped
             dtype = page.dtype.newbyteorder(page.parent.byteorder)
             self._map = np.memmap(page.parent.filehandle.path, dtype, "r", offset, page.shaped)
+        elif skipped:
+            raise ImageError(f"{page.parent.filehandle.path} has planes without pages, packed; they cannot be read")
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         """The stored values ``(h, w, S)`` of a rectangle inside the page, colours last; S is 1 without colours."""

@@ -1,4 +1,5 @@
-"""What a Zarr folder holds, read before any code of Zarr's runs: which array it means, and how its parts are packed.
+"""What a Zarr folder holds, read before any code of Zarr's runs: which array it means, with which axes and what scale,
+and how its parts are packed.
 
 A Zarr names the codecs that unpack its parts, and Zarr's packages make each one that any installed package registers,
 ``pickle`` among them, which runs code. So whatever their versions do, only codecs of a list of plain ones get through.
@@ -6,16 +7,20 @@ A Zarr names the codecs that unpack its parts, and Zarr's packages make each one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.axes import AxesError, axis_names, choose_one, listed
 from cellseg_d2.images.errors import ImageError
 from cellseg_d2.io.text import read_json
 
 # Files that say what a folder is, and the version of Zarr's format that has them.
 ZARR_FILES = {"zarr.json": 3, ".zarray": 2, ".zgroup": 2}
+# Kinds of axes of which there is one, whatever its name.
+_KINDS = {"time": "t", "channel": "c"}
 # By what Zarr 2 calls those of numcodecs; Zarr 3 puts "numcodecs." before the names. All give bytes or numbers.
 _NUMCODECS = {
     *("adler32", "astype", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset", "fletcher32"),
@@ -26,24 +31,52 @@ _ZARR3 = {"blosc", "bytes", "crc32c", "endian", "gzip", "sharding_indexed", "tra
 
 
 class ZarrArray(NamedTuple):
-    """The folder of an array, and the version of Zarr's format, 2 or 3, that it has."""
+    """An array in a Zarr folder, and what is said about it.
+
+    Attributes:
+        folder: of the array.
+        version: of Zarr's format, 2 or 3.
+        axes: their names, a letter each, as of :class:`cellseg_d2.images.axes.Layout`; None if nothing names them.
+        channels: names of the channels, as far as they are told.
+        scale: of each axis, with its unit; empty if nothing tells it.
+    """
 
     folder: Path
     version: int
+    axes: str | None = None
+    channels: tuple[str, ...] = ()
+    scale: tuple[tuple[float, str | None], ...] = ()
+
+    @property
+    def pixel_size(self) -> tuple[tuple[float, str | None], tuple[float, str | None]] | None:
+        """Width and height of a pixel, each with its unit; None where nothing tells them."""
+        if self.axes is None or len(self.scale) != len(self.axes):
+            return None
+        return self.scale[self.axes.index("X")], self.scale[self.axes.index("Y")]
 
 
-def find_array(path: str | Path) -> ZarrArray:
+def find_array(path: str | Path, scene: int | str | None = None) -> ZarrArray:
     """The array that a Zarr folder is, or the full resolution of the OME-Zarr image that it is.
+
+    Args:
+        path: of the folder.
+        scene: of several images in a folder, as bioformats2raw writes them, the number of one, or its name.
 
     Raises:
         CellSegError: its metadata cannot be read.
+        AxesError: it holds several images of which one must be chosen.
         ImageError: the folder is neither, or its parts are packed by a codec that is not
             known to be harmless.
     """
     folder = Path(path)
     node = _read_node(folder)
+    image: _Image | None = None
+    if node.is_group and "bioformats2raw.layout" in _attributes(folder, node):
+        folder = _one_scene(folder, scene)
+        node = _read_node(folder)
     if node.is_group:
-        folder /= _full_resolution(folder, node)
+        image = _full_resolution(folder, node)
+        folder /= image.path
         node = _read_node(folder)
         if node.is_group:
             raise ImageError(f"{folder} is a Zarr group, where an array should be")
@@ -53,7 +86,19 @@ def find_array(path: str | Path) -> ZarrArray:
                 f"{folder} is packed by the codec {name!r:.60}, which is not known to be harmless; save it with one "
                 f"such as blosc, zstd, gzip or zlib"
             )
-    return ZarrArray(folder, node.version)
+    if image is not None:
+        return ZarrArray(folder, node.version, image.axes, image.channels, image.scale)
+    names = node.metadata.get("dimension_names")
+    return ZarrArray(folder, node.version, axis_names(names) if isinstance(names, list) else None)
+
+
+class _Image(NamedTuple):
+    """What OME-Zarr says about an image."""
+
+    path: str
+    axes: str | None
+    channels: tuple[str, ...]
+    scale: tuple[tuple[float, str | None], ...]
 
 
 class _Node(NamedTuple):
@@ -72,21 +117,64 @@ def _read_node(path: Path) -> _Node:
     raise ImageError(f"{path} is a folder and no Zarr array; name one of its images")
 
 
-def _full_resolution(path: Path, group: _Node) -> str:
-    """Where in a group the full resolution of its image is."""
+def _attributes(path: Path, group: _Node) -> dict[str, Any]:
+    """What a group says about what is in it; OME-Zarr 0.5 put that one level deeper."""
     attributes: Any = group.metadata.get("attributes")
     if group.version == 2 and (path / ".zattrs").is_file():
         attributes = read_json(path / ".zattrs")
+    if not isinstance(attributes, dict):
+        return {}
+    inner = attributes.get("ome", attributes)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _one_scene(path: Path, scene: int | str | None) -> Path:
+    """The folder of one of several images, which are numbered."""
+    names = sorted((child.name for child in path.iterdir() if child.name.isdecimal() and child.is_dir()), key=int)
+    if not names:
+        raise ImageError(f"{path} holds no image")
+    if scene is None and len(names) > 1:
+        raise AxesError(f"{path} holds {len(names)} images ({listed([''] * len(names))}): choose one with --scene N")
+    return path / names[choose_one(0 if scene is None else scene, names, f"{path} has", "scene")]
+
+
+def _full_resolution(path: Path, group: _Node) -> _Image:
+    """Where in a group the full resolution of its image is, and what is said about it."""
+    attributes = _attributes(path, group)
     try:
-        ome = attributes.get("ome", attributes)  # OME-Zarr 0.5 put its attributes one level deeper
-        name = ome["multiscales"][0]["datasets"][0]["path"]
+        multiscale = attributes["multiscales"][0]
+        dataset = multiscale["datasets"][0]
+        name = dataset["path"]
         inside = PurePosixPath(name)
     except (AttributeError, KeyError, IndexError, TypeError):
+        if "plate" in attributes:
+            raise ImageError(f"{path} is a plate: name its fields, such as '{path}/*/*/*'") from None
         arrays = sorted(child.name for child in path.iterdir() if _is_array(child))
         raise ImageError(f"{path} is a Zarr group; name one of its arrays ({', '.join(arrays)})") from None
     if inside.is_absolute() or ".." in inside.parts:
         raise ImageError(f"{path} names {name!r} as its image, which is outside of it")
-    return name
+    try:
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale.get("axes", [])]
+        words = [_KINDS.get(str(axis.get("type")), axis["name"]) for axis in axes]
+        units = [axis.get("unit") for axis in axes]
+        channels = tuple(str(channel.get("label", "")) for channel in attributes.get("omero", {}).get("channels", []))
+        factors = [_factors(told, len(axes)) for told in (multiscale, dataset)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ImageError(f"{path} tells its axes in a way that is not OME-Zarr's") from None
+    scale = zip(*factors, strict=True) if all(factors) else ()
+    sides = tuple((math.prod(both), unit) for both, unit in zip(scale, units, strict=False))
+    # Before version 0.3 there were always five.
+    names = axis_names(words) if words else ("TCZYX" if multiscale.get("version") in ("0.1", "0.2") else None)
+    return _Image(name, names, channels, sides)
+
+
+def _factors(told: dict, count: int) -> list[float]:
+    """How much each axis is scaled, by what an image or its data set tells; 1 where it tells nothing."""
+    for transformation in told.get("coordinateTransformations", []):
+        if transformation.get("type") == "scale":
+            factors = [float(factor) for factor in transformation["scale"]]
+            return factors if len(factors) == count else []
+    return [1.0] * count
 
 
 def _is_array(path: Path) -> bool:

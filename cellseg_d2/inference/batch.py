@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,9 @@ from cellseg_d2 import __version__
 from cellseg_d2.datasets.coco_json import EncodedCell, EncodedImage, relative_root, write_coco_files
 from cellseg_d2.errors import CellSegError, no_memory, printable
 from cellseg_d2.export.formats import FORMATS, TOGETHER, Format, batch_formats, check_distinct, choose_formats
+from cellseg_d2.images.axes import PlaneChoice
 from cellseg_d2.images.errors import check_name
+from cellseg_d2.inference.items import Item, batch_items
 from cellseg_d2.inference.parts import Part, Parts, content_of, state_of, write_tables
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
@@ -40,7 +43,7 @@ class BatchResult:
     """What :func:`segment_files` did.
 
     Attributes:
-        counts: image id (file name without suffix) → class name → number of cells.
+        counts: image id (file name without suffix, of a stack with the plane's place) → class name → number of cells.
         failed: file → reason, for files that could not be read or segmented.
         written: files and folders with results, in the order of the formats.
         resumed: number of images that an earlier call had done; None where it left nothing to resume.
@@ -81,7 +84,9 @@ def segment_files(
             all images; of the others there is one in ``output/<format>`` for each image, whole or not at all, and
             beside ``detections`` the post-processing that made cells of them.
         resume: do only what an unfinished call left to do, its failed images included.
-        **options: passed on to :meth:`Segmenter.segment`, but for ``keep_detections``, which ``saved`` decides.
+        **options: passed on to :meth:`Segmenter.segment`, but for ``keep_detections``, which ``saved`` decides. With
+            ``stack`` each plane is an image of its own: its files are called by the file and its place in the stack,
+            and tables have a column ``frame``.
 
     Returns:
         The same in all processes.
@@ -97,11 +102,14 @@ def segment_files(
     unknown = [name for name in saved if name not in known]
     if unknown:
         raise CellSegError(f"unknown format {', '.join(unknown)}; choose from {', '.join(known)}")
-    check_distinct(paths)
+    choice = PlaneChoice(*(options.get(name) for name in ("channel", "projection")), bool(options.pop("stack", False)))
+    choice = replace(choice, axes=options.get("axes"), scene=options.get("scene"))
+    items = batch_items(paths, choice)
+    check_distinct(item.path.with_name(item.name + item.path.suffix) for item in items)
     check_outputs(output_places(output, saved), paths)
     options["keep_detections"] = "detections" in saved
     with claimed(output) if comm.is_main_process() else nullcontext():
-        return _segment_files(segmenter, paths, output, saved, resume, options)
+        return _segment_files(segmenter, items, output, saved, resume, options)
 
 
 def output_places(output: str | Path, saved: Collection[str]) -> list[Path]:
@@ -110,7 +118,7 @@ def output_places(output: str | Path, saved: Collection[str]) -> list[Path]:
 
 
 def _segment_files(
-    segmenter: Segmenter, paths: Sequence[Path], output: Path, saved: Collection[str], resume: bool, options: dict
+    segmenter: Segmenter, items: Sequence[Item], output: Path, saved: Collection[str], resume: bool, options: dict
 ) -> BatchResult:
     check_writable(output)
     singles = choose_formats([name for name in saved if name not in TOGETHER])
@@ -124,8 +132,9 @@ def _segment_files(
             "segmenter": segmenter.settings(),
         }
         found = parts.start(settings, resume)
-        left = [path for path in paths if not (found and _is_done(parts, path, singles))]
-        resumed = len(paths) - len(left) if found else None
+        contents = cache(content_of)  # once for all planes of a stack
+        left = [item for item in items if not (found and _is_done(parts, item, singles, contents))]
+        resumed = len(items) - len(left) if found else None
     left = _from_main_process(left)
     _segment_share(segmenter, left[comm.get_rank() :: comm.get_world_size()], parts, saved, singles, options)
     comm.synchronize()
@@ -133,7 +142,7 @@ def _segment_files(
     if comm.is_main_process():
         with _room(output):
             with atomic_set():
-                result = _finish(parts, paths, saved)
+                result = _finish(parts, items, saved)
                 if "detections" in saved:  # what tuning begins with
                     made_with = "How cells were made of the detections beside this."
                     segmenter.params.to_yaml(output / "detections" / POSTPROCESS, made_with)
@@ -146,36 +155,40 @@ def _segment_files(
 
 def _segment_share(
     segmenter: Segmenter,
-    paths: list[Path],
+    items: list[Item],
     parts: Parts,
     saved: Collection[str],
     singles: Mapping[str, Format],
     options: dict,
 ) -> None:
     """The images of this process."""
-    quiet = len(paths) < 2 or not comm.is_main_process()
-    progress = tqdm(paths, desc="segmenting", unit="image", disable=quiet or None)
-    for path in progress:
-        state, content = state_of(path), content_of(path)
+    quiet = len(items) < 2 or not comm.is_main_process()
+    progress = tqdm(items, desc="segmenting", unit="image", disable=quiet or None)
+    contents = cache(content_of)
+    for item in progress:
+        path = item.path
+        state, content = state_of(path), contents(path)
         try:
+            if item.failed is not None:
+                raise CellSegError(item.failed)
             check_name(path)
             for name, chosen in singles.items():
-                check_name_length(chosen.path(parts.output / name, path.stem))
-            segmentation = segmenter.segment(path, **options)
+                check_name_length(chosen.path(parts.output / name, item.name))
+            segmentation = segmenter.segment(path, **options, **({} if item.frame is None else {"frame": item.frame}))
         except (CellSegError, MemoryError) as error:
             reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
             shown = printable(path)
             reason = reason if shown in reason else f"{shown}: {printable(reason)}"
             progress.write(f"skipped: {reason}")
             with _room(parts.output):
-                parts.put(path, Part(path.stem, state, failed=reason, content=content))
+                parts.put(item, Part(item.name, state, failed=reason, content=content))
             continue
         part = Part(
-            path.stem,
+            item.name,
             state,
             segmentation.counts,
             kaggle_from_labels(segmentation.labels, len(segmentation)) if "submission" in saved else [],
-            _table(segmentation) if "csv" in saved else "",
+            _table(segmentation, path.stem) if "csv" in saved else "",
             segmentation.encoded().cells if "coco" in saved else [],
             content=content,
             size=[segmentation.height, segmentation.width],
@@ -183,61 +196,67 @@ def _segment_share(
         with _room(parts.output):
             for name in singles:
                 segmentation.save(parts.output / name, [name])
-            parts.put(path, part)  # last, as it says that all of this is there
+            parts.put(item, part)  # last, as it says that all of this is there
 
 
-def _finish(parts: Parts, paths: Sequence[Path], saved: Collection[str]) -> BatchResult:
-    """Write the files of the whole batch from its parts, in the order of ``paths``."""
+def _finish(parts: Parts, items: Sequence[Item], saved: Collection[str]) -> BatchResult:
+    """Write the files of the whole batch from its parts, in the order of ``items``."""
     result = BatchResult()
-    for path in paths:
-        part = parts.get(path)
+    found = []
+    for item in items:
+        part = parts.get(item)
         if part is None:
-            raise CellSegError(f"{path} or what was found in it has been changed or removed meanwhile")
+            raise CellSegError(f"{item.path} or what was found in it has been changed or removed meanwhile")
         if part.failed is None:
             result.counts[part.name] = part.counts
+            found.append(item)
         else:
-            result.failed[path] = part.failed
+            result.failed[item.path] = part.failed
 
     def done() -> Iterator[Part]:
-        return (parts.get(path) for path in paths if path not in result.failed)
+        return map(parts.get, found)
 
     if "submission" in saved:
         write_submission(parts.output / TOGETHER["submission"][0], ((part.name, part.rows) for part in done()))
     if "csv" in saved:
         write_tables(parts.output / TOGETHER["csv"][0], lambda: (part.table for part in done()))
     if "coco" in saved:
-        _write_coco(parts.output / TOGETHER["coco"][0], [path for path in paths if path not in result.failed], parts)
+        _write_coco(parts.output / TOGETHER["coco"][0], found, parts)
     if "images" in saved:
-        table = spreadsheet_table(_counts_table(result.counts))
+        table = spreadsheet_table(_counts_table(found, result.counts))
         write_text_atomic(parts.output / TOGETHER["images"][0], table.to_csv(index=False, lineterminator="\n"))
     result.written = output_places(parts.output, saved)
     return result
 
 
-def _write_coco(path: Path, images: Sequence[Path], parts: Parts) -> None:
+def _write_coco(path: Path, items: Sequence[Item], parts: Parts) -> None:
     """One COCO JSON of all images, by their real names, relative to the folder that all of them are in."""
-    root = Path(os.path.commonpath([image.resolve().parent for image in images])) if images else path.parent
+    root = Path(os.path.commonpath([item.path.resolve().parent for item in items])) if items else path.parent
 
     def encoded() -> Iterator[EncodedImage]:
-        for number, image in enumerate(images, start=1):
-            part = parts.get(image)
-            name = image.resolve().relative_to(root).as_posix()
+        for number, item in enumerate(items, start=1):
+            part = parts.get(item)
+            name = item.path.resolve().relative_to(root).as_posix()
             sides = dict(zip(("height", "width"), part.size, strict=True))
-            entry = {"id": number, "file_name": name, **sides, "source_id": part.name}
+            frame = {} if item.frame is None else {"frame": item.frame}
+            entry = {"id": number, "file_name": name, **sides, "source_id": part.name, **frame}
             yield EncodedImage(entry, [EncodedCell(*cell) for cell in part.coco])
 
-    classes = list(parts.get(images[0]).counts) if images else []
+    classes = list(parts.get(items[0]).counts) if items else []
     info = {"description": "Cells found by cellseg_d2", "image_root": relative_root(root, path.parent)}
     write_coco_files({path: (encoded(), info)}, classes)
 
 
-def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
-    """A row an image: its name, the number of its cells, and, of several classes, the number of each."""
-    table = pd.DataFrame({"image": list(counts), "cells": [sum(own.values()) for own in counts.values()]})
+def _counts_table(items: Sequence[Item], counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """A row an image: its name, its frame if it is of a stack, its cells, and, of several classes, those of each."""
+    table = pd.DataFrame({"image": [item.path.stem for item in items]})
+    if any(item.frame is not None for item in items):
+        table["frame"] = [item.frame for item in items]
+    table["cells"] = [sum(counts[item.name].values()) for item in items]
     classes = next(iter(counts.values()), {})
     for name in classes if len(classes) > 1 else ():
         column = f"{name} (class)" if name in table else name
-        table[column] = [own[name] for own in counts.values()]
+        table[column] = [counts[item.name][name] for item in items]
     return table
 
 
@@ -251,18 +270,18 @@ def _older_files(
     return sorted(path for path in found - written if not path.name.startswith("."))
 
 
-def _is_done(parts: Parts, path: Path, singles: Mapping[str, Format]) -> bool:
+def _is_done(parts: Parts, item: Item, singles: Mapping[str, Format], contents: Callable[[Path], str]) -> bool:
     """Whether there is nothing left to do of an image; one that failed is tried again."""
-    part = parts.get(path)
-    if part is None or part.failed is not None or part.content != content_of(path):
+    part = parts.get(item)
+    if part is None or part.failed is not None or part.content != contents(item.path):
         return False
     return all(chosen.path(parts.output / name, part.name).is_file() for name, chosen in singles.items())
 
 
-def _table(segmentation: Segmentation) -> str:
+def _table(segmentation: Segmentation, image: str) -> str:
     """Measurements as CSV, the image's name first."""
     table = segmentation.measure()
-    table.insert(0, "image", segmentation.name)
+    table.insert(0, "image", image)
     return spreadsheet_table(table).to_csv(index=False, lineterminator="\n")
 
 

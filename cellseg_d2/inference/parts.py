@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.items import Item
 from cellseg_d2.io.atomic import atomic_path, write_json_atomic
 from cellseg_d2.io.settings import differences
 from cellseg_d2.io.text import read_record
@@ -89,26 +90,26 @@ class Parts:
             write_json_atomic(self.folder / SETTINGS, settings, indent=1)
         return before is not None
 
-    def get(self, image: Path) -> Part | None:
+    def get(self, item: Item) -> Part | None:
         """The part of an image; None if there is none, or the image has been changed since."""
-        content = read_record(self._path(image))
+        content = read_record(self._path(item))
         try:
             part = Part(**(content or {}))
         except TypeError:
             return None
-        return part if part.state == state_of(image) else None
+        return part if part.state == state_of(item.path) else None
 
-    def put(self, image: Path, part: Part) -> None:
+    def put(self, item: Item, part: Part) -> None:
         """Keep the part of an image, whole or not at all."""
-        write_json_atomic(self._path(image), asdict(part))
+        write_json_atomic(self._path(item), asdict(part))
 
     def remove(self) -> None:
         """Remove the folder: everything is done."""
         shutil.rmtree(self.folder)
 
-    def _path(self, image: Path) -> Path:
+    def _path(self, item: Item) -> Path:
         # Names of images may be as long as those of files can be.
-        return self.folder / f"{hashlib.sha256(os.fsencode(image.stem)).hexdigest()[:32]}.json"
+        return self.folder / f"{hashlib.sha256(os.fsencode(item.name)).hexdigest()[:32]}.json"
 
 
 def state_of(image: Path) -> list[str | int]:

@@ -44,6 +44,7 @@ class Segmentation:
         name: of the image, usually its file's name without the suffix; files are called by it.
         detections: what the cells were made of, before any threshold; only where they were to be kept.
         file_name: of the image, with its suffix, for formats that name it; None where it is from no file.
+        frame: number of the plane in a stack, from 0, for tables; None where the image is no stack.
 
     Raises:
         CellSegError: the parts do not belong together, or a cell has no pixels.
@@ -67,6 +68,7 @@ class Segmentation:
     name: str = "image"
     detections: Detections | None = None
     file_name: str | None = None
+    frame: int | None = None
 
     def __post_init__(self) -> None:
         check_inside(self.crops, self.height, self.width)
@@ -159,7 +161,7 @@ class Segmentation:
         return [outline(crop) for crop in self.crops]
 
     def measure(self) -> pd.DataFrame:
-        """Place, size, shape and grey values, one row a cell.
+        """Place, size, shape and grey values, one row a cell; of a stack with its ``frame`` first.
 
         See :func:`cellseg_d2.inference.measure.measure_cells`.
         """
@@ -168,7 +170,10 @@ class Segmentation:
     @cached_property
     def _measured(self) -> pd.DataFrame:
         scores = self.scores.astype(np.float64).round(6)
-        return measure_cells(self.crops, self.image, self.pixel_size, classes=self.cell_types, scores=scores)
+        table = measure_cells(self.crops, self.image, self.pixel_size, classes=self.cell_types, scores=scores)
+        if self.frame is not None:
+            table.insert(0, "frame", self.frame)
+        return table
 
     def picture(self, **drawing: Any) -> np.ndarray:
         """The image with its cells outlined in the colours of their classes, under a strip with name and numbers.

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 from torch import nn
 
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.fusion import FusionParams, fuse
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.arrays import as_grey, as_planes
+from cellseg_d2.images.axes import PlaneChoice, choose_planes
 from cellseg_d2.images.intensity import to_uint8
-from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
-from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
+from cellseg_d2.images.lazy import ImageSource, PlaneSource, open_source, open_stored, sample_percentiles
+from cellseg_d2.images.pixel_size import PixelSize, as_pixel_size, read_pixel_size
 from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
 from cellseg_d2.inference.scale import choose_scale, scale_for, with_neighbors
 from cellseg_d2.inference.segmentation import Segmentation
@@ -118,14 +119,20 @@ class Segmenter(ABC):
 
     def segment(
         self,
-        image: ImageSource | ArrayLike | str | Path | Sequence,
+        image: ImageSource | ArrayLike | Image.Image | str | Path | Sequence,
         *,
         diameter: float | None = None,
+        diameter_um: float | None = None,
         tile: int | None = None,
         overlap: int = 128,
+        channel: int | str | None = None,
+        projection: str | None = None,
         stack: bool = False,
+        frame: int | None = None,
+        axes: str | None = None,
+        scene: int | str | None = None,
         channel_axis: int | None = None,
-        pixel_size: PixelSize | None = None,
+        pixel_size: PixelSize | float | None = None,
         name: str | None = None,
         keep_detections: bool = False,
         progress: bool = False,
@@ -136,14 +143,17 @@ class Segmenter(ABC):
         the CPU, and a warning says so. The next image is tried as usual: results do not depend on those before it.
 
         Args:
-            image: a path (PNG, JPEG, BMP, TIFF, a Zarr folder), an array (grey or RGB, channels first or last, any
-                numeric type; see :mod:`cellseg_d2.images.arrays`), or a list of these, which gives a list.
+            image: a path (PNG, JPEG, BMP, TIFF, a Zarr folder), an array or tensor (grey or RGB, any numeric type; see
+                :mod:`cellseg_d2.images.arrays`), a picture of Pillow, or a list of these, which gives a list.
             diameter: of the image's cells in pixels. By default the model looks at its ``scales`` to find the best one.
+            diameter_um: the same in micrometres; then the pixel size must be known.
             tile: side in pixels of the windows in which a large image is looked at, 64 or more; by default the model's.
             overlap: pixels that neighbouring windows share, at most half of one; should exceed the size of most cells.
-            stack: whether the array is a stack of planes, which gives a list.
-            channel_axis: which axis of an array holds the channels, where its shape would not tell.
-            pixel_size: in micrometres, by default that of the TIFF's metadata.
+            channel, projection, stack, axes, scene: which planes of an image with several are wanted, see
+                :class:`cellseg_d2.images.axes.PlaneChoice`. A stack gives a list, plane by plane.
+            frame: the number of one plane of a stack, from 0; only that one is segmented.
+            channel_axis: which axis of an array holds colours, or channels, where its shape would not tell.
+            pixel_size: in micrometres, of square pixels a number; by default that of the file's metadata.
             name: of the image, by default the file's without its suffix.
             keep_detections: whether the result has the detections before any threshold; those of several windows are
                 merged.
@@ -154,31 +164,37 @@ class Segmenter(ABC):
                 about diameters.
         """
         check_windows(tile, overlap)
-        options = {
-            "diameter": diameter,
-            "tile": tile,
-            "overlap": overlap,
-            "keep_detections": keep_detections,
-            "progress": progress,
-        }
+        pixel_size = as_pixel_size(pixel_size)
+        options = {"tile": tile, "overlap": overlap, "keep_detections": keep_detections, "progress": progress}
         if isinstance(image, list | tuple) and not _is_numeric(image):
-            each = {"channel_axis": channel_axis, "pixel_size": pixel_size, "stack": stack}
-            return [self.segment(one, name=name or _name_of(one, i), **each, **options) for i, one in enumerate(image)]
-        if stack:
-            planes = as_planes(image, channel_axis=channel_axis)
-            return [
-                self._segment_one(plane, pixel_size, f"{name or 'plane'}_{i:03d}", **options)
-                for i, plane in enumerate(planes)
-            ]
-        given, is_path = image, isinstance(image, str | Path)
+            options |= {"diameter": diameter, "diameter_um": diameter_um, "channel": channel, "projection": projection}
+            options |= {"stack": stack, "frame": frame, "axes": axes, "scene": scene, "channel_axis": channel_axis}
+            options["pixel_size"] = pixel_size
+            return [self.segment(one, name=name or _name_of(one, i), **options) for i, one in enumerate(image)]
+        choice = PlaneChoice(channel, projection, stack or frame is not None, axes, scene)
+        is_path = isinstance(image, str | Path)
         if is_path and pixel_size is None:
-            pixel_size = read_pixel_size(image)
-        name = name or _name_of(image)
-        if not is_path and not isinstance(image, ImageSource) and np.size(image) <= _KEPT_PIXELS:
-            image = as_grey(image, channel_axis=channel_axis)
-        file_name = Path(given).name if is_path else None
-        with open_source(image, channel_axis=channel_axis) as source:
-            return replace(self._segment_one(source, pixel_size, name, **options), file_name=file_name)
+            pixel_size = read_pixel_size(image, scene)
+        options["diameter"] = _in_pixels(diameter, diameter_um, pixel_size, image)
+        file_name = Path(image).name if is_path else None
+        name = name or (_name_of(image) if is_path or not stack else "plane")
+        if isinstance(image, ImageSource):
+            return self._segment_one(image, pixel_size, name, **options)
+        with open_stored(image, channel_axis=channel_axis, choice=choice) as stored:
+            planes = list(enumerate(choose_planes(stored.layout, choice, stored.origin)))
+            if frame is not None:
+                if not 0 <= frame < len(planes):
+                    raise CellSegError(f"{stored.origin} has {len(planes)} planes, of which none is number {frame}")
+                planes = planes[frame : frame + 1]
+            found = [
+                replace(
+                    self._segment_one(PlaneSource(stored, plane), pixel_size, name + plane.suffix, **options),
+                    file_name=file_name,
+                    frame=number if choice.stack else None,
+                )
+                for number, plane in planes
+            ]
+        return found if stack else found[0]
 
     def _segment_one(
         self, image: ImageSource | np.ndarray, pixel_size: PixelSize | None, name: str, **options
@@ -304,6 +320,25 @@ def _sample_windows(source: ImageSource, side: int) -> list[tuple[int, int, int,
     shares = [(2, 2), (1, 1), (3, 3), (1, 3), (3, 1)]  # of quarters of the room that there is
     rooms = [((source.height - height) * y // 4, (source.width - width) * x // 4) for y, x in shares]
     return [(top, left, height, width) for top, left in dict.fromkeys(rooms)]
+
+
+def _in_pixels(
+    diameter: float | None, diameter_um: float | None, pixel_size: PixelSize | None, image: object
+) -> float | None:
+    """A diameter in pixels, whichever way it is given."""
+    if diameter_um is None:
+        return diameter
+    if diameter is not None:
+        raise CellSegError("a diameter is given in pixels or in micrometres, not both")
+    if not 0 < diameter_um < np.inf:
+        raise CellSegError(f"a diameter is a number of micrometres above 0, not {diameter_um}")
+    if pixel_size is None:
+        if isinstance(image, str | Path):
+            raise CellSegError(
+                f"{image} does not tell the size of its pixels: give --pixel-size, or --diameter in pixels"
+            )
+        raise CellSegError("an array does not tell the size of its pixels: give pixel_size, or diameter")
+    return diameter_um / pixel_size.area_um2**0.5
 
 
 def _is_numeric(values: Sequence) -> bool:

@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
 from PIL import Image
 
@@ -112,13 +113,43 @@ def test_arrays_and_lists(folder):
     stored = zarr.open(folder / "v2.zarr", mode="r")
     np.save(folder / "a.npy", GREY)
     mapped = np.load(folder / "a.npy", mmap_mode="r")
-    images = [GREY, RGB, np.moveaxis(RGB, 2, 0), GREY.tolist(), GREY[None], GREY / 255, stored, mapped]
+    images = [GREY, RGB, Image.fromarray(RGB), torch.tensor(RGB), GREY.tolist(), GREY[None], GREY / 255, stored, mapped]
     segmenter = ClassicalSegmenter("otsu")
     each = [segmenter.segment(image) for image in images]
     together = segmenter.segment([folder / "grey.png", str(folder / "v2.zarr"), *images])
     assert [len(found) for found in each] == [CELLS] * len(images)
     assert [len(found) for found in together] == [CELLS] * (len(images) + 2)
     assert [len(found) for found in segmenter.segment(np.stack([GREY, GREY]), stack=True)] == [CELLS] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (("--channel", "gfp", "--projection", "max"), ["a"]),
+        (("--channel", "1", "--stack"), ["a_z000", "a_z001"]),
+        (("--axes", "CZYX", "--channel", "0", "--projection", "mean"), ["a"]),
+    ],
+)
+def test_options_that_choose_planes(folder, options, names):
+    """Axes are ZCYX, with cells in the second channel; read as CZYX, planes and channels change places."""
+    planes = np.stack([np.stack([GREY * 0, GREY])] * 2)
+    metadata = {"axes": "ZCYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(folder / "a.tif", planes, ome=True, photometric="minisblack", metadata=metadata)
+    assert infer("--input", folder, "--output", folder.parent / "out", "--save", "images", "labels", *options) == 0
+    counts = (folder.parent / "out/images.csv").read_text().splitlines()[1:]
+    assert [int(line.split(",")[-1]) for line in counts] == [CELLS] * len(names)
+    assert [path.name for path in sorted((folder.parent / "out/labels").iterdir())] == [
+        f"{n}_labels.tif" for n in names
+    ]
+
+
+def test_what_is_not_clear_is_asked_for_with_the_option(folder, capsys):
+    tifffile.imwrite(folder / "a.tif", np.stack([GREY * 0, GREY]), imagej=True, metadata={"axes": "CYX"})
+    assert infer("--input", folder, "--output", folder.parent / "out") == 1
+    said = capsys.readouterr()
+    assert (
+        "a.tif has 2 channels (0 to 1): choose the one in which cells are seen with --channel N" in said.out + said.err
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,8 +161,10 @@ def test_arrays_and_lists(folder):
         ("--tile", "1", "a side of 64 or more"),
         ("--tile", "0", "a side of 64 or more"),
         ("--overlap", "-1", "cannot overlap by -1"),
-        ("--diameter", "0", "a number of pixels above 0"),
-        ("--diameter", "nan", "a number of pixels above 0"),
+        ("--diameter", "0", "a number above 0"),
+        ("--diameter", "nan", "a number above 0"),
+        ("--diameter-um", "0", "a number above 0"),
+        ("--axes", "TCZ", "with Y and X among them"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused_once_and_before_any_work(folder, capsys, option, value, said):

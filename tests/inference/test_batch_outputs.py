@@ -13,6 +13,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import find_images
 from cellseg_d2.inference.batch import _counts_table, segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
+from cellseg_d2.inference.items import Item
 from cellseg_d2.inference.parts import content_of
 from cellseg_d2.io.outputs import is_own_result
 from tests.discs import disc_image
@@ -246,7 +247,7 @@ def test_two_batches_do_not_mix(tmp_path):
 def test_images_without_cells_are_in_the_table_of_images(tmp_path):
     """Here with the names that would hide others: a class is called as a column, an image as a formula."""
     counts = {"a": {"cells": 3, "image": 1}, "=b": {"cells": 0, "image": 0}}
-    table = _counts_table(counts)
+    table = _counts_table([Item(Path(name)) for name in counts], counts)
     assert list(table) == ["image", "cells", "cells (class)", "image (class)"]
     assert table.to_numpy().tolist() == [["a", 4, 3, 1], ["=b", 0, 0, 0]]
     paths = [write_image(tmp_path / f"in/{name}.png", 0) for name in "ab"]

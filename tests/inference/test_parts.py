@@ -6,6 +6,7 @@ import io
 import pytest
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.items import Item
 from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
 
 SETTINGS = {"weights": "abc", "tile": 512, "POSTPROCESS": {"MIN_AREAS": (30, 60)}}
@@ -28,32 +29,32 @@ def parts(tmp_path):
 
 def test_a_part_comes_back_until_its_image_changes(parts, image):
     part = Part("a", state_of(image), {"cort": 2}, ["1 2", "5 1"], "image,cell\na,1\n")
-    assert parts.get(image) is None
-    parts.put(image, part)
-    assert Parts(parts.output).get(image) == part
+    assert parts.get(Item(image)) is None
+    parts.put(Item(image), part)
+    assert Parts(parts.output).get(Item(image)) == part
     image.write_bytes(b"other pixels")
-    assert parts.get(image) is None
+    assert parts.get(Item(image)) is None
     image.unlink()
     assert state_of(image) == []
-    assert parts.get(image) is None
+    assert parts.get(Item(image)) is None
 
 
 def test_a_damaged_part_is_done_again(parts, image):
-    parts.put(image, Part("a", state_of(image)))
+    parts.put(Item(image), Part("a", state_of(image)))
     (path,) = [path for path in parts.folder.iterdir() if path.name != "settings.json"]
     for content in (b"", b"[]", b"{}", b'{"name": "a", "more": 1}', path.read_bytes()[:20], b"\xff\xfe"):
         path.write_bytes(content)
-        assert parts.get(image) is None, content
+        assert parts.get(Item(image)) is None, content
 
 
 def test_only_the_same_settings_are_resumed(parts, image):
-    parts.put(image, Part("a", state_of(image)))
+    parts.put(Item(image), Part("a", state_of(image)))
     with pytest.raises(CellSegError, match=r"other settings \(tile, POSTPROCESS.MIN_AREAS\)"):
         parts.start({**SETTINGS, "tile": 256, "POSTPROCESS": {"MIN_AREAS": (30,)}}, resume=True)
     assert parts.start(SETTINGS, resume=True)
-    assert parts.get(image) is not None, "neither lost by the refusal nor by resuming"
+    assert parts.get(Item(image)) is not None, "neither lost by the refusal nor by resuming"
     assert not parts.start(SETTINGS, resume=False)
-    assert parts.get(image) is None
+    assert parts.get(Item(image)) is None
     parts.remove()
     assert not parts.folder.exists()
 

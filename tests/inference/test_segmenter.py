@@ -54,7 +54,7 @@ def same(segmentation, crops):
 def test_arrays_of_any_kind_give_the_same_cells(discs):
     image, crops = discs
     rgb = np.repeat(image[..., None], 3, axis=2)
-    for given in (image, rgb, rgb.transpose(2, 0, 1), image[None], image[..., None], image.tolist()):
+    for given in (image, rgb, image[None], image[..., None], image.tolist()):
         segmentation = Bright().segment(np.uint8(given) if isinstance(given, list) else given)
         assert same(segmentation, crops)
     for given in (image.astype(np.uint16) * 200, image / 255, image.astype(np.float32) - 1000):  # stretched
@@ -73,6 +73,34 @@ def test_files_know_their_names_and_pixel_sizes(discs, tmp_path):
     area = segmentation.measure()["area_um2"].sum()
     assert area == pytest.approx(0.25 * sum(crop.area for crop in crops))
     assert Bright().segment(path, pixel_size=PixelSize(1, 1), name="b").pixel_size == PixelSize(1, 1)
+
+
+def test_sizes_in_micrometres(discs, tmp_path):
+    image, crops = discs
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, imagej=True, resolution=(2, 0.5), metadata={"unit": "um"})  # pixels of 0.5 × 2 µm
+    segmenter = Bright(cell_diameter=20)
+    segmenter.segment(path, diameter_um=40)
+    segmenter.segment(image, diameter_um=20, pixel_size=0.5)
+    segmenter.segment(image, diameter=40)
+    assert segmenter.shown == [((120, 120), 0.5)] * 3
+    segmentation = Bright().segment(image, pixel_size=0.5)
+    assert segmentation.pixel_size == PixelSize(0.5, 0.5)
+    assert {file.suffix for file in segmentation.save(tmp_path, ["labels", "csv", "geojson"])} == {
+        ".tif",
+        ".csv",
+        ".geojson",
+    }
+    assert segmentation.measure()["area_um2"].sum() == pytest.approx(0.25 * sum(crop.area for crop in crops))
+    with pytest.raises(CellSegError, match="does not tell the size of its pixels: give pixel_size, or diameter"):
+        segmenter.segment(image, diameter_um=20)
+    with pytest.raises(CellSegError, match="in pixels or in micrometres, not both"):
+        segmenter.segment(path, diameter_um=20, diameter=20)
+    with pytest.raises(CellSegError, match="micrometres above 0"):
+        segmenter.segment(path, diameter_um=0)
+    for size in ("0.5 um", (0.5, 0.5)):
+        with pytest.raises(CellSegError, match="a number of micrometres or a PixelSize, not"):
+            segmenter.segment(image, pixel_size=size)
 
 
 def test_lists_and_stacks_give_lists(discs):

@@ -1,0 +1,57 @@
+"""What a batch goes through: images, or planes of stacks, each with a name that its results go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellseg_d2.errors import CellSegError, no_memory
+from cellseg_d2.images.axes import PlaneChoice, choose_planes
+from cellseg_d2.images.lazy import open_stored
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a batch.
+
+    Attributes:
+        path: of its file.
+        frame: number of its plane in a stack, from 0; None where the image is no stack.
+        suffix: what its name has behind that of the file.
+        failed: why its planes cannot be found; None if they can.
+    """
+
+    path: Path
+    frame: int | None = None
+    suffix: str = ""
+    failed: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that results go by: the file's without its ending, and the place in the stack."""
+        return self.path.stem + self.suffix
+
+
+def batch_items(paths: Iterable[Path], choice: PlaneChoice) -> list[Item]:
+    """The images of files, in their order: one a file, or one a plane where stacks are wanted.
+
+    Only headers are read. A file that cannot be read is one image that has failed.
+
+    Args:
+        paths: of the files.
+        choice: which planes are wanted.
+    """
+    if not choice.stack:
+        return [Item(path) for path in paths]
+    items: list[Item] = []
+    for path in paths:
+        try:
+            with open_stored(path, choice=choice) as stored:
+                planes = choose_planes(stored.layout, choice, path)
+        except (CellSegError, MemoryError) as error:
+            reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
+            items.append(Item(path, 0, failed=reason))
+        else:
+            items += [Item(path, number, plane.suffix) for number, plane in enumerate(planes)]
+    return items
