@@ -82,7 +82,7 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.INPUT.COPY_PASTE.PROBABILITY = 0.0
     cfg.INPUT.COPY_PASTE.COUNT = 10
     # The datasets that the cells come from; () is DATASETS.TRAIN. Images on which only some cells are annotated can be
-    # such a source, but cannot be trained on.
+    # such a source; to train on them, convert them with --partly-annotated.
     cfg.INPUT.COPY_PASTE.DATASETS = ()
     # Pasted cells are resized by a random factor.
     cfg.INPUT.COPY_PASTE.SCALE = [1.0, 1.0]

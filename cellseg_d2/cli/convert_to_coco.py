@@ -102,6 +102,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="for --csv: images that no row names are fields without cells; keep them (without it they are left out)",
     )
+    group.add_argument(
+        "--partly-annotated",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="PIXELS",
+        help="only some cells of each image are annotated: training learns nothing from the rest, and scores do not "
+        "count what is found there; a ring of so many pixels around each cell counts as background (default: 0)",
+    )
     group.add_argument("--drop-images", nargs="+", default=[], metavar="ID", help="leave these images out")
 
     group = parser.add_argument_group("plausibility of shapes")
@@ -175,6 +184,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--implausible only goes with --shapes")
     if args.implausible is not None and not 0 < args.implausible < 1:
         parser.error(f"--implausible {args.implausible} must be above 0 and below 1")
+    if args.partly_annotated is not None and args.partly_annotated < 0:
+        parser.error(f"--partly-annotated {args.partly_annotated} must not be negative")
     if args.seed < 0:
         parser.error(f"--seed {args.seed} must not be negative")
     return args
@@ -240,7 +251,8 @@ def convert(args: argparse.Namespace, sources: dict, command: str) -> None:
     from cellseg_d2.datasets.audit_report import audit_tables
     from cellseg_d2.datasets.convert import AUDIT_FILE, older_files, read_dataset, split_dataset, write_dataset
 
-    dataset = read_dataset(sources, args.clean, progress=not args.no_progress, audit=make_audit(args))
+    audit, progress = make_audit(args), not args.no_progress
+    dataset = read_dataset(sources, args.clean, progress, audit, args.partly_annotated)
     print(audit_tables(dataset.audit))
     if args.csv and not args.images:
         print("\nnote: no --images given: the sizes are the CSV's, and the converted data cannot be trained on")

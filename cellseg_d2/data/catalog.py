@@ -17,6 +17,8 @@ from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.errors import CellSegError
 
 PREFIX = "instances_"
+# The key of a dataset dict for the regions in which nobody annotated, compressed COCO RLE; only where there are any.
+IGNORE = "ignore"
 logger = logging.getLogger(__name__)
 
 
@@ -70,9 +72,10 @@ def _load(dataset: str, json_file: Path) -> list[dict]:
 
 
 def _dataset_dicts(dataset: str, json_file: Path) -> list[dict]:
-    """Detectron2's standard dataset dicts, in the order of the images' ids, without regions that are no cells.
+    """Detectron2's standard dataset dicts, in the order of the images' ids.
 
-    All masks are compressed COCO RLE, whatever the file has; boxes that it lacks are those of the masks.
+    Regions marked ``iscrowd`` are no cells: an image that has any has their masks under ``"ignore"``. All masks are
+    compressed COCO RLE, whatever the file has; boxes that it lacks are those of the masks.
     """
     file = read_coco(json_file)
     if file.image_root is None:
@@ -97,7 +100,7 @@ def _dataset_dicts(dataset: str, json_file: Path) -> list[dict]:
     left_out: Counter[str] = Counter()
     for annotation, rle, outside in file.masks(compressed=True):
         if not is_cell(annotation):
-            left_out["regions marked iscrowd are left out"] += 1
+            entries[annotation["image_id"]].setdefault(IGNORE, []).append(rle)
             continue
         box = annotation.get("bbox")
         if box is None or isinstance(annotation["segmentation"], list):

@@ -16,6 +16,7 @@ from cellseg_d2.data.augmentations.build import build_test_augmentations, build_
 from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
 from cellseg_d2.data.augmentations.draws import seed, uniform
 from cellseg_d2.data.augmentations.settings import interval
+from cellseg_d2.data.catalog import IGNORE
 from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.errors import CellSegError
@@ -24,8 +25,9 @@ from cellseg_d2.images.read import read_image
 from cellseg_d2.io.cache import BoundedCache
 from cellseg_d2.masks.coco import rles_of
 from cellseg_d2.masks.components import components, split_components
-from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
 from cellseg_d2.masks.dense_targets import dense_targets
+from cellseg_d2.masks.ignore import united, without_cells
 from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.masks.rle import RLEError
 from cellseg_d2.modeling.dense_rcnn import TARGETS as DENSE_TARGETS
@@ -42,15 +44,18 @@ class Sample:
         image: uint8 ``(H, W)``.
         masks: of ``N`` cells.
         classes: int64 ``(N,)``.
+        ignore: bool ``(H, W)``, where nobody annotated; None where all counts.
     """
 
     image: np.ndarray
     masks: LabelLayers
     classes: np.ndarray
+    ignore: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
-        return self.image.nbytes + self.masks.nbytes + self.classes.nbytes
+        ignored = 0 if self.ignore is None else self.ignore.nbytes
+        return self.image.nbytes + self.masks.nbytes + self.classes.nbytes + ignored
 
 
 class CellDatasetMapper:
@@ -58,7 +63,9 @@ class CellDatasetMapper:
 
     Masks are kept as a few label images (:class:`LabelLayers`), so that an augmentation costs one warp a layer rather
     than one a cell. Boxes are always recomputed from the transformed masks; cells that are left with too few pixels are
-    dropped; an image without cells is a valid sample. The image stays grey, ``(H, W)``, until the end.
+    dropped; an image without cells is a valid sample. Regions in which nobody annotated are transformed along with the
+    masks, and what is learnt from them is nothing: see :class:`LabelMasks`, :func:`dense_targets`. The image
+    stays grey, ``(H, W)``, until the end.
 
     Works without a configuration: all arguments are plain values.
     """
@@ -150,7 +157,7 @@ class CellDatasetMapper:
             The dict without its annotations, with ``image``, uint8 ``(C, H, W)``, and in training ``instances`` with
             ``gt_boxes``, ``gt_classes`` and ``gt_masks``, beside ``dense`` where that is asked for.
         """
-        result = {key: value for key, value in dataset_dict.items() if key != "annotations"}
+        result = {key: value for key, value in dataset_dict.items() if key not in ("annotations", IGNORE)}
         if not self.is_train:
             aug_input = T.AugInput(self.read_image(dataset_dict))
             self.augmentations(aug_input)
@@ -166,7 +173,8 @@ class CellDatasetMapper:
         result["instances"] = instances = make(sample, transforms)
         if self.dense_stride:
             classes = instances.gt_classes.numpy()
-            targets = dense_targets(instances.gt_masks.to_label_layers(), classes, self.dense_stride)
+            ignore = None if instances.gt_masks.ignore is None else instances.gt_masks.ignore.numpy()
+            targets = dense_targets(instances.gt_masks.to_label_layers(), classes, self.dense_stride, ignore)
             result[DENSE_TARGETS] = {name: torch.from_numpy(value) for name, value in vars(targets).items()}
         return result
 
@@ -190,9 +198,14 @@ class CellDatasetMapper:
         annotations = [a for a in dataset_dict["annotations"] if is_cell(a)]
         try:
             masks = LabelLayers.from_coco(rles_of(annotations, *image.shape), *image.shape)
+            regions = [coco_to_crop(rle) for rle in dataset_dict.get(IGNORE, ())]
         except RLEError as error:
             raise CellSegError(f"{dataset_dict['file_name']}: a cell cannot be trained on: {error}") from None
-        return Sample(image, masks, np.array([a["category_id"] for a in annotations], dtype=np.int64))
+        classes = np.array([a["category_id"] for a in annotations], dtype=np.int64)
+        ignore = None
+        if (region := united(regions)) is not None:
+            ignore = without_cells(region.to_full(*image.shape), masks.crops())
+        return Sample(image, masks, classes, ignore)
 
     def paste(self, sample: Sample) -> Sample:
         """The sample with cells of another image of the training set in it, of a kind that it has already.
@@ -212,7 +225,8 @@ class CellDatasetMapper:
         )
         height, width = image.shape
         masks = LabelLayers.from_crops([*visible_parts(crops, pasted, height, width), *pasted], height, width)
-        return Sample(image, masks, np.concatenate([sample.classes, source.classes[indices]]))
+        ignore = None if sample.ignore is None else without_cells(sample.ignore, pasted)
+        return Sample(image, masks, np.concatenate([sample.classes, source.classes[indices]]), ignore)
 
     def make_instances(self, sample: Sample, transforms: T.TransformList) -> Instances:
         """The targets: each layer of masks transformed as the image was, and the boxes that fit them."""
@@ -223,6 +237,9 @@ class CellDatasetMapper:
         masks = masks.select(keep)
         instances = Instances((masks.height, masks.width))
         instances.gt_masks = LabelMasks.from_label_layers(masks)
+        if sample.ignore is not None:
+            ignore = transforms.apply_segmentation(sample.ignore.astype(np.uint8)) > 0
+            instances.gt_masks.ignore = torch.from_numpy(ignore)
         instances.gt_boxes = Boxes(torch.from_numpy(masks.boxes.astype(np.float32)))
         instances.gt_classes = torch.from_numpy(sample.classes[origin[keep]])
         return instances

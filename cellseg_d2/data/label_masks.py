@@ -25,15 +25,24 @@ class LabelMasks:
         layer_of_mask: int64 ``(N,)``.
         label_of_mask: int64 ``(N,)``; mask ``i`` is ``layers[layer_of_mask[i]] == label_of_mask[i]``. A mask may be
             empty, and several may be the same.
+        ignore: bool ``(H, W)``, where nobody annotated; None where all counts. It comes along wherever the masks go,
+            which are the one field of an image's truth that knows its size.
     """
 
-    def __init__(self, layers: torch.Tensor, layer_of_mask: torch.Tensor, label_of_mask: torch.Tensor):
+    def __init__(
+        self,
+        layers: torch.Tensor,
+        layer_of_mask: torch.Tensor,
+        label_of_mask: torch.Tensor,
+        ignore: torch.Tensor | None = None,
+    ):
         if layers.dim() != 3 or layer_of_mask.dim() != 1 or layer_of_mask.shape != label_of_mask.shape:
             shapes = [tuple(t.shape) for t in (layers, layer_of_mask, label_of_mask)]
             raise ValueError(f"LabelMasks needs layers (L, H, W) and two vectors (N,), not {shapes}")
         self.layers = layers
         self.layer_of_mask = layer_of_mask
         self.label_of_mask = label_of_mask
+        self.ignore = ignore
 
     @classmethod
     def from_label_layers(cls, source: LabelLayers) -> LabelMasks:
@@ -60,7 +69,8 @@ class LabelMasks:
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> LabelMasks:
         """The same masks on another device."""
         tensors = (self.layers, self.layer_of_mask, self.label_of_mask)
-        return LabelMasks(*(tensor.to(device=device, non_blocking=non_blocking) for tensor in tensors))
+        ignore = None if self.ignore is None else self.ignore.to(device=device, non_blocking=non_blocking)
+        return LabelMasks(*(tensor.to(device=device, non_blocking=non_blocking) for tensor in tensors), ignore)
 
     def __len__(self) -> int:
         return len(self.layer_of_mask)
@@ -73,7 +83,7 @@ class LabelMasks:
         if isinstance(item, np.ndarray):
             item = torch.from_numpy(item)
         layer, label = self.layer_of_mask[item], self.label_of_mask[item]
-        return LabelMasks(self.layers, layer.reshape(-1), label.reshape(-1))
+        return LabelMasks(self.layers, layer.reshape(-1), label.reshape(-1), self.ignore)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Full-size masks, bool ``(H, W)``, one at a time."""
@@ -84,6 +94,8 @@ class LabelMasks:
     def cat(masks: Sequence[LabelMasks]) -> LabelMasks:
         """One after another, of one image size. Layers that several of them share are kept once."""
         kept: list[torch.Tensor] = []
+        # Of images with regions of their own there is none that would hold for all.
+        ignores = {id(own.ignore) for own in masks}
         first_layer: dict[int, int] = {}  # where the layers of each tensor begin
         for own in masks:
             if id(own.layers) not in first_layer:
@@ -93,6 +105,7 @@ class LabelMasks:
             kept[0] if len(kept) == 1 else torch.cat(kept),  # uint8 and int16 become int16
             torch.cat([own.layer_of_mask + first_layer[id(own.layers)] for own in masks]),
             torch.cat([own.label_of_mask for own in masks]),
+            masks[0].ignore if len(ignores) == 1 else None,
         )
 
     def to_bitmasks(self) -> BitMasks:

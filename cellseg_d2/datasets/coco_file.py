@@ -262,10 +262,10 @@ def read_coco_or_json(path: str | Path, annotated: bool = False) -> Any:
 
 
 def is_cell(annotation: Mapping) -> bool:
-    """Whether an annotation is one cell: not a region marked ``iscrowd``, which nobody trains on, counts, or scores.
+    """Whether an annotation is one cell: not a region marked ``iscrowd``, in which nobody annotated.
 
-    COCO's and LIVECell's own measures of average precision are the exception: there such regions are ignored where
-    detections fall into them.
+    Such regions count as no cell, training learns nothing from them (:mod:`cellseg_d2.masks.ignore`), and scores do not
+    count what is predicted there.
     """
     return not annotation.get("iscrowd", 0)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TextIO
 from cellseg_d2.datasets.records import ImageRecord
 from cellseg_d2.io.atomic import atomic_path, atomic_set
 from cellseg_d2.io.text import check_inside
-from cellseg_d2.masks.crop import crop_to_coco
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 
 
 class EncodedCell(NamedTuple):
@@ -28,10 +28,14 @@ class EncodedCell(NamedTuple):
 
 
 class EncodedImage(NamedTuple):
-    """An image as it is written: its entry under ``images``, and its cells. Takes far less memory than masks."""
+    """An image as it is written: its entry under ``images``, and its cells. Takes far less memory than masks.
+
+    ``ignore`` is the region in which nobody annotated, written as an annotation marked ``iscrowd``.
+    """
 
     entry: dict
     cells: list[EncodedCell]
+    ignore: EncodedCell | None = None
 
 
 def category_ids(names: Sequence[str]) -> dict[str, int]:
@@ -54,13 +58,17 @@ def encode_record(record: ImageRecord, image_id: int, categories: Mapping[str, i
     if record.group is not None:
         entry["group"] = record.group
     entry["source_id"] = record.id
-    cells = []
-    for cell in record.cells:
-        crop = cell.crop.tight()
+
+    def encode(crop: MaskCrop, category: int) -> EncodedCell:
+        crop = crop.tight()
         x0, y0, x1, y1 = crop.box
         counts = crop_to_coco(crop, record.height, record.width)["counts"]
-        cells.append(EncodedCell(categories[cell.cell_type], counts, (x0, y0, x1 - x0, y1 - y0), crop.area))
-    return EncodedImage(entry, cells)
+        return EncodedCell(category, counts, (x0, y0, x1 - x0, y1 - y0), crop.area)
+
+    cells = [encode(cell.crop, categories[cell.cell_type]) for cell in record.cells]
+    # COCO has no annotation without a category; that of a region says nothing.
+    ignore = encode(record.ignore, min(categories.values())) if record.ignore is not None else None
+    return EncodedImage(entry, cells, ignore)
 
 
 def write_coco_files(files: Mapping[Path, tuple[Iterable[EncodedImage], Mapping]], categories: Sequence[str]) -> None:
@@ -123,7 +131,7 @@ def _write(file: TextIO, images: Iterable[EncodedImage], info: Mapping, categori
     number = 0
     for image in images:
         size = [image.entry["height"], image.entry["width"]]
-        for cell in image.cells:
+        for cell in (*image.cells, *([image.ignore] if image.ignore is not None else [])):
             annotation = {
                 "id": number + 1,
                 "image_id": image.entry["id"],
@@ -131,7 +139,7 @@ def _write(file: TextIO, images: Iterable[EncodedImage], info: Mapping, categori
                 "segmentation": {"size": size, "counts": cell.counts},
                 "bbox": cell.bbox,
                 "area": cell.area,
-                "iscrowd": 0,
+                "iscrowd": int(cell is image.ignore),
             }
             if cell.score is not None:
                 annotation["score"] = cell.score

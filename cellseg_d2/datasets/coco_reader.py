@@ -14,13 +14,14 @@ from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.masks.ignore import united
 from cellseg_d2.masks.rle import RLEError
 
 
 def load_coco(path: str | Path) -> list[ImageRecord]:
     """Read a COCO JSON without its images, strictly.
 
-    Regions marked ``iscrowd`` are no single cells and are left out.
+    Regions marked ``iscrowd`` are no single cells; together they are what a record has as ``ignore``.
 
     Returns:
         One record per image in the file's order; ``number`` is the image's id, a cell's ``row`` its annotation's.
@@ -122,14 +123,17 @@ class CocoSource:
             return None
         height, width = size
         cell_type, group = self._describe(entry)
-        cells = []
+        cells, regions = [], []
         for annotation in self._annotations[number]:
             crop = self._read_mask(name, annotation, height, width, log)
+            if not is_cell(annotation):
+                regions += [crop] if crop is not None else []
+                continue
             category = self._category(annotation, cell_type, name, log)
             if crop is not None and category is not None:
                 cells.append(CellAnnotation(crop, category, annotation.get("id")))
         cell_type = cell_type or main_type(cell.cell_type for cell in cells)
-        return ImageRecord(name, file_name, height, width, cell_type, group, cells, number)
+        return ImageRecord(name, file_name, height, width, cell_type, group, cells, number, united(regions))
 
     def _image_id(self, number: int) -> str:
         """What the folder of the images knows an image by."""
@@ -149,8 +153,7 @@ class CocoSource:
     def _read_mask(self, name: str, annotation: Mapping, height: int, width: int, log: FindingLog) -> MaskCrop | None:
         row = annotation.get("id")
         if not is_cell(annotation):
-            log.note("crowd", name, row, "it is marked iscrowd", action="annotation left out")
-            return None
+            log.note("crowd", name, row, "it is marked iscrowd", action="kept as a region to ignore")
         try:
             rle, outside = to_rle(annotation.get("segmentation"), height, width)
             crop = coco_to_crop(rle)

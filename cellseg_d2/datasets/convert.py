@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -18,6 +18,7 @@ from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.datasets.readers import Source
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_set, write_json_atomic
+from cellseg_d2.masks.ignore import outside_of
 
 AUDIT_FILE = "audit.json"
 
@@ -71,7 +72,11 @@ def _counts(parts: Iterable[Sequence[EncodedImage]]) -> list[str]:
 
 
 def read_dataset(
-    sources: Mapping[str, Source], clean: bool = False, progress: bool = True, audit: Audit | None = None
+    sources: Mapping[str, Source],
+    clean: bool = False,
+    progress: bool = True,
+    audit: Audit | None = None,
+    partly: int | None = None,
 ) -> Dataset:
     """Read, check and encode all images, one at a time.
 
@@ -80,6 +85,8 @@ def read_dataset(
         clean: repair or drop what is wrong instead of leaving an open error.
         progress: show a bar.
         audit: to check with, instead of a usual one; its log says whether to clean.
+        partly: where not None, only some cells of each image are annotated: all else is to be ignored, but for a ring
+            of so many pixels around each of them (:func:`cellseg_d2.masks.ignore.outside_of`).
 
     Returns:
         The data set. When its ``audit.log`` has open errors it is not fit to be written.
@@ -101,6 +108,9 @@ def read_dataset(
             parts[part] = []
             for record in source.records(audit.log):
                 record = audit.check(record)
+                if partly is not None:
+                    crops = [cell.crop for cell in record.cells]
+                    record = replace(record, ignore=outside_of(crops, record.height, record.width, partly))
                 done += 1
                 image_id = done if record.number is None else record.number
                 parts[part].append(encode_record(record, image_id, numbers))

@@ -52,7 +52,7 @@ KINDS = {
     "implausible shape": Kind(WARNING, "a shape that hardly any cell of its size has"),
     "several cell types": Kind(WARNING, "an image with cells of different types"),
     "unreadable sample_id": Kind(WARNING, "plate and well cannot be told; the image is its own group"),
-    "crowd": Kind(WARNING, "a region marked iscrowd, which is no single cell"),
+    "crowd": Kind(WARNING, "a region marked iscrowd, in which nobody annotated: nothing is learnt from it"),
     "cut cell": Kind(WARNING, "a tile has less than a tenth of a cell"),
     "image without rows": Kind(WARNING, "a file that no annotation names; it is not converted (unless --keep-empty)"),
     "image without cells": Kind(WARNING, "an image that is converted without any cell"),

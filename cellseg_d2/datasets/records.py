@@ -37,6 +37,8 @@ class ImageRecord:
         group: what images that look alike have in common, such as plate and well; None when unknown.
         cells: in the source's order.
         number: the image's id in the COCO JSON it was read from; None for other sources.
+        ignore: where nobody annotated, so that training learns nothing from it and scores do not count it: a mask,
+            tight and inside the image; None where all counts. What is also in a cell is that cell's.
     """
 
     id: str
@@ -47,6 +49,7 @@ class ImageRecord:
     group: str | None = None
     cells: list[CellAnnotation] = field(default_factory=list)
     number: int | None = None
+    ignore: MaskCrop | None = None
 
 
 def main_type(cell_types: Iterable[str]) -> str | None:

@@ -17,6 +17,7 @@ from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
 from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.masks.ignore import united
 from cellseg_d2.masks.overlaps import window_crop
 
 # What a tile's border leaves of a cell is a cell if it is at least this share of it.
@@ -96,4 +97,7 @@ class TiledSource:
                         share = f"{part.area} of {cell.crop.area} px are in the tile"
                         log.note("cut cell", name, cell.row, share, action="left out of this tile")
                 kind = main_type(cell.cell_type for cell in cells)
-                yield ImageRecord(name, f"{name}.tif", bottom - top, right - left, kind, group, cells)
+                region = record.ignore and window_crop(record.ignore, (left, top, right, bottom))
+                yield ImageRecord(
+                    name, f"{name}.tif", bottom - top, right - left, kind, group, cells, ignore=united([region])
+                )

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator import RPN
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
@@ -18,7 +20,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from cellseg_d2.config import class_names
-from cellseg_d2.data.catalog import require_datasets
+from cellseg_d2.data.catalog import IGNORE, require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, map_categories, repeat_factors
 from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line
@@ -58,6 +60,7 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
         if not cfg.DATASETS.TRAIN:
             raise CellSegError("DATASETS.TRAIN is empty: name at least one dataset to train on")
         check_map_is_used(categories, cfg.DATASETS.CATEGORY_MAP)
+        check_ignored(cfg, {name: entries[name] for name in cfg.DATASETS.TRAIN})
         factors = weigh_datasets(cfg)
         resolve_epochs(cfg, sum(factors[name] * sizes[name] for name in cfg.DATASETS.TRAIN))
         check_start(cfg)
@@ -149,6 +152,27 @@ def _with_thresholds(cfg: CfgNode, classes: int) -> str:
     lists = [key for key in ("SCORE_THRESHOLDS", "MASK_THRESHOLDS", "MIN_AREAS") if len(cfg.TEST.POSTPROCESS[key]) > 1]
     unfit = [f"TEST.POSTPROCESS.{key}" for key in lists if len(cfg.TEST.POSTPROCESS[key]) != classes]
     return f" and {', '.join(unfit)} to one value or {classes}" if unfit else ""
+
+
+def check_ignored(cfg: CfgNode, entries: Mapping[str, Sequence[Mapping]]) -> None:
+    """Refuse to train on regions in which nobody annotated with what would take them for background.
+
+    Args:
+        cfg: the configuration.
+        entries: the dataset dicts by dataset.
+
+    Raises:
+        CellSegError: names the key.
+    """
+    concerned = [name for name, own in entries.items() if any(IGNORE in entry for entry in own)]
+    if not concerned:
+        return
+    said = f"{concerned[0]} has regions marked iscrowd, in which nobody annotated: to learn nothing from them, set"
+    generator = cfg.MODEL.PROPOSAL_GENERATOR.NAME
+    if issubclass(PROPOSAL_GENERATOR_REGISTRY.get(generator), RPN) and generator != "BlockwiseRPN":
+        raise CellSegError(f"{said} MODEL.PROPOSAL_GENERATOR.NAME BlockwiseRPN")
+    if not cfg.INPUT.MASK_LAYERS:
+        raise CellSegError(f"{said} INPUT.MASK_LAYERS True")
 
 
 def settle_vote(

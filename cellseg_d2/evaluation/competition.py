@@ -13,7 +13,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from pycocotools import mask as coco_mask
 
+from cellseg_d2.data.catalog import IGNORE
 from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
@@ -23,6 +25,7 @@ from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.masks.coco import rles_of
 from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle
+from cellseg_d2.masks.ignore import judged
 from cellseg_d2.metrics.competition import ImageScore, score_image, score_types, summarize
 from cellseg_d2.postprocess.params import FILE_NAME as PARAMS_FILE_NAME
 from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
@@ -34,7 +37,8 @@ logger = logging.getLogger(__name__)
 class CompetitionEvaluator(DatasetEvaluator):
     """Scores what would be submitted: cells after thresholds and overlap removal.
 
-    Where images hold several types of cells, each type's score compares its own cells only.
+    What is predicted in a region in which nobody annotated does not count. Where images hold several
+    types of cells, each type's score compares its own cells only.
 
     Each process scores its own images; only the scores and the submission's rows are gathered. Takes the outputs of
     :class:`cellseg_d2.inference.evaluated.EvaluatedSegmenter`, which hold the cells, and those of any Detectron2 R-CNN
@@ -80,6 +84,8 @@ class CompetitionEvaluator(DatasetEvaluator):
             detections = to_detections(output["instances"])
             cells = output["cells"] if "cells" in output else postprocess(detections, self._params)
             predicted = [crop_to_coco(crop, cells.height, cells.width) for crop in cells.crops]
+            counted = judged(predicted, coco_mask.merge(truth[IGNORE]) if IGNORE in truth else None)
+            predicted = [predicted[i] for i in counted]
             annotations = [annotation for annotation in truth["annotations"] if is_cell(annotation)]
             name = Path(truth["file_name"]).stem
             types = [self._type_names[a["category_id"]] for a in annotations]
@@ -87,7 +93,7 @@ class CompetitionEvaluator(DatasetEvaluator):
             true = rles_of(annotations, cells.height, cells.width)
             score, of_types = score_image(predicted, true), {}
             if self._mixed:
-                found = [self._class_names[index] for index in cells.classes]
+                found = [self._class_names[index] for index in cells.classes[counted]]
                 of_types = score_types(predicted, found, true, types)
             self._scores[name] = (score, cell_type, of_types)
             self._rows[name] = [crop_to_kaggle(crop, cells.width) for crop in cells.crops]

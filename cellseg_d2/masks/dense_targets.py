@@ -16,7 +16,7 @@ class DenseTargets:
     """Maps of ``h`` × ``w`` pixels, each of which stands for a block of ``stride`` × ``stride`` of the image's.
 
     Attributes:
-        foreground: float32 ``(h, w)``, the share of the block that is in any cell.
+        foreground: float32 ``(h, w)``, the share of the block that is in any cell; -1 where nothing is learnt.
         boundary: float32 ``(h, w)``, 1 where a cell is next to background or to another cell.
         flow: float32 ``(2, h, w)``, see :func:`cellseg_d2.masks.flows.flow_field`; 0 outside of cells.
         classes: int64 ``(h, w)``, the cell's class, -1 outside of cells.
@@ -28,7 +28,9 @@ class DenseTargets:
     classes: np.ndarray
 
 
-def dense_targets(masks: LabelLayers, classes: np.ndarray, stride: int = 1) -> DenseTargets:
+def dense_targets(
+    masks: LabelLayers, classes: np.ndarray, stride: int = 1, ignore: np.ndarray | None = None
+) -> DenseTargets:
     """The maps of an image's cells.
 
     What several cells claim, pixels and blocks, belongs to the smallest of them: of contested pixels that costs the
@@ -38,27 +40,35 @@ def dense_targets(masks: LabelLayers, classes: np.ndarray, stride: int = 1) -> D
         masks: ``N`` cells in an image of ``H`` × ``W`` pixels.
         classes: int64 ``(N,)``.
         stride: pixels a side of a block; at the lower and right border, what a block lacks is background.
+        ignore: bool ``(H, W)``, where nobody annotated: blocks without a cell that have a pixel of it teach nothing.
 
     Returns:
         Maps of ⌈H / stride⌉ × ⌈W / stride⌉.
     """
-    labels = smallest_on_top(masks)
-    height, width = (-(-side // stride) for side in labels.shape)
-    whole = np.zeros((height * stride, width * stride), dtype=labels.dtype)
-    whole[: labels.shape[0], : labels.shape[1]] = labels
-    blocks = whole.reshape(height, stride, width, stride)
+    blocks = _blocks(smallest_on_top(masks), stride)
     coarse = blocks.max(axis=(1, 3))  # the higher number is the smaller cell's
     square = np.ones((3, 3), np.uint8)
     # OpenCV compares whole numbers of at most 16 bits; float32 holds those of any image's cells.
     exact = coarse.astype(np.float32)
     edge = cv2.dilate(exact, square) != cv2.erode(exact, square)
     class_of = np.concatenate([[-1], np.asarray(classes, dtype=np.int64)[by_size(masks)]])
+    foreground = (blocks > 0).mean(axis=(1, 3), dtype=np.float32)
+    if ignore is not None:
+        foreground[(coarse == 0) & _blocks(ignore, stride).any(axis=(1, 3))] = -1
     return DenseTargets(
-        foreground=(blocks > 0).mean(axis=(1, 3), dtype=np.float32),
+        foreground=foreground,
         boundary=(edge & (coarse > 0)).astype(np.float32),
         flow=flow_field(coarse),
         classes=class_of[coarse],
     )
+
+
+def _blocks(image: np.ndarray, stride: int) -> np.ndarray:
+    """An image ``(H, W)``, continued by 0, as blocks ``(h, stride, w, stride)``."""
+    height, width = (-(-side // stride) for side in image.shape)
+    whole = np.zeros((height * stride, width * stride), dtype=image.dtype)
+    whole[: image.shape[0], : image.shape[1]] = image
+    return whole.reshape(height, stride, width, stride)
 
 
 def by_size(masks: LabelLayers) -> np.ndarray:

@@ -147,8 +147,8 @@ class UNetHead(nn.Module):
     def losses(self, maps: torch.Tensor, targets: list[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """The losses of predictions.
 
-        Those of foreground and boundary are means over all pixels, those of the flow (squared difference) and of the
-        classes over the pixels of cells.
+        Those of foreground and boundary are means over all pixels but those to be ignored, those of the flow (squared
+        difference) and of the classes over the pixels of cells.
 
         Args:
             maps: of :meth:`predict`.

@@ -10,6 +10,7 @@ import numpy as np
 from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.masks.ignore import LARGEST_SHARE
 from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.steps import Candidates, Settled, choose, find_candidates, settle, vote_class
@@ -29,9 +30,10 @@ class ImageTrials:
     Args:
         detections: raw, before any threshold.
         truth: the true cells, inside the image; they may overlap.
+        ignore: where nobody annotated, see :func:`cellseg_d2.masks.ignore.judged`.
     """
 
-    def __init__(self, detections: Detections, truth: Sequence[MaskCrop]):
+    def __init__(self, detections: Detections, truth: Sequence[MaskCrop], ignore: MaskCrop | None = None):
         self._detections = detections
         self._winner = vote_class(detections)
         self._classes = np.unique(detections.classes).tolist()
@@ -45,6 +47,7 @@ class ImageTrials:
             y, x = np.nonzero(crop.mask)
             pixels.append((y + crop.top) * detections.width + x + crop.left)
         self._true_pixels = np.concatenate(pixels)
+        self._ignore = ignore
         self._true_cells = np.repeat(np.arange(len(truth)), self._true_areas)
 
     def classes(self, vote: bool) -> list[int]:
@@ -84,6 +87,7 @@ class ImageTrials:
 
     def _compare(self, settled: Settled) -> float:
         true, predicted = len(self._true_areas), len(settled.order)
+        counted = settled.large & self._judged(settled)
         best = np.zeros(predicted)  # highest IoU of each predicted cell
         labels = settled.labels.ravel()[self._true_pixels]
         hit = labels > 0
@@ -96,9 +100,17 @@ class ImageTrials:
             np.maximum.at(best, rows, iou)
         # Predicted cells share no pixel, so a true cell has IoU above 0.5 with one of them at most: every predicted
         # cell above the threshold can be matched.
-        best = best[settled.large]
+        best = best[counted]
         tp = tuple(int(np.count_nonzero(best > threshold)) for threshold in THRESHOLDS)
         return ImageScore(tp, len(best), true).score
+
+    def _judged(self, settled: Settled) -> np.ndarray:
+        """Which predicted cells count, bool ``(P,)``."""
+        if self._ignore is None:
+            return np.ones(len(settled.order), dtype=bool)
+        unknown = settled.labels[self._ignore.slices][self._ignore.mask]
+        inside = np.bincount(unknown, minlength=len(settled.order) + 1)[1:]
+        return inside <= LARGEST_SHARE * settled.areas
 
 
 def make_trials(images: Mapping[str, Detections], truth: Truth, names: Iterable[str]) -> dict[str, ImageTrials]:
@@ -115,7 +127,8 @@ def make_trials(images: Mapping[str, Detections], truth: Truth, names: Iterable[
                 f"image {name} has {detections.width} × {detections.height} pixels in the detections, but "
                 f"{true.width} × {true.height} in the ground truth; are they of the same images?"
             )
-        trials[name] = ImageTrials(detections, [coco_to_crop(rle) for rle in true.masks])
+        ignore = None if true.ignore is None else coco_to_crop(true.ignore)
+        trials[name] = ImageTrials(detections, [coco_to_crop(rle) for rle in true.masks], ignore)
     return trials
 
 

@@ -6,11 +6,12 @@ matched by name: the column ``id``, or the stem of COCO's ``file_name``. Masks b
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from cellseg_d2.datasets.annotations import format_of, open_annotations
@@ -23,6 +24,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.csv import read_csv_table
 from cellseg_d2.io.text import is_json_list
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
+from cellseg_d2.masks.ignore import judged
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.predictions.results import read_results
 from cellseg_d2.predictions.submission import decode_cells, read_submission, validate_submission
@@ -37,6 +39,7 @@ class TrueImage:
         masks: compressed COCO RLEs.
         cell_type: of most of its cells; None when there is none, or when the file names no types.
         types: of the cells, in the order of ``masks``.
+        ignore: where nobody annotated, as one compressed COCO RLE: predictions there are not judged.
     """
 
     height: int
@@ -44,6 +47,7 @@ class TrueImage:
     masks: list[dict] = field(default_factory=list)
     cell_type: str | None = None
     types: list[str] = field(default_factory=list)
+    ignore: dict | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +121,8 @@ def read_predictions(
 
     Args:
         path: of the file, or a folder.
-        truth: whose images are predicted. Predictions for other images are left out, with a warning.
+        truth: whose images are predicted. Predictions for other images are left out, with a warning, and those in
+            regions to ignore without one.
         score_threshold: detections of COCO results need at least this score.
         overlaps: ``"resolve"`` gives every contested pixel to the cell with the higher score, in a submission to the
             earlier one; ``"keep"`` scores the masks as they stand. None resolves COCO results and keeps all others.
@@ -125,7 +130,16 @@ def read_predictions(
     Raises:
         CellSegError: the file cannot be read, a mask in it is malformed, or not one of its images is in the truth.
     """
-    path = _chosen(path)
+    found = _read_predictions(_chosen(path), truth, score_threshold, overlaps)
+    for name, masks in found.masks.items():
+        counted = judged(masks, truth.images[name].ignore)
+        found.masks[name] = [masks[i] for i in counted]
+        if found.types is not None:
+            found.types[name] = [found.types[name][i] for i in counted]
+    return found
+
+
+def _read_predictions(path: Path, truth: Truth, score_threshold: float, overlaps: str | None) -> Predictions:
     if _is_csv(path):
         return _predictions_from_submission(path, truth, overlaps or "keep")
     if path.suffix.lower() == ".json" and path.is_file():
@@ -219,18 +233,21 @@ def _truth_from_coco(path: str | Path) -> Truth:
         raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
     images = {name: TrueImage(*file.size(number)) for number, name in names.items()}
     annotations = []
-    crowds = 0
+    crowds = defaultdict(list)
     for annotation, rle, _ in _progress(file.masks(), path, len(file.annotations)):
         annotations.append({**annotation, "segmentation": rle})
         if not is_cell(annotation):
-            crowds += 1
+            crowds[names[annotation["image_id"]]].append(rle)
             continue
         name = names[annotation["image_id"]]
         images[name].masks.append(rle)
         images[name].types.append(file.categories[annotation["category_id"]])
     for image in images.values():
         image.cell_type = main_type(image.types)
-    warnings = [f"regions of the ground truth marked iscrowd are left out: {crowds}"] if crowds else []
+    for name, regions in crowds.items():
+        images[name].ignore = coco_mask.merge(regions)
+    count = sum(map(len, crowds.values()))
+    warnings = [f"regions marked iscrowd, in which no prediction is judged: {count}"] if crowds else []
     coco = {**file.content(), "annotations": annotations}
     return Truth(images, coco, names, warnings, file.image_paths(), file.stems_as_written)
 

@@ -228,6 +228,22 @@ def test_label_images(tmp_path, convert):
         assert record.cells[0].cell_type == "nucleus"
 
 
+@pytest.mark.parametrize(("option", "ring"), [(["--partly-annotated"], 0), (["--partly-annotated", "2"], 2)])
+def test_of_images_with_some_annotated_cells_the_rest_is_ignored(competition, convert, option, ring):
+    given = ["--csv", competition / "train.csv", "--images", competition / "train", "--val-fraction", 0]
+    convert(*given, "--output", competition / "out", *option)
+    records = load_coco(competition / "out/instances_train.json")
+    assert len(records) == 36
+    for record in records:
+        cells = np.any([cell.crop.to_full(HEIGHT, WIDTH) for cell in record.cells], axis=0)
+        ignore = record.ignore.to_full(HEIGHT, WIDTH)
+        assert not (cells & ignore).any()
+        known = (cells | ignore).sum() < HEIGHT * WIDTH
+        assert known == (ring > 0)
+    with pytest.raises(SystemExit):
+        convert(*given, "--output", competition / "out", "--partly-annotated", -1)
+
+
 def test_as_a_command(competition, repository, tmp_path):
     def run(*arguments):
         command = [sys.executable, str(repository / "tools/convert_to_coco.py"), *map(str, arguments)]

@@ -6,6 +6,7 @@ import detectron2.data.transforms as T
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
+from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from cellseg_d2.data.augmentations.crops import RotateZoomCrop
@@ -147,3 +148,34 @@ def test_the_cache_gives_the_same_samples_without_reading_again(entries, monkeyp
     second = mapper(entries[0])
     assert np.array_equal(first["image"], second["image"])
     assert np.array_equal(full_masks(first["instances"]), full_masks(second["instances"]))
+
+
+def test_regions_to_ignore_follow_the_image_and_leave_cells_alone(entries):
+    """The cells themselves as the region, grown by a pixel: what is left of it is a rim around each."""
+    annotations = entries[0]["annotations"]
+    masks = coco_mask.decode([a["segmentation"] for a in annotations]).any(axis=2)
+    grown = ndimage.binary_dilation(masks, iterations=3)
+    rle = coco_mask.encode(np.asfortranarray(grown.astype(np.uint8)))
+    rle["counts"] = rle["counts"].decode()
+    entry = {**entries[0], "ignore": [rle]}
+    mapper = CellDatasetMapper(True, augmentations=[T.RandomFlip(prob=1.0)], dense_stride=1)
+    sample = mapper(entry)
+    rim = (grown & ~masks)[:, ::-1]
+    assert np.array_equal(sample["instances"].gt_masks.ignore.numpy(), rim)
+    assert np.array_equal(sample["dense"]["foreground"].numpy() == -1, rim)
+    assert "ignore" not in sample
+    # Pasted cells are known.
+    paste = CellDatasetMapper(True, augmentations=[], paste_from=[entries[0]], paste_probability=1.0, paste_count=3)
+    everywhere = coco_mask.encode(np.ones((96, 96), np.uint8, order="F"))
+    everywhere["counts"] = everywhere["counts"].decode()
+    pasted = paste({**entries[-1], "ignore": [everywhere]})["instances"]
+    assert len(pasted)
+    assert np.array_equal(pasted.gt_masks.ignore.numpy(), ~full_masks(pasted).any(axis=0))
+
+
+def test_a_region_to_ignore_stays_with_the_masks(entries):
+    rle = entries[0]["annotations"][0]["segmentation"]
+    masks = CellDatasetMapper(True, augmentations=[])({**entries[1], "ignore": [rle]})["instances"].gt_masks
+    for same in (masks[1:3], masks[0], masks.to("cpu"), LabelMasks.cat([masks[:2], masks[2:]])):
+        assert same.ignore is not None
+        assert same.ignore.sum() == masks.ignore.sum() > 0

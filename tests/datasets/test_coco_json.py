@@ -221,6 +221,15 @@ def test_unknown_images_and_categories_and_crowds(tmp_path):
         ("crowd", 103, "warning"),
     ]
     assert [cell.row for cell in record.cells] == [100]
+    assert record.ignore.box == record.cells[0].crop.box
+
+    write_coco(tmp_path / "out.json", [record], CocoSource(path).categories)
+    marked = [annotation["iscrowd"] for annotation in json.loads((tmp_path / "out.json").read_text())["annotations"]]
+    assert marked == [0, 1]
+    (again,) = load_coco(tmp_path / "out.json")
+    assert len(again.cells) == 1
+    assert again.ignore.box == record.ignore.box
+    assert (again.ignore.mask == record.ignore.mask).all()
 
 
 @pytest.mark.parametrize(

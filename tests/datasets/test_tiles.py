@@ -1,6 +1,7 @@
 """Images cut into tiles: every pixel of image and mask is in one of them, where it was."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cellseg_d2.datasets.label_images import LabelImages
 from cellseg_d2.datasets.tiles import TiledSource
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
+from cellseg_d2.masks.ignore import outside_of
 
 LABELS = np.zeros((31, 47), np.uint16)
 for number, (row, column) in enumerate(np.ndindex(5, 7), start=1):
@@ -71,3 +73,18 @@ def test_a_single_image_is_split(folders, tmp_path, capsys):
     inside = ["--images", str(folders[0].rename(tmp_path / "ds/tiles/in")), *given[2:]]
     with pytest.raises(CellSegError, match="would be written over"):
         convert_to_coco.main([*inside, "--output", str(tmp_path / "ds"), "--tiles", "3"])
+
+
+def test_regions_to_ignore_are_cut_along(folders, tmp_path):
+    class Partly(LabelImages):
+        def records(self, log):
+            for record in super().records(log):
+                yield replace(record, ignore=outside_of([record.cells[0].crop], record.height, record.width))
+
+    joined = np.zeros(LABELS.shape, bool)
+    for record, (r, c) in zip(
+        TiledSource(Partly(*folders), 3, tmp_path / "tiles").records(FindingLog()), np.ndindex(3, 3), strict=True
+    ):
+        place = slice(ROWS[r], ROWS[r + 1]), slice(COLUMNS[c], COLUMNS[c + 1])
+        joined[place] = record.ignore.to_full(record.height, record.width)
+    assert np.array_equal(joined, LABELS != 1)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +17,15 @@ from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.mixing import in_classes
 from cellseg_d2.datasets.coco_reader import CocoSource
 from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.masks.crop import coco_to_crop
 from cellseg_d2.modeling.anchors import read_boxes
 from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.postprocess.tuning_image import make_trials
+from cellseg_d2.predictions.truth import read_truth
 from cellseg_d2.visualization.report.cells import gather_cells
 from tests.discs import write_disc_dataset
 
@@ -101,7 +105,7 @@ def test_detections_are_kept_with_the_model_s_own_classes(entries, tmp_path):
 
 
 def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, capsys, repository):
-    """What predicts the five discs of an image, one of them no cell, has 4 hits and 1 false one, whoever counts."""
+    """What predicts the five discs of an image, one of them in a region to ignore, has 4 hits, whoever counts."""
     folder = write_disc_dataset(tmp_path, images=2, name="crowded")
     json_file = folder / "instances_val.json"
     register_folder(folder)
@@ -114,12 +118,17 @@ def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, ca
     assert [len(entry["annotations"]) for entry in crowded] == [4, 0]
     trained = run(CompetitionEvaluator("crowded_val", PostprocessParams(), tmp_path / "out"), crowded, outputs)
     trained = trained["competition"]
-    assert (trained["tp50"], trained["fp50"], trained["fn50"]) == (4, 1, 0)
-    assert trained["mean"] == pytest.approx((4 / 5 + 1) / 2)
+    assert (trained["tp50"], trained["fp50"], trained["fn50"]) == (4, 0, 0)
+    assert trained["mean"] == 1
+    # The same detections, saved, where settings of the post-processing are compared.
+    names = [Path(entry["file_name"]).stem for entry in entries]
+    raw = {name: to_detections(own["instances"]) for name, own in zip(names, outputs, strict=True)}
+    trials = make_trials(raw, read_truth(json_file), raw)
+    assert [trial.score(PostprocessParams()) for trial in trials.values()] == [1, 1]
 
     given = ["--predictions", str(tmp_path / "out/submission.csv"), "--ground-truth", str(json_file)]
     evaluate.main([*given, "--json", str(tmp_path / "score.json")])
-    assert "marked iscrowd are left out: 1" in capsys.readouterr().err
+    assert "in which no prediction is judged: 1" in capsys.readouterr().err
     assert json.loads((tmp_path / "score.json").read_text())["mean"] == trained["mean"]
     report = gather_cells(tmp_path / "out/submission.csv", json_file)
     assert report.errors.score.mean == trained["mean"]
@@ -132,6 +141,7 @@ def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, ca
     assert len(mapper.load(entries[0]).masks) == 5
     marked = {**entries[0], "annotations": content["annotations"][:5], "file_name": entries[0]["file_name"]}
     assert len(mapper._load(marked).masks) == 4
+    assert mapper._load(crowded[0]).ignore.sum() == content["annotations"][0]["area"]
 
 
 def test_types_in_one_image_are_scored_apart(tmp_path):

@@ -83,3 +83,20 @@ def test_a_crowded_crop_takes_little():
     for _ in range(5):
         dense_targets(masks, classes, stride=2)
     assert (time.process_time() - start) / 5 < 0.1  # measured: 0.02
+
+
+def test_nothing_is_learnt_where_nobody_annotated():
+    cell = np.zeros((8, 9), bool)
+    cell[2:5, 1:5] = True
+    ignore = np.zeros_like(cell)
+    ignore[:, 4:] = True
+    maps = dense_targets(layers(cell), np.array([0]), stride=2, ignore=ignore)
+    plain = dense_targets(layers(cell), np.array([0]), stride=2)
+    # Blocks with a pixel of the cell are known, also where the region reaches into them.
+    unknown = np.zeros((4, 5), bool)
+    unknown[:, 2:] = True
+    unknown[1:3, 2] = False
+    assert (maps.foreground[unknown] == -1).all()
+    assert np.array_equal(maps.foreground[~unknown], plain.foreground[~unknown])
+    assert np.array_equal(maps.flow, plain.flow)
+    assert np.array_equal(maps.classes, plain.classes)
