@@ -25,9 +25,9 @@ from cellseg_d2.images.read import read_image
 from cellseg_d2.io.cache import BoundedCache
 from cellseg_d2.masks.coco import rles_of
 from cellseg_d2.masks.components import components, split_components
-from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, united
 from cellseg_d2.masks.dense_targets import dense_targets
-from cellseg_d2.masks.ignore import united, without_cells
+from cellseg_d2.masks.ignore import without_cells
 from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.masks.rle import RLEError
 from cellseg_d2.modeling.dense_rcnn import TARGETS as DENSE_TARGETS

@@ -13,8 +13,7 @@ from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.coco import to_rle
-from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
-from cellseg_d2.masks.ignore import united
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, united
 from cellseg_d2.masks.rle import RLEError
 
 

@@ -21,7 +21,7 @@ from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import IMAGE_SUFFIXES
 from cellseg_d2.masks.coco import MAX_OUTLINE, POLYGON_TOLERANCE
-from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop, united
 from cellseg_d2.masks.overlaps import clip_crop
 from cellseg_d2.masks.polygons import fill
 from cellseg_d2.masks.rle import MAX_PIXELS
@@ -167,7 +167,7 @@ class DrawnSource:
         outside = max((float(max((-r).max(), (r - (width, height)).max())) for r in rings), default=0.0)
         crops = [clip_crop(mask, height, width).tight() for mask in shape.masks]
         crops += [fill(part, height, width) for part in shape.parts]
-        crop = union([crop for crop in crops if crop.area])
+        crop = united(crops)
         if crop is None:
             log.note("empty mask", name, shape.row, "no pixel of the image is inside it", repair="annotation dropped")
             return None
@@ -177,20 +177,6 @@ class DrawnSource:
             if not log.clean:
                 return None
         return crop
-
-
-def union(crops: Sequence[MaskCrop]) -> MaskCrop | None:
-    """All pixels of several masks as one; None of none."""
-    if len(crops) < 2:
-        return crops[0] if crops else None
-    boxes = np.array([crop.box for crop in crops])
-    left, top = boxes[:, :2].min(axis=0).tolist()
-    right, bottom = boxes[:, 2:].max(axis=0).tolist()
-    mask = np.zeros((bottom - top, right - left), dtype=bool)
-    for crop in crops:
-        x0, y0, x1, y1 = crop.box
-        mask[y0 - top : y1 - top, x0 - left : x1 - left] |= crop.mask
-    return MaskCrop(top, left, mask)
 
 
 def _joined(shapes: Sequence[Shape]) -> list[Shape]:

@@ -17,7 +17,7 @@ from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
 from cellseg_d2.io.atomic import atomic_path
-from cellseg_d2.masks.ignore import united
+from cellseg_d2.masks.crop import united
 from cellseg_d2.masks.overlaps import window_crop
 
 # What a tile's border leaves of a cell is a cell if it is at least this share of it.

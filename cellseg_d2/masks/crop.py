@@ -7,6 +7,7 @@ costs in proportion to the cell and not to the image. Pixel ``(y, x)`` of the im
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -143,3 +144,17 @@ def kaggle_to_crop(text: str, height: int, width: int) -> MaskCrop:
         cellseg_d2.masks.rle.RLEError: the text is no list of pairs.
     """
     return runs_to_crop(clean_runs(parse_kaggle_rle(text), height, width), width)
+
+
+def united(regions: Iterable[MaskCrop | None]) -> MaskCrop | None:
+    """Several masks of one image as one, tight; None where they have no pixel."""
+    crops = [crop.tight() for crop in regions if crop is not None and crop.area]
+    if not crops:
+        return None
+    x0, y0, x1, y1 = np.array([crop.box for crop in crops]).T
+    left, top, right, bottom = x0.min(), y0.min(), x1.max(), y1.max()
+    whole = np.zeros((bottom - top, right - left), dtype=bool)
+    for crop in crops:
+        rows, columns = crop.slices
+        whole[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] |= crop.mask
+    return MaskCrop(int(top), int(left), whole)

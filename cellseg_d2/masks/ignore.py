@@ -7,31 +7,17 @@ detection's own area, not its IoU with the region.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop, united
 
 # A detection of which a larger share is in the region is no longer judged. No detection that matches a cell outside of
 # the region, at an IoU of 0.5 or more, can be that far in it.
 LARGEST_SHARE = 0.5
-
-
-def united(regions: Iterable[MaskCrop | None]) -> MaskCrop | None:
-    """Several masks of one image as one, tight; None where they have no pixel."""
-    crops = [crop.tight() for crop in regions if crop is not None and crop.area]
-    if not crops:
-        return None
-    x0, y0, x1, y1 = np.array([crop.box for crop in crops]).T
-    left, top, right, bottom = x0.min(), y0.min(), x1.max(), y1.max()
-    whole = np.zeros((bottom - top, right - left), dtype=bool)
-    for crop in crops:
-        rows, columns = crop.slices
-        whole[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] |= crop.mask
-    return MaskCrop(int(top), int(left), whole)
 
 
 def without_cells(ignore: np.ndarray, cells: Sequence[MaskCrop]) -> np.ndarray:

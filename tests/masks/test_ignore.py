@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
-from cellseg_d2.masks.ignore import box_shares, judged, outside_of, united, without_cells
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, united
+from cellseg_d2.masks.ignore import box_shares, judged, outside_of, without_cells
 
 HEIGHT, WIDTH = 20, 30
 
