@@ -1,8 +1,10 @@
 """Mask R-CNN instance segmentation of cells in microscopy images, on Detectron2."""
 
 from cellseg_d2.errors import NO_DETECTRON2
+from cellseg_d2.io.quiet import quieten
 
 __version__ = "0.1.0"
+quieten()  # here, as it must come before any library, in notebooks and in processes that others start
 
 
 def __getattr__(name: str):

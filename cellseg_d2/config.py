@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -20,7 +21,7 @@ from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.settings import interval
 from cellseg_d2.detections.dense import DenseParams
 from cellseg_d2.detections.fusion import FusionParams
-from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.errors import CellSegError, did_you_mean, one_line
 from cellseg_d2.images.intensity import MODES
 from cellseg_d2.io.settings import differences, flat, nested
 from cellseg_d2.io.text import read_json, read_yaml
@@ -53,6 +54,9 @@ RANGES = {
     "MODEL.DENSE.FUSION_WEIGHT": (0, 1000),
     **{f"MODEL.DENSE.{name}_WEIGHT": (0, math.inf) for name in ("FOREGROUND", "BOUNDARY", "FLOW", "CLASS")},
 }
+
+
+_NO_KEY = re.compile(r"Non-existent (?:config )?key: (?P<key>[\w.]+)")
 
 
 def add_cellseg_config(cfg: CN) -> None:
@@ -286,7 +290,15 @@ def merge_config_file(cfg: CN, config_file: str | Path) -> None:
     except MemoryError:
         raise
     except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
-        raise CellSegError(f"{config_file} is no valid configuration: {one_line(error)}") from error
+        raise CellSegError(f"{config_file} is no valid configuration: {_what_is_wrong(error, cfg)}") from error
+
+
+def _what_is_wrong(error: Exception, cfg: CN) -> str:
+    """What yacs says, of a key that there is not with the one that was meant."""
+    if match := _NO_KEY.search(str(error)):
+        known = {".".join(key.split(".")[:depth]) for key in flat(cfg) for depth in range(1, 5)}
+        return f"there is no key {match['key']}{did_you_mean(match['key'], sorted(known))}"
+    return one_line(error)
 
 
 def load_config(
@@ -318,7 +330,7 @@ def load_config(
         raise
     except Exception as error:
         raise CellSegError(
-            f"the options {' '.join(map(str, opts))!r} do not fit the configuration: {one_line(error)}"
+            f"the options {' '.join(map(str, opts))!r} do not fit the configuration: {_what_is_wrong(error, cfg)}"
         ) from error
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 # Python's own word, that there is no such module, helps nobody to get it: no package index has it.
 NO_DETECTRON2 = (
     "Detectron2 is not installed, and no package index has it under that name: type `cellseg-d2 install-detectron2` "
@@ -11,6 +14,18 @@ NO_DETECTRON2 = (
 
 class CellSegError(Exception):
     """Something about the input is wrong. The message says what, where, and what to do about it, in one sentence."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a mistyped word: which known one comes nearest; empty where none is near.
+
+    Example:
+        >>> did_you_mean("--diamter", ["--device", "--diameter"])
+        '; did you mean --diameter?'
+    """
+    spelled = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), spelled, n=1, cutoff=0.6)
+    return f"; did you mean {spelled[near[0]]}?" if near else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from importlib import import_module, resources  # noqa: TID251  folders of entri
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,7 +95,8 @@ class Registry(Mapping[str, E], Generic[E]):
             CellSegError: there is none; the message lists those that there are.
         """
         if name not in self:
-            raise CellSegError(f"{where} names {name!r}, which is none of: {', '.join(self)}")
+            meant = did_you_mean(name, self)
+            raise CellSegError(f"{where} names {name!r}, which is none of: {', '.join(self)}{meant}")
         return self[name]
 
     @property

@@ -18,6 +18,11 @@ hypothesis.settings.load_profile("cellseg")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def sentences(stderr: str) -> list[str]:
+    """What a command says on stderr beside the first line of those that need PyTorch."""
+    return [line for line in stderr.splitlines() if line != "loading PyTorch …"]
+
+
 def pytest_collection_modifyitems(items):
     """Coverage is that of the modules without PyTorch by their own tests on examples that everybody has.
 

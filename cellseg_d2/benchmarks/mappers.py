@@ -17,11 +17,11 @@ import torch
 from detectron2.data import DatasetMapper
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils.env import seed_all_rng
-from tqdm import tqdm
 
 from cellseg_d2.data.augmentations.crops import RotateZoomCrop, Rotation
 from cellseg_d2.data.augmentations.resize import ResizeShortestEdge
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+from cellseg_d2.io.progress import track
 
 Mapper = Callable[[dict], dict]
 
@@ -130,9 +130,7 @@ def measure_rates(
         mapper(min(entries, key=lambda entry: len(entry["annotations"])))
     rates = {name: Rate([], [], []) for name in mappers}
     for turn in range(turns):
-        for index, entry in enumerate(
-            tqdm(entries, desc=f"{title}, turn {turn + 1} of {turns}", unit="image", leave=False, disable=None)
-        ):
+        for index, entry in enumerate(track(entries, f"{title}, turn {turn + 1} of {turns}")):
             for name, mapper in mappers.items():
                 if isinstance(mapper, CellDatasetMapper):
                     mapper.load(entry)  # what may be cached, is

@@ -13,12 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from cellseg_d2.benchmarks.prediction_ways import OURS, STOCK, ways
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.raw import load_raw
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle, kaggle_to_crop
 from cellseg_d2.simulation.layout import place_cells
 
@@ -132,7 +132,7 @@ def measure_ways(detections: Detections, repeats: int = 3, full: bool = False) -
     seconds = {name: [] for name in compared}
     outcomes = {}
     for repeat in range(repeats):
-        for name, way in tqdm(compared.items(), desc=f"repeat {repeat + 1} of {repeats}", leave=False, disable=None):
+        for name, way in track(compared.items(), f"repeat {repeat + 1} of {repeats}", "way"):
             gc.collect()
             calls = []
             while np.sum(calls) < LEAST_SECONDS:

@@ -12,12 +12,12 @@ from detectron2.config import get_cfg
 from detectron2.utils.env import seed_all_rng
 from pycocotools import mask as coco_mask
 from scipy import ndimage
-from tqdm import tqdm
 
 from cellseg_d2.config import add_cellseg_config
 from cellseg_d2.data.augmentations.placement import affine_matrix, linear_map
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.warp import AffineTransform
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.metrics.competition import CompetitionScore, mask_iou, score_image, summarize
 
@@ -56,7 +56,7 @@ def measure_round_trips(entries: Sequence[dict], seed: int = 0) -> dict[str, Rou
     ways = {"stock": _stock_way, "stock, exact inverse": _stock_exact_way, "new": _new_way}
     scores: dict[str, dict] = {name: {} for name in ways}
     ious: dict[str, list] = {name: [] for name in ways}
-    for index, entry in enumerate(tqdm(entries, desc="rotated and back", unit="image", leave=False, disable=None)):
+    for index, entry in enumerate(track(entries, "rotated and back")):
         size = entry["height"], entry["width"]
         truth = [annotation["segmentation"] for annotation in entry["annotations"]]
         angle = float(rng.uniform(-180, 180))
@@ -154,7 +154,7 @@ def measure_outside(
     for name, augmentation in augmentations.items():
         seed_all_rng(seed)
         shares, agreements = [], []
-        for draw in tqdm(range(draws), desc=name, unit="draw", leave=False, disable=None):
+        for draw in track(range(draws), name, "draw"):
             entry = entries[draw % len(entries)]
             ramp = _ramp((entry["height"], entry["width"]))
             boxes = np.array([annotation["bbox"] for annotation in entry["annotations"]], dtype=np.float64)

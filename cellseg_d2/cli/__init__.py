@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from cellseg_d2 import __version__
-from cellseg_d2.cli.commands import COMMANDS, GROUPS, PROGRAM
+from cellseg_d2.cli.commands import ALIASES, COMMANDS, GROUPS, PROGRAM
 from cellseg_d2.cli.common import command_name, run
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,10 +31,10 @@ def call(words: Sequence[str]) -> int | None:
         print(f"{PROGRAM} {__version__}")
         return 0
     name = command_name(words[0])
+    name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        near = get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"{PROGRAM} --help lists them"
-        raise CellSegError(f"there is no command {words[0]!r}; {hint}")
+        hint = did_you_mean(name, (*COMMANDS, *ALIASES)) or f"; {PROGRAM} --help lists them"
+        raise CellSegError(f"there is no command {words[0]!r}{hint}")
     module = importlib.import_module(f"cellseg_d2.cli.{name.replace('-', '_')}")  # noqa: TID251
     return module.main(list(words[1:]))
 
@@ -46,5 +45,6 @@ def help_text() -> str:
     lines = [f"usage: {PROGRAM} COMMAND ...", "", "Mask R-CNN for cells in microscopy images, on Detectron2."]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:", *(f"  {name:{width}}  {summary}" for name, summary in commands.items())]
+    lines += ["", "other names: " + ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())]
     lines += ["", f"  {PROGRAM} COMMAND --help", f"  {PROGRAM} --version"]
     return "\n".join(lines)

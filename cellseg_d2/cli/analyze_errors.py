@@ -60,12 +60,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from tqdm import tqdm
-
     from cellseg_d2.images.read import find_images
     from cellseg_d2.io.atomic import atomic_set, write_json_atomic, write_text_atomic
     from cellseg_d2.io.claim import claimed
     from cellseg_d2.io.outputs import check_outputs
+    from cellseg_d2.io.progress import track
     from cellseg_d2.metrics.error_report import ErrorReport
     from cellseg_d2.metrics.error_types import DEFINITIONS, find_errors
 
@@ -76,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     masks = {name: predictions.masks.get(name, []) for name in names}
     errors = {
         name: find_errors(masks[name], truth.images[name].masks, args.neighbour_distance)
-        for name in tqdm(names, desc="comparing", unit="image", leave=False, disable=None)
+        for name in track(names, "comparing")
     }
     report = ErrorReport(errors, truth.cell_types)
 
@@ -109,9 +108,8 @@ def draw_plots(args, report) -> None:
 
 def draw_pictures(args, report, truth, masks, paths) -> int:
     """Draw the worst images, their rank in the file's name; returns how many."""
-    from tqdm import tqdm
-
     from cellseg_d2.images.read import read_image
+    from cellseg_d2.io.progress import track
     from cellseg_d2.masks.crop import coco_to_crop
     from cellseg_d2.visualization.error_plots import error_panel
     from cellseg_d2.visualization.overlays import save_image
@@ -126,7 +124,7 @@ def draw_pictures(args, report, truth, masks, paths) -> int:
         if old.stem.partition("_")[2] in truth.images:
             old.unlink()
     chosen = chosen[: args.pictures]
-    for name in tqdm(chosen, desc="drawing", unit="image", leave=False, disable=None):
+    for name in track(chosen, "drawing"):
         cells = [[coco_to_crop(rle) for rle in side] for side in (truth.images[name].masks, masks[name])]
         kind = f" ({report.cell_types[name]})" if name in report.cell_types else ""
         title = f"{name}{kind}: {ranks[name]} of {len(ranks)}, worst first"

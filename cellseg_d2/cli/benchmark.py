@@ -74,14 +74,13 @@ def benchmark_prediction(args: argparse.Namespace) -> None:
 def benchmark_models(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from tqdm import tqdm
-
     from cellseg_d2.benchmarks.models import measure_model
     from cellseg_d2.benchmarks.report import models_table
     from cellseg_d2.io.atomic import write_json_atomic
+    from cellseg_d2.io.progress import track
 
     costs = {}
-    for path in tqdm(args.config_file, desc="measuring", unit="model", leave=False):
+    for path in track(args.config_file, "measuring", "model"):
         costs[f"{path.parent.name}/{path.stem}"] = measure_model(path, args.opts, args.repeats, args.threads)
         if args.output:  # after each, as large models take their time on a CPU
             write_json_atomic(args.output, {name: asdict(cost) for name, cost in costs.items()}, indent=1)
@@ -93,13 +92,12 @@ def benchmark_models(args: argparse.Namespace) -> None:
 def benchmark_mosaic(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from tqdm import tqdm
-
     from cellseg_d2.benchmarks.mosaic import measure_mosaic
     from cellseg_d2.benchmarks.report import mosaic_table
     from cellseg_d2.io.atomic import write_json_atomic
+    from cellseg_d2.io.progress import track
 
-    costs = [measure_mosaic(side, args.seed) for side in tqdm(args.sides, desc="measuring", unit="image", leave=False)]
+    costs = [measure_mosaic(side, args.seed) for side in track(args.sides, "measuring")]
     if args.output:
         write_json_atomic(args.output, [asdict(cost) for cost in costs], indent=1)
     print(mosaic_table(costs))

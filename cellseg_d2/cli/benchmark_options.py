@@ -107,7 +107,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     models.add_argument("--repeats", type=int, default=3, metavar="N", help="after a first one (default: %(default)s)")
     models.add_argument("--threads", type=int, default=1, metavar="N", help="of PyTorch (default: 1)")
     models.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
-    models.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="configuration options, for all")
+    models.add_settings("configuration options, for all")
 
     mosaic = commands.add_parser(
         "mosaic",

@@ -34,3 +34,5 @@ GROUPS = {
     },
 }
 COMMANDS = {name: summary for commands in GROUPS.values() for name, summary in commands.items()}
+# Names that people of the field type first, for the command that does it.
+ALIASES = {"segment": "infer", "predict": "infer", "score": "evaluate", "simulate": "make-simulated"}

@@ -6,14 +6,14 @@ All texts name a command ``cellseg-d2 NAME``. In a checkout, ``python tools/NAME
 from __future__ import annotations
 
 import argparse
-import logging
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 from cellseg_d2.cli.commands import PROGRAM
+from cellseg_d2.cli.parser import CommandParser
 from cellseg_d2.errors import NO_DETECTRON2, CellSegError, no_memory, system_error
 from cellseg_d2.io.console import make_printing_safe, printing_failure
 from cellseg_d2.registry import import_own
@@ -37,9 +37,9 @@ class ImportModule(argparse.Action):
         import_own(values)
 
 
-def make_parser(module: str, description: str, examples: str, notes: str = "") -> argparse.ArgumentParser:
+def make_parser(module: str, description: str, examples: str, notes: str = "") -> CommandParser:
     """The parser of ``cellseg_d2/cli/<module>.py``; its help ends with ``notes`` and ``examples``, a command a line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"{PROGRAM} {command_name(module)}",
         description=description,
         epilog=f"{notes}\nexamples:\n{examples}" if notes else f"examples:\n{examples}",
@@ -82,11 +82,21 @@ def import_named(words: Sequence[str]) -> None:
             import_own(words[index + 1])
 
 
-def quieten() -> None:
-    """Silence, in this process, what PyTorch says of Detectron2's use of it; nothing that a user could act on."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|detectron2|fvcore")
-    warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)
-    logging.getLogger("torch.fx").setLevel(logging.ERROR)
+class _Announcement(MetaPathFinder):
+    """Finds no module, but says when PyTorch is first looked for, whose import takes several seconds."""
+
+    said = False
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "torch" and not self.said:
+            self.said = True
+            print("loading PyTorch …", file=sys.stderr, flush=True)
+
+
+def announce_loading() -> None:
+    """Have the first line come at once in every command that needs PyTorch, and in no other."""
+    if "torch" not in sys.modules:
+        sys.meta_path.insert(0, _Announcement())
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -95,7 +105,7 @@ def run(main: Callable[[], int | None]) -> None:
     What ``main`` prints fits any console, and ends nothing where it cannot be printed.
     """
     make_printing_safe()
-    quieten()
+    announce_loading()
     try:
         import_named(sys.argv[1:])
         code = main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -16,8 +15,6 @@ START = """import sys; from cellseg_d2.processes import end_with_starter; end_wi
 from cellseg_d2.cli import main; sys.argv[0] = "cellseg-d2"; main()"""
 TRAIN_NET = (sys.executable, "-P", "-c", START, "train-net")
 WRITTEN = ("oof.csv", "summary.json", "summary.md")
-# A key of the configuration, which no image and no fold is called.
-KEY = re.compile(r"OUTPUT_DIR|SEED|[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,15 +54,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--score-exclude", nargs="+", default=[], metavar="ID", help="images that are trained on but not scored"
     )
     group.add_argument("--name", metavar="TEXT", help="for the row of results (default: name of the configuration)")
-    parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
-    parser.add_argument_group(
-        "configuration", "KEY VALUE ... at the end change the configuration, for example OUTPUT_DIR output/mine"
-    )
+    parser.add_settings()
     argv = sys.argv[1:] if argv is None else argv
-    # Cut off before parsing: --score-exclude and --only-folds take all words that follow.
-    cut = next((i for i, word in enumerate(argv) if KEY.fullmatch(word)), len(argv))
-    args = parser.parse_args(argv[:cut])
-    args.opts = argv[cut:]
+    args = parser.parse_args(argv)
     args.command = command_line("cross_validate", argv)
     return args
 

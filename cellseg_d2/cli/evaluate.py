@@ -37,11 +37,10 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
 
-    from tqdm import tqdm
-
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.io.atomic import write_json_atomic
     from cellseg_d2.io.outputs import check_outputs
+    from cellseg_d2.io.progress import track
     from cellseg_d2.metrics.competition import score_image, score_types, summarize
 
     check_outputs([args.json], [args.predictions, args.ground_truth, args.ids])
@@ -51,8 +50,7 @@ def main(argv=None):
             "--coco-protocol needs COCO results and a COCO ground truth, which cellseg-d2 convert-to-coco makes"
         )
     scores = {
-        name: score_image(predictions.masks.get(name, []), truth.images[name].masks)
-        for name in tqdm(names, desc="scoring", unit="image", leave=False, disable=None)
+        name: score_image(predictions.masks.get(name, []), truth.images[name].masks) for name in track(names, "scoring")
     }
     types = {}
     if truth.is_mixed and predictions.types is not None:

@@ -41,8 +41,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="write a config.yaml of Detectron2's own keys and model_final.pth instead, which give the same detections "
         "without this package; for networks of Detectron2's own parts",
     )
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
-    args = parser.parse_intermixed_args(argv)
+    parser.add_settings()
+    args = parser.parse_args(argv)
     if args.plain_detectron2 and args.postprocess:
         parser.error("--postprocess goes with models for this package: plain Detectron2 has no such step")
     return args

@@ -6,12 +6,11 @@ import argparse
 import math
 import sys
 from datetime import timedelta
-from itertools import takewhile
 from pathlib import Path
 
-from cellseg_d2.cli.common import make_parser, quieten
+from cellseg_d2.cli.common import make_parser
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess, load_segmenter
-from cellseg_d2.export.formats import batch_formats
+from cellseg_d2.export.formats import batch_formats, file_stem
 from cellseg_d2.registry import table
 
 # Options that say which planes of an image are wanted, as of PlaneChoice.
@@ -28,6 +27,7 @@ EXAMPLES = """\
   cellseg-d2 infer --config-file output/folds/*/config.yaml --tta --input test --output out  # an ensemble
   cellseg-d2 infer --config-file output/mine/config.yaml --tta --input datasets/mine/instances_val.json \\
       --output out --save detections  # to tune the thresholds of --tta on
+  cellseg-d2 infer --input plates/ --recursive --output results --save labels images --suffix _masks
   cellseg-d2 infer --input plates/ --output results --num-gpus 4  # after a power cut: the same with --resume
 """
 
@@ -37,6 +37,13 @@ def diameter(text: str) -> float:
     if not 0 < float(text) < math.inf:
         raise argparse.ArgumentTypeError(f"a diameter is a number above 0, not {text}")
     return float(text)
+
+
+def suffix(text: str) -> str:
+    """The end of a file's name, which leads into no other folder."""
+    if text != file_stem(f"a{text}")[1:]:
+        raise argparse.ArgumentTypeError(f'a suffix cannot hold / \\ : * ? " < > | nor control characters, as {text!r}')
+    return text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -82,6 +89,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PATH",
         help="files (PNG, JPEG, BMP, TIFF, Zarr), folders, quoted globs, or the COCO JSON of a converted data set",
     )
+    group.add_argument(
+        "--recursive",
+        action="store_true",
+        help="enter the sub-folders of folders; where images come from several folders, results are in sub-folders of "
+        "the same names",
+    )
     size = group.add_mutually_exclusive_group()
     size.add_argument(
         "--diameter",
@@ -117,6 +130,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--save", nargs="+", default=["submission", "overlay"], metavar="FORMAT", help="see the end of this text"
     )
     group.add_argument(
+        "--suffix",
+        metavar="TEXT",
+        type=suffix,
+        help="what names of files end in instead of the format's own, such as _labels: with --suffix _masks the label "
+        "image of a.png is a_masks.tif, with --suffix '' a.tif",
+    )
+    group.add_argument(
         "--resume",
         action="store_true",
         help="do only what an earlier call with the same options left to do: it was killed, or images failed",
@@ -138,12 +158,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--dist-url", default="auto", metavar="URL", help="where several machines meet: tcp://HOST:PORT of the first"
     )
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
-    args = parser.parse_intermixed_args(argv)
-    # --save takes all words that follow; no format has a dot, as the keys of the configuration have.
-    formats = list(takewhile(lambda word: "." not in word, args.save))
-    args.save, args.opts = formats, [*args.save[len(formats) :], *args.opts]
-    return args
+    parser.add_settings()
+    return parser.parse_args(argv)
 
 
 def choose_segmenter(args: argparse.Namespace):
@@ -160,15 +176,15 @@ def choose_segmenter(args: argparse.Namespace):
     return segmenter, f"{name} on {cfg.MODEL.DEVICE}, post-processing of {source}"
 
 
-def segment(args: argparse.Namespace, paths: list[Path]) -> int:
+def segment(args: argparse.Namespace, folders: dict[Path, str]) -> int:
     """What each process does; returns the exit code."""
-    quieten()
     from detectron2.utils import comm
 
     from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.inference.batch import output_places, segment_files
     from cellseg_d2.io.outputs import check_outputs
 
+    paths = list(folders)
     read = [*paths, *(args.config_file or []), *(args.weights or []), args.postprocess]
     check_outputs(output_places(args.output, args.save), read)
     segmenter, what = choose_segmenter(args)
@@ -178,7 +194,8 @@ def segment(args: argparse.Namespace, paths: list[Path]) -> int:
     pixel_size = None if args.pixel_size is None else PixelSize(args.pixel_size, args.pixel_size)
     names = ("diameter", "diameter_um", "tile", "overlap", *PLANES)
     options = {name: getattr(args, name) for name in names} | {"pixel_size": pixel_size}
-    result = segment_files(segmenter, paths, args.output, args.save, resume=args.resume, progress=True, **options)
+    options |= {"resume": args.resume, "folders": folders, "ending": args.suffix, "progress": True}
+    result = segment_files(segmenter, paths, args.output, args.save, **options)
     if comm.is_main_process():
         report(result, segmenter.class_names, args)
     return 1 if result.failed else 0
@@ -211,7 +228,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     from cellseg_d2.datasets.find import find_inputs
-    from cellseg_d2.engine.launcher import MACHINES, launch_work
     from cellseg_d2.images.axes import PlaneChoice
     from cellseg_d2.images.pixel_size import PixelSize
     from cellseg_d2.tiling.grid import check_windows
@@ -221,11 +237,14 @@ def main(argv: list[str] | None = None) -> int:
     PlaneChoice(**{name: getattr(args, name) for name in PLANES})
     if args.pixel_size is not None:
         PixelSize(args.pixel_size, args.pixel_size)
-    paths = find_inputs(args.input)
+    folders = find_inputs(args.input, args.recursive)
+
+    from cellseg_d2.engine.launcher import MACHINES, launch_work
+
     machines = {name: getattr(args, name) for name in MACHINES}
     try:
         # One process may have done its share long before the others.
-        return launch_work(segment, (args, paths), timeout=timedelta(days=7), **machines)
+        return launch_work(segment, (args, folders), timeout=timedelta(days=7), **machines)
     except KeyboardInterrupt:
         print("the images done so far are kept: give the same call again with --resume to go on", file=sys.stderr)
         raise

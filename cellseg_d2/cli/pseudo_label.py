@@ -81,8 +81,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_postprocess_options(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder, such as datasets/pseudo")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options of the model")
-    args = parser.parse_intermixed_args(argv)
+    parser.add_settings("configuration options of the model")
+    args = parser.parse_args(argv)
     if bool(args.config_file) == bool(args.predictions):
         parser.error("give either --config-file, for a model, or --predictions")
     if args.predictions and (args.weights or args.tta or args.opts):
@@ -109,13 +109,13 @@ def label(args: argparse.Namespace, command: str) -> int:
     from dataclasses import replace
 
     import numpy as np
-    from tqdm import tqdm
 
     from cellseg_d2.datasets.leaks import find_leaks
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.images.errors import check_name
     from cellseg_d2.images.read import find_images
     from cellseg_d2.inference.pseudo_labels import PseudoLabels, category_in_name, read_categories
+    from cellseg_d2.io.progress import track
     from cellseg_d2.postprocess.steps import postprocess
 
     paths = find_images(args.images)
@@ -136,7 +136,7 @@ def label(args: argparse.Namespace, command: str) -> int:
         )
 
     failed = 0
-    for path in (progress := tqdm(paths, desc="labelling", unit="image", disable=None)):
+    for path in (progress := track(paths, "labelling", each=True)):
         try:
             check_name(path)
             detections, cells = source.find(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cellseg_d2.cli.common import make_parser, quieten
+from cellseg_d2.cli.common import make_parser
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.registry import table
@@ -50,7 +50,7 @@ def setup(args: argparse.Namespace):
 
 def train(args: argparse.Namespace) -> dict | None:
     """What each process runs; the files that describe the run are written when nothing is left to be checked."""
-    quieten()
+    from cellseg_d2.engine.console import tell_beginning, tell_end
     from cellseg_d2.engine.run_record import write_run_files
     from cellseg_d2.engine.setup import training_datasets
     from cellseg_d2.engine.trainer import CellTrainer
@@ -62,8 +62,13 @@ def train(args: argparse.Namespace) -> dict | None:
         return CellTrainer.test(cfg, model)
     trainer = CellTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
-    write_run_files(cfg, (*training_datasets(cfg), *cfg.DATASETS.TEST), "run.json")
-    return trainer.train()
+    record = write_run_files(cfg, (*training_datasets(cfg), *cfg.DATASETS.TEST), "run.json")
+    if record is not None:
+        tell_beginning(cfg, record["datasets"], trainer.start_iter)
+    results = trainer.train()
+    if record is not None:
+        tell_end(cfg)
+    return results
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -82,12 +87,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--num-machines", type=int, default=1, metavar="N", help="machines (default: 1)")
     add("--machine-rank", type=int, default=0, metavar="R", help="which of them this is, from 0")
     add("--dist-url", default="auto", metavar="URL", help="where several machines meet: tcp://HOST:PORT of the first")
-    add(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="configuration options at the end, for example SOLVER.BASE_LR 0.001 OUTPUT_DIR output/mine",
-    )
+    parser.add_settings()
     return parser.parse_args(argv)
 
 

@@ -54,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--columns", type=int, default=3, metavar="N", help="samples in a row (default: %(default)s)"
     )
     augmentations.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
-    augmentations.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
+    augmentations.add_settings()
 
     fields = commands.add_parser(
         "fields", help="what a dense branch sees: image | in a cell? | direction of its centre | cells"
@@ -66,7 +66,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     fields.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     fields.add_argument("--columns", type=int, default=4, metavar="N", help="in a picture (default: %(default)s)")
     add_postprocess_options(fields)
-    fields.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration options")
+    fields.add_settings()
 
     args = parser.parse_args(argv)
     if args.command == "augmentations" and min(args.count, args.columns) < 1:
@@ -116,11 +116,10 @@ def draw_augmentations(args: argparse.Namespace) -> int:
 
 
 def draw_fields(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from cellseg_d2.config import load_config
     from cellseg_d2.images.read import find_images, read_image
     from cellseg_d2.inference.model import CellSegmenter
+    from cellseg_d2.io.progress import track
     from cellseg_d2.visualization.field_sheet import field_sheet
     from cellseg_d2.visualization.overlays import save_image
     from cellseg_d2.weights.weights import find_weights
@@ -128,7 +127,7 @@ def draw_fields(args: argparse.Namespace) -> int:
     cfg = load_config(args.config_file, [*postprocess_opts(args), *args.opts], postprocess=args.postprocess)
     segmenter = CellSegmenter.from_config(cfg, args.weights or find_weights(args.config_file))
     output, paths = Path(args.output), find_images(args.images)[: args.limit]
-    for path in tqdm(paths, desc="drawing", unit="image"):
+    for path in track(paths, "drawing"):
         image = read_image(path)
         maps, cells = segmenter.dense_maps(image), segmenter.segment(image)
         save_image(output / f"{path.stem}.png", field_sheet(image, maps, cells.crops, path.stem, args.columns))
@@ -137,13 +136,12 @@ def draw_fields(args: argparse.Namespace) -> int:
 
 
 def draw_images(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.export.formats import check_distinct, file_stem
     from cellseg_d2.images.read import find_images, read_image
     from cellseg_d2.io.claim import claimed
     from cellseg_d2.io.outputs import check_outputs
+    from cellseg_d2.io.progress import track
     from cellseg_d2.masks.crop import coco_to_crop
     from cellseg_d2.metrics.competition import score_image
     from cellseg_d2.predictions.truth import read_predictions, read_truth
@@ -176,7 +174,7 @@ def draw_images(args: argparse.Namespace) -> int:
 
     pictures = []
     with claimed(output):
-        for path in tqdm(paths, desc="drawing", unit="image"):
+        for path in track(paths, "drawing"):
             pictures.append(picture(path))
             save_image(files[path], pictures[-1])
         save_image(sheet, contact_sheet(pictures, columns=args.columns, max_width=2400))

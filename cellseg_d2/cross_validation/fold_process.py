@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.progress import Progress, track
 from cellseg_d2.io.text import read_yaml
 
 # Seconds between two looks at a training.
@@ -74,7 +74,7 @@ def run_training(
         )
     interrupted = False
     try:
-        with tqdm(desc=title, unit="it", leave=False, disable=None) as progress:
+        with track(None, title, "iteration") as progress:
             # Unlike Popen.wait, this tells the memory of this one process.
             while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
                 _show(progress, folder)
@@ -97,7 +97,7 @@ def run_training(
     return attempt
 
 
-def _show(progress: tqdm, folder: Path) -> None:
+def _show(progress: Progress, folder: Path) -> None:
     """Have the bar show the last iteration that the run has recorded."""
     if (metrics := _last_metrics(folder)) and metrics["iteration"] + 1 != progress.n:
         progress.total = progress.total or _last_iteration(folder)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import MetadataCatalog
 from tabulate import tabulate
-from tqdm import tqdm
 
 from cellseg_d2.cross_validation.cross_validation import CrossValidation, Fold
 from cellseg_d2.cross_validation.fold_process import Attempt
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.progress import track
 from cellseg_d2.metrics.competition import CompetitionScore, score_image, summarize
 from cellseg_d2.predictions.submission import read_submission, write_submission
 from cellseg_d2.predictions.truth import read_predictions, read_truth
@@ -172,7 +172,7 @@ def summarize_folds(validation: CrossValidation, output_csv: str | Path, exclude
         masks = read_predictions(fold.submission, truth).masks
         images = {
             name: score_image(masks.get(name, []), image.masks)
-            for name, image in tqdm(truth.images.items(), f"scoring fold {fold.index}", leave=False, disable=None)
+            for name, image in track(truth.images.items(), f"scoring fold {fold.index}")
             if name not in exclude
         }
         if images:

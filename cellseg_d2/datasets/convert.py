@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tabulate import tabulate
-from tqdm import tqdm
 
 from cellseg_d2 import __version__
 from cellseg_d2.datasets.audit import Audit
@@ -18,6 +17,7 @@ from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.datasets.readers import Source
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_set, write_json_atomic
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.ignore import outside_of
 
 AUDIT_FILE = "audit.json"
@@ -102,7 +102,7 @@ def read_dataset(
     numbers = category_ids(categories)
     audit = Audit(FindingLog(clean)) if audit is None else audit
     parts: dict[str, list[EncodedImage]] = {}
-    with tqdm(total=sum(map(len, sources.values())), desc="converting", unit="image", disable=not progress) as bar:
+    with track(None, "converting", total=sum(map(len, sources.values())), shown=progress) as bar:
         done = 0
         for part, source in sources.items():
             parts[part] = []

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from cellseg_d2.datasets.coco_file import read_coco
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, printable
 from cellseg_d2.images.read import find_images
 
 
-def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
-    """The images that ``paths`` name.
+def find_inputs(paths: Sequence[str | Path], recursive: bool = False) -> dict[Path, str]:
+    """The images that ``paths`` name, and the folder in which the results of each belong.
 
     Args:
         paths: see :func:`cellseg_d2.images.read.find_images`; besides, the COCO JSON of a data set, which names its
             images. Zarr folders are images.
+        recursive: whether sub-folders are entered.
 
     Returns:
-        Paths without repetition, in the order of ``paths``.
+        Paths without repetition, in the order of ``paths``, each with its folder relative to the one that was named, or
+        to the folder that all those named are in: "" for images that all lie in one, else such as "plate1/day 2". The
+        images of a JSON have none: their names are their ids.
 
     Raises:
         CellSegError: one names no image, or an image that a JSON names is not there.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path | None] = {}
     for given in map(Path, paths):
         if given.suffix.lower() == ".json" and given.is_file():
             images = sorted(coco_images(given).values())
             if missing := [path for path in images if not path.is_file()]:
                 raise CellSegError(f"{given} names {len(missing)} images that are not there, such as {missing[0]}")
         else:
-            images = find_images(given, zarr=True)
-        found |= dict.fromkeys(images)
-    return list(found)
+            images = find_images(given, zarr=True, recursive=recursive)
+            found |= {path: _base(given, path) for path in images if path not in found}
+            continue
+        found |= {path: None for path in images if path not in found}
+    bases = {os.path.abspath(base) for base in found.values() if base is not None}
+    root = os.path.commonpath(bases) if bases else ""
+    return {path: "" if base is None else _relative(path, root) for path, base in found.items()}
+
+
+def _base(given: Path, image: Path) -> Path:
+    """The folder that was named: that of a file or of a pattern, down to its first ``*``, counts as named."""
+    if given == image:
+        return image.parent
+    if given.is_dir():
+        return given
+    fixed = takewhile(lambda part: not glob.has_magic(part), given.parts[:-1])
+    return Path(*fixed)
+
+
+def _relative(image: Path, root: str) -> str:
+    folder = os.path.relpath(os.path.dirname(os.path.abspath(image)), root)
+    return "" if folder == "." else printable(Path(folder).as_posix())
 
 
 def coco_images(json_file: str | Path) -> dict[int, Path]:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cellseg_d2.datasets.find import coco_images
 from cellseg_d2.images.errors import ImageError
 from cellseg_d2.images.read import read_image
+from cellseg_d2.io.progress import track
 
 
 def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Path, str]:
@@ -33,10 +33,10 @@ def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Pa
                 files.setdefault(path, f"{json_file}: {path.stem}")
     leaks = {path: names[path.stem] for path in paths if path.stem in names}
     known: dict[str, str] = {}
-    for path, where in tqdm(files.items(), desc="reading held-out images", leave=False, disable=None):
+    for path, where in track(files.items(), "reading held-out images"):
         known.setdefault(_pixels(path), where)
     others = [path for path in paths if path not in leaks] if known else []
-    for path in tqdm(others, desc="comparing images", leave=False, disable=None):
+    for path in track(others, "comparing images"):
         try:
             where = known.get(_pixels(path))
         except ImageError:  # nor can it be labelled, which is where this is reported

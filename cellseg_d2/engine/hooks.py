@@ -6,7 +6,7 @@ run that resumes from it has nothing to make up for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from cellseg_d2.data.stream import STEP, derived_seed
+from cellseg_d2.engine.console import tell_score
 from cellseg_d2.visualization.curves import plot_training
 
 
@@ -82,6 +83,32 @@ class WeightAverage(HookBase):
         self._resumed = state["trained"]
 
 
+class Evaluation(hooks.EvalHook):
+    """Detectron2's hook, which says each score, and may also score the weights that a training begins from.
+
+    Args:
+        period: in iterations.
+        evaluate: returns the results.
+        first: whether a training that does not resume is scored at its beginning, as iteration 0.
+    """
+
+    def __init__(self, period: int, evaluate: Callable[[], dict], first: bool = False):
+        super().__init__(period, evaluate)
+        self._first = first
+
+    def before_train(self) -> None:
+        if self._first and self.trainer.start_iter == 0:
+            self._score(0)
+
+    def _do_eval(self) -> None:
+        self._score(min(self.trainer.iter + 1, self.trainer.max_iter))
+
+    def _score(self, done: int) -> None:
+        super()._do_eval()
+        if comm.is_main_process():
+            tell_score(self.trainer.cfg, self.trainer.storage, done)
+
+
 class BestCheckpointer(hooks.BestCheckpointer):
     """Detectron2's hook, whose best score is kept in checkpoints and goes on from there."""
 
@@ -107,6 +134,10 @@ class RecordWriter(hooks.PeriodicWriter):
     def __init__(self, writers: Sequence[EventWriter], periods: Sequence[int]):
         super().__init__(writers)
         self._periods = [period for period in (self._period, *periods) if period > 0]
+
+    def before_train(self) -> None:
+        for writer in self._writers:  # the score of the beginning, which the next one would replace
+            writer.write()
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1

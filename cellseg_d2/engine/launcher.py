@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,10 +15,10 @@ import torch
 from detectron2.engine import defaults, launch
 from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
-from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError, no_memory, system_error
 from cellseg_d2.io.console import make_printing_safe
+from cellseg_d2.io.progress import share_no_lock
 from cellseg_d2.registry import IMPORTED, import_own
 
 # What torch.distributed raises where the processes cannot meet, or where one of them has gone.
@@ -105,7 +104,7 @@ def launch_work(
 def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue, imported: Sequence[str]) -> None:
     """What each process does; leaves what it returned, or in a sentence why it could not go on."""
     make_printing_safe()
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
+    share_no_lock()
     if not torch.cuda.is_available():
         # Detectron2's trainer puts the model of each process on the GPU of its number, also where there is none.
         defaults.create_ddp_model = partial(defaults.create_ddp_model, device_ids=None)

@@ -25,7 +25,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocoto
 CONFIG = "config.yaml"
 
 
-def write_run_files(cfg: CfgNode, datasets: Sequence[str], record: str, keep_config: bool = False) -> None:
+def write_run_files(cfg: CfgNode, datasets: Sequence[str], record: str, keep_config: bool = False) -> dict | None:
     """Write ``config.yaml`` and the record of a run into ``OUTPUT_DIR``, both or neither, in the main process only.
 
     Args:
@@ -33,18 +33,21 @@ def write_run_files(cfg: CfgNode, datasets: Sequence[str], record: str, keep_con
         datasets: see :func:`write_run_record`.
         record: name of the record.
         keep_config: leave a ``config.yaml`` that is there as it is: that of the training whose model is evaluated.
+
+    Returns:
+        The record; None in other processes.
     """
     if not comm.is_main_process():
-        return
+        return None
     folder = Path(cfg.OUTPUT_DIR)
     with atomic_set():
         if not (keep_config and (folder / CONFIG).exists()):
             write_text_atomic(folder / CONFIG, cfg.dump())
-        write_run_record(cfg, folder / record, datasets)
+        return write_run_record(cfg, folder / record, datasets)
 
 
-def write_run_record(cfg: CfgNode, path: str | Path, datasets: Sequence[str]) -> None:
-    """Write command, versions, seed, and the datasets' fingerprints as JSON.
+def write_run_record(cfg: CfgNode, path: str | Path, datasets: Sequence[str]) -> dict:
+    """Write and return command, versions, seed, and the datasets' fingerprints as JSON.
 
     The fingerprint of a dataset is the SHA-256 of its JSON, which holds every mask, together with its numbers of
     images and cells and the total size of its image files.
@@ -67,6 +70,7 @@ def write_run_record(cfg: CfgNode, path: str | Path, datasets: Sequence[str]) ->
         "datasets": {name: dataset_fingerprint(name) for name in datasets},
     }
     write_json_atomic(path, record, indent=1)
+    return record
 
 
 def called_as(argv: Sequence[str]) -> str:

@@ -17,11 +17,11 @@ from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.logger import setup_logger
 
 from cellseg_d2.config import class_names
 from cellseg_d2.data.catalog import IGNORE, require_datasets
 from cellseg_d2.data.mixing import check_map_is_used, choose_classes, map_categories, repeat_factors
+from cellseg_d2.engine.console import set_up_logging
 from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
@@ -269,8 +269,7 @@ def set_up_process(cfg: CfgNode, args: argparse.Namespace) -> None:
         args: of the command line, for the log.
     """
     rank = comm.get_rank()
-    for name, short in (("fvcore", None), ("detectron2", None), ("cellseg_d2", "cellseg")):
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name, abbrev_name=short)
+    set_up_logging(cfg.OUTPUT_DIR, rank, args.eval_only)
     logger.info("process %d of %d, environment:\n%s", rank + 1, comm.get_world_size(), collect_env_info())
     logger.info("command line: %s\nconfiguration:\n%s", args, cfg.dump())
     seed_all_rng(cfg.SEED + rank if cfg.SEED >= 0 else None)

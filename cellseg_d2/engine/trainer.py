@@ -22,8 +22,10 @@ from cellseg_d2.data.mixing import in_classes, mixed
 from cellseg_d2.data.stream import SampleStream, build_stream_loader
 from cellseg_d2.engine.accumulation import AccumulatingTrainer
 from cellseg_d2.engine.checkpointer import CellCheckpointer
+from cellseg_d2.engine.console import ConsoleWriter
 from cellseg_d2.engine.hooks import (
     BestCheckpointer,
+    Evaluation,
     PeriodicCheckpointer,
     PlotCurves,
     RecordWriter,
@@ -188,8 +190,11 @@ class CellTrainer(DefaultTrainer):
         return super().test(cfg, EvaluatedSegmenter(cfg, model), evaluators)
 
     def build_writers(self) -> list[EventWriter]:
-        """What prints, and TensorBoard's; the files that tools read have writers and a hook of their own."""
-        return [CommonMetricPrinter(self.max_iter), TensorboardXWriter(self.cfg.OUTPUT_DIR)]
+        """What prints, to the console and to ``log.txt``, and TensorBoard's; the files that tools read have writers
+        and a hook of their own.
+        """
+        printers = [ConsoleWriter(self.max_iter), CommonMetricPrinter(self.max_iter)]
+        return [*printers, TensorboardXWriter(self.cfg.OUTPUT_DIR)]
 
     def build_hooks(self) -> list[HookBase | None]:
         """Detectron2's, but that a checkpoint comes after the evaluation, whose score it holds."""
@@ -206,7 +211,8 @@ class CellTrainer(DefaultTrainer):
         others = hooks.EvalHook, hooks.PeriodicCheckpointer, hooks.PeriodicWriter
         result = [SeedSteps(cfg.SEED) if cfg.SEED >= 0 else None]
         result += [hook for hook in super().build_hooks() if not isinstance(hook, others)]
-        result += [average, hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate)]
+        # Weights of a whole network may already find cells; what is begun from nothing scores nothing.
+        result += [average, Evaluation(cfg.TEST.EVAL_PERIOD, evaluate, first=bool(cfg.MODEL.WEIGHTS))]
         if comm.is_main_process():
             best = CellCheckpointer(model, cfg.OUTPUT_DIR, tag=False, trainer=weakref.proxy(self))
             files = [LossCSVWriter(folder / "losses.csv"), MetricsWriter(folder / "metrics.json")]

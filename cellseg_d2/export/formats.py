@@ -7,11 +7,12 @@ can list the names in its help at once.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, did_you_mean
 from cellseg_d2.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ class Format(Entry):
         """The end of the file's name."""
         return self.details["suffix"]
 
-    def path(self, folder: str | Path, name: str) -> Path:
-        """The file for the image ``name`` in a folder."""
-        return Path(folder) / f"{file_stem(name)}{self.suffix}"
+    def path(self, folder: str | Path, name: str, ending: str | None = None) -> Path:
+        """The file for the image ``name`` in a folder; ``ending`` is put for the suffix's own before its first dot."""
+        suffix = self.suffix if ending is None else ending + self.suffix[self.suffix.index(".") :]
+        return Path(folder) / f"{file_stem(name)}{suffix}"
 
     def write(self, path: str | Path, segmentation: Segmentation) -> None:
         """Write the file."""
@@ -43,7 +45,10 @@ FORMATS = Registry("FORMATS", "cellseg_d2.export", "the format", Format)
 TOGETHER = {
     "submission": ("submission.csv", "the competition's file: one row a cell, masks share no pixel"),
     "csv": ("cells.csv", "measurements of all cells of all images, one row a cell, for Excel, R and pandas"),
-    "images": ("images.csv", "numbers of cells, one row an image, also where there is none"),
+    "images": (
+        "images.csv",
+        "number of cells and share of the image that they cover, one row an image, also where there is none",
+    ),
     "coco": ("coco.json", "COCO JSON of all images, masks as compressed run lengths, with scores"),
 }
 
@@ -63,8 +68,14 @@ def choose_formats(names: Iterable[str]) -> dict[str, Format]:
     names = [names] if isinstance(names, str) else list(names)
     unknown = [str(name) for name in names if name not in FORMATS]
     if unknown:
-        raise CellSegError(f"unknown format {', '.join(unknown)}; choose from {', '.join(FORMATS)}")
+        raise unknown_format(unknown, FORMATS)
     return {name: FORMATS[name] for name in names}
+
+
+def unknown_format(unknown: Sequence[str], known: Iterable[str]) -> CellSegError:
+    """The error of names that are no formats."""
+    hint = did_you_mean(unknown[0], known) or "; choose from " + ", ".join(known)
+    return CellSegError(f"unknown format {', '.join(unknown)}{hint}")
 
 
 def file_stem(name: str) -> str:
@@ -78,19 +89,27 @@ def file_stem(name: str) -> str:
     return stem.lstrip(".") or "image"
 
 
-def check_distinct(paths: Iterable[str | Path], reserved: Iterable[str] = ()) -> None:
+def folder_stem(folder: str) -> Path:
+    """A relative folder as one that all systems take, see :func:`file_stem`."""
+    return Path(*(file_stem(part) for part in folder.split("/"))) if folder else Path()
+
+
+def check_distinct(
+    paths: Iterable[str | Path], reserved: Iterable[str] = (), folders: Iterable[str] | None = None
+) -> None:
     """Refuse images whose results would go by one name, on this system or on another one that they are copied to.
 
     Args:
         paths: of the images. Their results are called by :func:`file_stem` of their names without suffix.
         reserved: names of other files beside the results, without suffix.
+        folders: in which the results of each image are, where they are not all in one.
 
     Raises:
         CellSegError: names two of them.
     """
-    known: dict[str, Path | str] = {_one_name(name): name for name in reserved}
-    for path in map(Path, paths):
-        other = known.setdefault(_one_name(path.stem), path)
+    known: dict[tuple[str, ...], Path | str] = {(_one_name(name),): name for name in reserved}
+    for path, folder in zip(map(Path, paths), repeat("") if folders is None else folders, strict=False):
+        other = known.setdefault((*map(_one_name, filter(None, folder.split("/"))), _one_name(path.stem)), path)
         if other is path:
             continue
         if isinstance(other, str):

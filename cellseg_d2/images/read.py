@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -74,7 +74,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return _read(path, _size_of_tiff, lambda image: image.size[::-1])
 
 
-def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) -> list[Path]:
+def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False, recursive: bool = False) -> list[Path]:
     """The image files that ``paths`` name.
 
     Pictures and label images that this project has written are left out of folders and patterns, with a word.
@@ -84,6 +84,7 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) ->
             those of its sub-folders), a glob pattern (``**`` enters sub-folders). A path that exists is never taken
             for a pattern, so that names such as ``astros[cereb]_1.png`` work.
         zarr: whether Zarr folders are images, too, which :func:`cellseg_d2.images.lazy.open_source` reads.
+        recursive: whether sub-folders are entered, but for hidden ones.
 
     Returns:
         Sorted paths, every file once.
@@ -99,8 +100,9 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) ->
     for given in paths:
         path, before = Path(given), len(own)
         if path.is_dir() and not (zarr and is_zarr(path)):
-            matches = _without_own((p for p in path.iterdir() if _is_image_name(p, zarr)), own)
-            passed = [p for p in sorted(path.iterdir()) if _is_passed_over(p, zarr)]
+            inside = list(_inside(path, zarr, recursive))
+            matches = _without_own((p for p in inside if _is_image_name(p, zarr)), own)
+            passed = [p for p in inside if _is_passed_over(p, zarr) and not (recursive and p.is_dir())]
         elif path.exists():
             matches = [path]
         else:
@@ -124,6 +126,14 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False) ->
     return sorted(found.values())
 
 
+def _inside(folder: Path, zarr: bool, recursive: bool) -> Iterator[Path]:
+    """What lies in a folder, sorted, and in its sub-folders if asked for; not what is in a Zarr folder."""
+    for path in sorted(folder.iterdir()):
+        yield path
+        if recursive and path.is_dir() and not path.name.startswith(".") and not (zarr and is_zarr(path)):
+            yield from _inside(path, zarr, recursive)
+
+
 def _is_passed_over(path: Path, zarr: bool) -> bool:
     """Whether what lies in a folder of images may be, or hold, an image that is not read from there."""
     if path.name.startswith(".") or _is_image_name(path, zarr):
@@ -143,7 +153,10 @@ def _passed_over(given: str | Path, paths: list[Path]) -> str:
         said.append(f"files of other kinds ({kinds}): {len(files)}, such as {files[0].name}; save them as TIFF or PNG")
     if folders:
         pattern = Path(given) / "**" / "*"
-        said.append(f"sub-folders with images: {len(folders)}, such as {folders[0].name}; '{pattern}' names them too")
+        said.append(
+            f"sub-folders with images: {len(folders)}, such as {folders[0].name}; '{pattern}' names them too, and "
+            "cellseg-d2 infer --recursive enters them"
+        )
     return ", and ".join(said)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from cellseg_d2.datasets.coco_json import EncodedImage, category_ids, encode_record, relative_root, write_coco_files
 from cellseg_d2.datasets.findings import FindingLog
@@ -18,6 +17,7 @@ from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
 from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.io.atomic import atomic_set
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.crop import crop_to_kaggle
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.postprocess.steps import Cells
@@ -73,7 +73,7 @@ def convert_annotations(
     cells, lost, needs_disjoint = 0, 0, bool(set(DISJOINT) & set(places))
     with atomic_set():
         for source in sources:
-            for record in tqdm(source.records(log), desc="converting", total=len(source), unit="image", disable=None):
+            for record in track(source.records(log), "converting", total=len(source)):
                 log.raise_open_errors(path, hint)
                 if record.id in rows:
                     raise CellSegError(f"{path} has several images called {record.id!r}; rename one")

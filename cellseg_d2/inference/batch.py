@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,22 +13,31 @@ from typing import TypeVar
 import pandas as pd
 import torch
 from detectron2.utils import comm
-from tqdm import tqdm
 
 from cellseg_d2 import __version__
 from cellseg_d2.datasets.coco_json import EncodedCell, EncodedImage, relative_root, write_coco_files
 from cellseg_d2.errors import CellSegError, no_memory, printable
-from cellseg_d2.export.formats import FORMATS, TOGETHER, Format, batch_formats, check_distinct, choose_formats
+from cellseg_d2.export.formats import (
+    FORMATS,
+    TOGETHER,
+    Format,
+    batch_formats,
+    check_distinct,
+    choose_formats,
+    folder_stem,
+    unknown_format,
+)
 from cellseg_d2.images.axes import PlaneChoice
 from cellseg_d2.images.errors import check_name
 from cellseg_d2.inference.items import Item, batch_items
 from cellseg_d2.inference.parts import Part, Parts, content_of, state_of, write_tables
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable, write_text_atomic
+from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable
 from cellseg_d2.io.claim import claimed
-from cellseg_d2.io.csv import spreadsheet_table
+from cellseg_d2.io.csv import csv_text, write_csv_table
 from cellseg_d2.io.outputs import check_outputs
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.rle import kaggle_from_labels
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.predictions.submission import write_submission
@@ -43,7 +52,7 @@ class BatchResult:
     """What :func:`segment_files` did.
 
     Attributes:
-        counts: image id (file name without suffix, of a stack with the plane's place) → class name → number of cells.
+        counts: key of the image (:class:`Item`) → class name → number of cells.
         failed: file → reason, for files that could not be read or segmented.
         written: files and folders with results, in the order of the formats.
         resumed: number of images that an earlier call had done; None where it left nothing to resume.
@@ -64,6 +73,8 @@ def segment_files(
     saved: Collection[str] = DEFAULT_SAVED,
     *,
     resume: bool = False,
+    folders: Mapping[Path, str] | None = None,
+    ending: str | None = None,
     **options,
 ) -> BatchResult:
     """Segment files and write the results to ``output``.
@@ -84,6 +95,10 @@ def segment_files(
             all images; of the others there is one in ``output/<format>`` for each image, whole or not at all, and
             beside ``detections`` the post-processing that made cells of them.
         resume: do only what an unfinished call left to do, its failed images included.
+        folders: sub-folder of ``output/<format>`` for the results of an image, "" by default, see
+            :func:`cellseg_d2.datasets.find.find_inputs`. In files of all images, ids are names alone where these
+            differ, and else names after their folders.
+        ending: of the files' names, instead of the format's own such as ``_labels``.
         **options: passed on to :meth:`Segmenter.segment`, but for ``keep_detections``, which ``saved`` decides. With
             ``stack`` each plane is an image of its own: its files are called by the file and its place in the stack,
             and tables have a column ``frame``.
@@ -101,15 +116,39 @@ def segment_files(
     known = batch_formats()
     unknown = [name for name in saved if name not in known]
     if unknown:
-        raise CellSegError(f"unknown format {', '.join(unknown)}; choose from {', '.join(known)}")
+        raise unknown_format(unknown, known)
     choice = PlaneChoice(*(options.get(name) for name in ("channel", "projection")), bool(options.pop("stack", False)))
     choice = replace(choice, axes=options.get("axes"), scene=options.get("scene"))
-    items = batch_items(paths, choice)
-    check_distinct(item.path.with_name(item.name + item.path.suffix) for item in items)
+    items = batch_items(paths, choice, folders)
+    named = [item.path.with_name(item.name + item.path.suffix) for item in items]
+    check_distinct(named, folders=[item.folder for item in items])
     check_outputs(output_places(output, saved), paths)
     options["keep_detections"] = "detections" in saved
     with claimed(output) if comm.is_main_process() else nullcontext():
-        return _segment_files(segmenter, items, output, saved, resume, options)
+        return _segment_files(segmenter, items, Places(output, saved, ending), resume, options)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where results go.
+
+    Attributes:
+        output: the folder of all.
+        saved: names of the formats.
+        ending: of the files' names; None is the format's own.
+    """
+
+    output: Path
+    saved: Collection[str]
+    ending: str | None
+
+    def files(self, key: str) -> list[tuple[Format, Path]]:
+        """The formats with a file an image, and that of one image."""
+        folder, _, image = key.rpartition("/")
+        return [
+            (chosen, chosen.path(self.output / name / folder_stem(folder), image, self.ending))
+            for name, chosen in choose_formats([name for name in self.saved if name not in TOGETHER]).items()
+        ]
 
 
 def output_places(output: str | Path, saved: Collection[str]) -> list[Path]:
@@ -118,25 +157,26 @@ def output_places(output: str | Path, saved: Collection[str]) -> list[Path]:
 
 
 def _segment_files(
-    segmenter: Segmenter, items: Sequence[Item], output: Path, saved: Collection[str], resume: bool, options: dict
+    segmenter: Segmenter, items: Sequence[Item], places: Places, resume: bool, options: dict
 ) -> BatchResult:
+    output, saved = places.output, places.saved
     check_writable(output)
-    singles = choose_formats([name for name in saved if name not in TOGETHER])
     parts, left, resumed = Parts(output), None, None
     if comm.is_main_process():
         settings = {
             "version": __version__,
             "torch": torch.__version__,
             "saved": sorted(set(saved)),
+            "ending": places.ending,
             "options": {name: value for name, value in options.items() if name != "progress"},
             "segmenter": segmenter.settings(),
         }
         found = parts.start(settings, resume)
         contents = cache(content_of)  # once for all planes of a stack
-        left = [item for item in items if not (found and _is_done(parts, item, singles, contents))]
+        left = [item for item in items if not (found and _is_done(parts, item, places, contents))]
         resumed = len(items) - len(left) if found else None
     left = _from_main_process(left)
-    _segment_share(segmenter, left[comm.get_rank() :: comm.get_world_size()], parts, saved, singles, options)
+    _segment_share(segmenter, left[comm.get_rank() :: comm.get_world_size()], parts, places, options)
     comm.synchronize()
     result = None
     if comm.is_main_process():
@@ -148,22 +188,16 @@ def _segment_files(
                     segmenter.params.to_yaml(output / "detections" / POSTPROCESS, made_with)
             if not result.failed:
                 parts.remove()
-        result.older = _older_files(output, saved, singles, result.counts)
+        result.older = _older_files(places, result.counts)
         result.resumed = resumed
     return _from_main_process(result)
 
 
-def _segment_share(
-    segmenter: Segmenter,
-    items: list[Item],
-    parts: Parts,
-    saved: Collection[str],
-    singles: Mapping[str, Format],
-    options: dict,
-) -> None:
+def _segment_share(segmenter: Segmenter, items: list[Item], parts: Parts, places: Places, options: dict) -> None:
     """The images of this process."""
-    quiet = len(items) < 2 or not comm.is_main_process()
-    progress = tqdm(items, desc="segmenting", unit="image", disable=quiet or None)
+    processes, saved = comm.get_world_size(), places.saved
+    doing = f"segmenting in process 1 of {processes}" if processes > 1 else "segmenting"
+    progress = track(items, doing, each=True, shown=len(items) > 1 and comm.is_main_process())
     contents = cache(content_of)
     for item in progress:
         path = item.path
@@ -172,31 +206,34 @@ def _segment_share(
             if item.failed is not None:
                 raise CellSegError(item.failed)
             check_name(path)
-            for name, chosen in singles.items():
-                check_name_length(chosen.path(parts.output / name, item.name))
+            for _, file in places.files(item.key):
+                check_name_length(file)
             segmentation = segmenter.segment(path, **options, **({} if item.frame is None else {"frame": item.frame}))
         except (CellSegError, MemoryError) as error:
             reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
             shown = printable(path)
             reason = reason if shown in reason else f"{shown}: {printable(reason)}"
             progress.write(f"skipped: {reason}")
+            progress.set_postfix_str("", refresh=False)
             with _room(parts.output):
-                parts.put(item, Part(item.name, state, failed=reason, content=content))
+                parts.put(item, Part(item.key, state, failed=reason, content=content))
             continue
         part = Part(
-            item.name,
+            item.key,
             state,
             segmentation.counts,
             kaggle_from_labels(segmentation.labels, len(segmentation)) if "submission" in saved else [],
-            _table(segmentation, path.stem) if "csv" in saved else "",
+            _table(segmentation, item) if "csv" in saved else "",
             segmentation.encoded().cells if "coco" in saved else [],
             content=content,
             size=[segmentation.height, segmentation.width],
+            covered=sum(crop.area for crop in segmentation.crops) / (segmentation.height * segmentation.width),
         )
         with _room(parts.output):
-            for name in singles:
-                segmentation.save(parts.output / name, [name])
+            for chosen, file in places.files(item.key):
+                chosen.write(file, segmentation)
             parts.put(item, part)  # last, as it says that all of this is there
+        progress.set_postfix_str(f"{len(segmentation)} cells in {printable(item.key)}", refresh=False)
 
 
 def _finish(parts: Parts, items: Sequence[Item], saved: Collection[str]) -> BatchResult:
@@ -208,7 +245,7 @@ def _finish(parts: Parts, items: Sequence[Item], saved: Collection[str]) -> Batc
         if part is None:
             raise CellSegError(f"{item.path} or what was found in it has been changed or removed meanwhile")
         if part.failed is None:
-            result.counts[part.name] = part.counts
+            result.counts[part.key] = part.counts
             found.append(item)
         else:
             result.failed[item.path] = part.failed
@@ -216,20 +253,28 @@ def _finish(parts: Parts, items: Sequence[Item], saved: Collection[str]) -> Batc
     def done() -> Iterator[Part]:
         return map(parts.get, found)
 
+    ids = _ids(found)
     if "submission" in saved:
-        write_submission(parts.output / TOGETHER["submission"][0], ((part.name, part.rows) for part in done()))
+        write_submission(parts.output / TOGETHER["submission"][0], ((ids[part.key], part.rows) for part in done()))
     if "csv" in saved:
         write_tables(parts.output / TOGETHER["csv"][0], lambda: (part.table for part in done()))
     if "coco" in saved:
-        _write_coco(parts.output / TOGETHER["coco"][0], found, parts)
+        _write_coco(parts.output / TOGETHER["coco"][0], found, parts, ids)
     if "images" in saved:
-        table = spreadsheet_table(_counts_table(found, result.counts))
-        write_text_atomic(parts.output / TOGETHER["images"][0], table.to_csv(index=False, lineterminator="\n"))
+        write_csv_table(parts.output / TOGETHER["images"][0], _images_table(found, done()))
     result.written = output_places(parts.output, saved)
     return result
 
 
-def _write_coco(path: Path, items: Sequence[Item], parts: Parts) -> None:
+def _ids(items: Sequence[Item]) -> dict[str, str]:
+    """What images are called where a file has no folders, by their keys: by their names alone if these differ, so that
+    ids are those of annotations, and else by folder and name.
+    """
+    differ = len({item.name for item in items}) == len(items)
+    return {item.key: item.name if differ else item.key for item in items}
+
+
+def _write_coco(path: Path, items: Sequence[Item], parts: Parts, ids: Mapping[str, str]) -> None:
     """One COCO JSON of all images, by their real names, relative to the folder that all of them are in."""
     root = Path(os.path.commonpath([item.path.resolve().parent for item in items])) if items else path.parent
 
@@ -239,7 +284,7 @@ def _write_coco(path: Path, items: Sequence[Item], parts: Parts) -> None:
             name = item.path.resolve().relative_to(root).as_posix()
             sides = dict(zip(("height", "width"), part.size, strict=True))
             frame = {} if item.frame is None else {"frame": item.frame}
-            entry = {"id": number, "file_name": name, **sides, "source_id": part.name, **frame}
+            entry = {"id": number, "file_name": name, **sides, "source_id": ids[item.key], **frame}
             yield EncodedImage(entry, [EncodedCell(*cell) for cell in part.coco])
 
     classes = list(parts.get(items[0]).counts) if items else []
@@ -247,42 +292,48 @@ def _write_coco(path: Path, items: Sequence[Item], parts: Parts) -> None:
     write_coco_files({path: (encoded(), info)}, classes)
 
 
-def _counts_table(items: Sequence[Item], counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
-    """A row an image: its name, its frame if it is of a stack, its cells, and, of several classes, those of each."""
-    table = pd.DataFrame({"image": [item.path.stem for item in items]})
+def _images_table(items: Sequence[Item], parts: Iterable[Part]) -> pd.DataFrame:
+    """A row an image: its name and folder, its frame if it is of a stack, the number of its cells, its confluence (the
+    share of its pixels that they cover), and, of several classes, the number of each.
+    """
+    parts = list(parts)
+    table = pd.DataFrame({"image": [item.path.stem for item in items], "folder": [item.folder for item in items]})
     if any(item.frame is not None for item in items):
         table["frame"] = [item.frame for item in items]
-    table["cells"] = [sum(counts[item.name].values()) for item in items]
-    classes = next(iter(counts.values()), {})
+    table["count"] = [sum(part.counts.values()) for part in parts]
+    table["confluence"] = [part.covered for part in parts]
+    classes = parts[0].counts if parts else {}
     for name in classes if len(classes) > 1 else ():
         column = f"{name} (class)" if name in table else name
-        table[column] = [counts[item.name][name] for item in items]
+        table[column] = [part.counts[name] for part in parts]
     return table
 
 
-def _older_files(
-    output: Path, saved: Collection[str], singles: Mapping[str, Format], images: Collection[str]
-) -> list[Path]:
+def _older_files(places: Places, keys: Collection[str]) -> list[Path]:
     """Files that an earlier call has left where results are, and this one has not written."""
-    written = {chosen.path(output / name, image) for name, chosen in singles.items() for image in images}
-    found = {path for name, chosen in FORMATS.items() for path in (output / name).glob(f"*{chosen.suffix}")}
-    found |= {output / file for name, (file, _) in TOGETHER.items() if name not in saved and (output / file).exists()}
+    output = places.output
+    written = {file for key in keys for _, file in places.files(key)}
+    endings = {name: chosen.suffix[chosen.suffix.index(".") :] for name, chosen in FORMATS.items()}
+    found = {path for name, ending in endings.items() for path in (output / name).rglob(f"*{ending}")}
+    together = [output / file for name, (file, _) in TOGETHER.items() if name not in places.saved]
+    found |= {file for file in together if file.exists()}
     return sorted(path for path in found - written if not path.name.startswith("."))
 
 
-def _is_done(parts: Parts, item: Item, singles: Mapping[str, Format], contents: Callable[[Path], str]) -> bool:
+def _is_done(parts: Parts, item: Item, places: Places, contents: Callable[[Path], str]) -> bool:
     """Whether there is nothing left to do of an image; one that failed is tried again."""
     part = parts.get(item)
     if part is None or part.failed is not None or part.content != contents(item.path):
         return False
-    return all(chosen.path(parts.output / name, part.name).is_file() for name, chosen in singles.items())
+    return all(file.is_file() for _, file in places.files(item.key))
 
 
-def _table(segmentation: Segmentation, image: str) -> str:
-    """Measurements as CSV, the image's name first."""
+def _table(segmentation: Segmentation, item: Item) -> str:
+    """Measurements as CSV, the image's name and folder first."""
     table = segmentation.measure()
-    table.insert(0, "image", image)
-    return spreadsheet_table(table).to_csv(index=False, lineterminator="\n")
+    table.insert(0, "image", item.path.stem)
+    table.insert(1, "folder", item.folder)
+    return csv_text(table)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ class Item:
         path: of its file.
         frame: number of its plane in a stack, from 0; None where the image is no stack.
         suffix: what its name has behind that of the file.
+        folder: in which its results are, relative to that of a format; "" is that itself.
         failed: why its planes cannot be found; None if they can.
     """
 
@@ -26,14 +27,20 @@ class Item:
     frame: int | None = None
     suffix: str = ""
     failed: str | None = None
+    folder: str = ""
 
     @property
     def name(self) -> str:
         """The name that results go by: the file's without its ending, and the place in the stack."""
         return self.path.stem + self.suffix
 
+    @property
+    def key(self) -> str:
+        """Folder and name, which no other image of the batch has."""
+        return f"{self.folder}/{self.name}" if self.folder else self.name
 
-def batch_items(paths: Iterable[Path], choice: PlaneChoice) -> list[Item]:
+
+def batch_items(paths: Iterable[Path], choice: PlaneChoice, folders: Mapping[Path, str] | None = None) -> list[Item]:
     """The images of files, in their order: one a file, or one a plane where stacks are wanted.
 
     Only headers are read. A file that cannot be read is one image that has failed.
@@ -41,17 +48,20 @@ def batch_items(paths: Iterable[Path], choice: PlaneChoice) -> list[Item]:
     Args:
         paths: of the files.
         choice: which planes are wanted.
+        folders: in which the results of a file belong; "" by default.
     """
+    folders = folders or {}
     if not choice.stack:
-        return [Item(path) for path in paths]
+        return [Item(path, folder=folders.get(path, "")) for path in paths]
     items: list[Item] = []
     for path in paths:
+        folder = folders.get(path, "")
         try:
             with open_stored(path, choice=choice) as stored:
                 planes = choose_planes(stored.layout, choice, path)
         except (CellSegError, MemoryError) as error:
             reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
-            items.append(Item(path, 0, failed=reason))
+            items.append(Item(path, 0, failed=reason, folder=folder))
         else:
-            items += [Item(path, number, plane.suffix) for number, plane in enumerate(planes)]
+            items += [Item(path, number, plane.suffix, folder=folder) for number, plane in enumerate(planes)]
     return items

@@ -31,7 +31,7 @@ class Part:
     """What became of one image.
 
     Attributes:
-        name: of the image.
+        key: of the image, see :class:`cellseg_d2.inference.items.Item`.
         state: of its file when it was read, see :func:`state_of`.
         counts: class name → number of cells.
         rows: Kaggle RLE of each cell, if they were asked for.
@@ -40,9 +40,10 @@ class Part:
         failed: why there are no results; None if there are.
         size: height and width in pixels.
         content: of its file when it was read, see :func:`content_of`.
+        covered: share of the image's pixels that are in cells.
     """
 
-    name: str
+    key: str
     state: list[str | int]
     counts: dict[str, int] = field(default_factory=dict)
     rows: list[str] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Part:
     failed: str | None = None
     content: str = ""
     size: list[int] = field(default_factory=list)
+    covered: float = 0.0
 
 
 class Parts:
@@ -109,7 +111,7 @@ class Parts:
 
     def _path(self, item: Item) -> Path:
         # Names of images may be as long as those of files can be.
-        return self.folder / f"{hashlib.sha256(os.fsencode(item.name)).hexdigest()[:32]}.json"
+        return self.folder / f"{hashlib.sha256(os.fsencode(item.key)).hexdigest()[:32]}.json"
 
 
 def state_of(image: Path) -> list[str | int]:

@@ -25,6 +25,7 @@ from cellseg_d2.images.pixel_size import PixelSize, as_pixel_size, read_pixel_si
 from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
 from cellseg_d2.inference.scale import choose_scale, scale_for, with_neighbors
 from cellseg_d2.inference.segmentation import Segmentation
+from cellseg_d2.io.progress import track
 from cellseg_d2.postprocess.steps import Cells, PostprocessParams
 from cellseg_d2.tiling.grid import check_windows
 from cellseg_d2.tiling.segment import segment_tiled
@@ -157,7 +158,7 @@ class Segmenter(ABC):
             name: of the image, by default the file's without its suffix.
             keep_detections: whether the result has the detections before any threshold; those of several windows are
                 merged.
-            progress: whether a bar is shown for an image of several windows.
+            progress: whether it is said how far the images of a list, or the windows of a large image, are.
 
         Raises:
             CellSegError: the image cannot be read or understood, does not fit into memory, or the model does not know
@@ -170,7 +171,8 @@ class Segmenter(ABC):
             options |= {"diameter": diameter, "diameter_um": diameter_um, "channel": channel, "projection": projection}
             options |= {"stack": stack, "frame": frame, "axes": axes, "scene": scene, "channel_axis": channel_axis}
             options["pixel_size"] = pixel_size
-            return [self.segment(one, name=name or _name_of(one, i), **options) for i, one in enumerate(image)]
+            images = track(image, "segmenting", each=True, shown=progress and len(image) > 1)
+            return [self.segment(one, name=name or _name_of(one, i), **options) for i, one in enumerate(images)]
         choice = PlaneChoice(channel, projection, stack or frame is not None, axes, scene)
         is_path = isinstance(image, str | Path)
         if is_path and pixel_size is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from cellseg_d2.errors import CellSegError, no_memory
-from cellseg_d2.io.atomic import atomic_path
+from cellseg_d2.io.atomic import write_text_atomic
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # The competition's own file has 24 MB, packed 6 MB. A small one can be packed so that it unpacks to any size.
@@ -128,10 +128,24 @@ def spreadsheet_table(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: table[name].map(spreadsheet_text) for name in texts})
 
 
+def short_number(value: float) -> str:
+    """Four significant digits, and all of those before the decimal point.
+
+    Example:
+        >>> [short_number(value) for value in (0.79181249, 152.5131, 12345.67, 2.0)]
+        ['0.7918', '152.5', '12346', '2']
+    """
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table without its index as CSV: commas, decimal points, :func:`spreadsheet_text` and :func:`short_number`."""
+    return spreadsheet_table(table).to_csv(index=False, float_format=short_number, lineterminator="\n")
+
+
 def write_csv_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table without its index, whole or not at all: UTF-8, commas, decimal points, :func:`spreadsheet_text`."""
-    with atomic_path(path) as temporary:
-        spreadsheet_table(table).to_csv(temporary, index=False, float_format="%.7g", lineterminator="\n")
+    """Write :func:`csv_text` in UTF-8, whole or not at all."""
+    write_text_atomic(path, csv_text(table))
 
 
 def _header(data: bytes) -> list[str]:

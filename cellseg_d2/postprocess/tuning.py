@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
 from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.overlaps import POLICIES
 from cellseg_d2.postprocess.params import RANKINGS, PostprocessParams
 from cellseg_d2.postprocess.tuning_image import ImageTrials
@@ -280,8 +280,7 @@ def tune(
     part = split_groups(units, [types.get(name, "") for name in names], [1 / folds] * folds, seed)
 
     expected = 2 * sum(len(getattr(space or SearchSpace(), f.name)) for f in fields(SearchSpace)) * num_classes
-    hidden = None if progress else True  # None: where there is no terminal
-    with tqdm(total=(folds + 1) * expected, desc="tuning", unit="trial", disable=hidden, leave=False) as bar:
+    with track(None, "tuning", "trial", (folds + 1) * expected, shown=progress) as bar:
 
         def fit(keep: np.ndarray, number: int) -> PostprocessParams:
             def on_trial() -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cellseg_d2.datasets.coco_file import CocoFile, check_numbers, id_key, is_cell, read_coco_or_json
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.rle import RLEError
 
@@ -46,7 +45,7 @@ def read_results(
     if not isinstance(results, list):
         raise CellSegError(f"{path} is no COCO results: those are a list of detections")
     found: dict[str, list[dict]] = {}
-    for index, result in enumerate(tqdm(results, desc=f"reading {Path(path).name}", leave=False, disable=None)):
+    for index, result in enumerate(track(results, f"reading {Path(path).name}", "cell")):
         where = f"{path}, detection {index}"
         if not isinstance(result, Mapping) or not {"image_id", "segmentation", "score"} <= result.keys():
             raise CellSegError(f"{where}: it needs image_id, category_id, segmentation and score")

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from cellseg_d2.datasets.annotations import format_of, open_annotations
 from cellseg_d2.datasets.coco_file import CocoFile, is_cell, read_coco, read_coco_or_json
@@ -22,6 +21,7 @@ from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.datasets.shapes import DrawnSource
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.csv import read_csv_table
+from cellseg_d2.io.progress import track
 from cellseg_d2.io.text import is_json_list
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
 from cellseg_d2.masks.ignore import judged
@@ -207,7 +207,7 @@ def _chosen(path: str | Path) -> Path:
 
 
 def _progress(items: Iterable, path: str | Path, total: int | None = None) -> Iterable:
-    return tqdm(items, desc=f"reading {Path(path).name}", total=total, leave=False, disable=None)
+    return track(items, f"reading {Path(path).name}", total=total)
 
 
 def _truth_from_csv(path: str | Path) -> Truth:

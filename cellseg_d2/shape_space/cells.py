@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.datasets.records import ImageRecord
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.normalize import normalize_shape
 
@@ -58,7 +58,7 @@ class CellTable:
         """The normalised pictures, float32 ``(N, size, size)``, and their scales, float32 ``(N,)``."""
         grids = np.zeros((len(self), size, size), dtype=np.float32)
         scales = np.zeros(len(self), dtype=np.float32)
-        for i, crop in enumerate(tqdm(self.crops, desc="normalising", unit="cell", disable=not progress)):
+        for i, crop in enumerate(track(self.crops, "normalising", "cell", shown=progress)):
             grids[i], pose = normalize_shape(crop.mask, size)
             scales[i] = pose.scale
         return grids, scales

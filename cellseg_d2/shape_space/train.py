@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.progress import track
 from cellseg_d2.shape_space.cells import CellTable
 from cellseg_d2.shape_space.space import (
     MAX_REFERENCES,
@@ -94,7 +94,7 @@ def _fit(pictures: np.ndarray, settings: Settings, progress: bool) -> ShapeVAE:
     optimizer = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=settings.steps)
     waiting = torch.zeros(0, dtype=torch.int64)
-    with tqdm(range(settings.steps), desc="training", unit="step", disable=not progress) as bar:
+    with track(range(settings.steps), "training", "step", shown=progress) as bar:
         for step in bar:
             while len(waiting) < settings.batch:
                 waiting = torch.cat([waiting, torch.randperm(len(data), generator=source)])

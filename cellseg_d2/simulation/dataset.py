@@ -14,10 +14,10 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_folder
+from cellseg_d2.io.progress import track
 from cellseg_d2.masks.crop import crop_to_kaggle
 from cellseg_d2.processes import in_processes
 from cellseg_d2.simulation.culture import simulate_culture
@@ -253,9 +253,7 @@ def _write_images(
         }
         for writer in writers.values():
             writer.writerow(COLUMNS)
-        bar = tqdm(
-            zip(jobs, results, strict=True), total=len(jobs), desc="simulating", unit="image", disable=not progress
-        )
+        bar = track(zip(jobs, results, strict=True), "simulating", total=len(jobs), shown=progress)
         for job, (data, annotations) in bar:
             (folder / job.split / f"{job.name}.png").write_bytes(data)
             rows = ((job.name, text, job.width, job.height, job.cell_type, *job.sample) for text in annotations)

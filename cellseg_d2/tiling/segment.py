@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
+from cellseg_d2.io.progress import track
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.steps import Cells, postprocess
 from cellseg_d2.tiling.grid import tile_grid
@@ -64,7 +64,7 @@ def segment_tiled(
         limits = None if as_it_is else sample_percentiles(source, intensity_percentiles)
         found = TiledDetections(source.height, source.width, tiles, min_score=min(params.score_thresholds))
         everything = TiledDetections(source.height, source.width, tiles) if keep is not None else None
-        for window in tqdm(tiles, desc="segmenting", unit="tile", disable=not progress):
+        for window in track(tiles, "segmenting", "tile", shown=progress):
             grey = source.read(window.top, window.left, window.height, window.width)
             detections = detect(to_uint8(grey, intensity, intensity_percentiles, limits))
             found.add(window, detections)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from cellseg_d2.cli import fit_anchors
+from tests.conftest import sentences
 from tests.discs import write_disc_dataset
 
 
@@ -58,4 +59,4 @@ def test_wrong_options_are_named(json_file, args, message, capsys):
 
 def test_a_missing_file(repository):
     result = fit(repository, "--json", "nowhere.json")
-    assert (result.returncode, result.stderr) == (2, "error: nowhere.json does not exist\n")
+    assert (result.returncode, sentences(result.stderr)) == (2, ["error: nowhere.json does not exist"])

@@ -7,7 +7,7 @@ import pytest
 
 from cellseg_d2.cli import help_text
 from cellseg_d2.cli.commands import COMMANDS, GROUPS
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, sentences
 
 HEAVY = ("torch", "detectron2", "cv2", "pandas", "scipy", "matplotlib")
 PROBE = f"""
@@ -24,7 +24,7 @@ except SystemExit as error:
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
 assert not heavy, f"--help imports {{heavy}}"
 """
-SHARED = ("benchmark_options", "commands", "common", "postprocess_options", "scored_options")
+SHARED = ("benchmark_options", "commands", "common", "parser", "postprocess_options", "scored_options")
 SCRIPTS = {name: f"tools/{name.replace('-', '_')}.py" for name in COMMANDS}
 
 
@@ -79,6 +79,24 @@ def test_train_net_takes_all_options_of_detectron2(capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "needs_it"),
+    [
+        (["train-net", "--config-file", "none.yaml"], True),
+        (["infer", "--input", "README.md", "--output", "{out}"], True),
+        (["fit-anchors", "--json", "none.json"], True),
+        (["infer", "--input", "none.png", "--output", "{out}"], False),
+        (["evaluate", "--predictions", "none.csv", "--ground-truth", "none.csv"], False),
+    ],
+)
+def test_a_command_says_at_once_that_it_loads_pytorch_where_it_does(words, needs_it, tmp_path):
+    command = [sys.executable, "-m", "cellseg_d2.cli", *(word.format(out=tmp_path / "out") for word in words)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    first, *others = result.stderr.splitlines()
+    assert (first == "loading PyTorch …") == needs_it, result.stderr
+    assert "loading PyTorch …" not in others
+
+
+@pytest.mark.parametrize(
     ("way", "arguments", "message"),
     [
         ("script", ["train-net", "--config-file", "none.yaml"], "no configuration file"),
@@ -93,7 +111,7 @@ def test_mistakes_are_one_sentence(way, arguments, message, tmp_path):
     environment = {"PYTHONPATH": "" if way == "script" else str(REPOSITORY)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 2
-    assert message in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.splitlines()) == 1
+    (sentence,) = sentences(result.stderr)
+    assert sentence.startswith("error: ")
+    assert message in sentence
     assert not (tmp_path / "out").exists()

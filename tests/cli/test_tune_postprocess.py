@@ -21,6 +21,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from cellseg_d2.postprocess.steps import PostprocessParams
+from tests.conftest import sentences
 from tests.discs import CLASSES, disc_image, write_disc_dataset, write_untrained_run
 
 HEIGHT, WIDTH = 60, 80
@@ -126,8 +127,8 @@ def test_a_mistake_ends_the_tool_with_2(repository, scene):
     command = [sys.executable, str(repository / "tools/tune_postprocess.py"), *arguments(scene), "--folds", "13"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=scene)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: 12 images")
-    assert len(result.stderr.splitlines()) == 1
+    (sentence,) = sentences(result.stderr)
+    assert sentence.startswith("error: 12 images")
 
 
 @pytest.fixture(scope="module")

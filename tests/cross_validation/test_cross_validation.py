@@ -224,7 +224,7 @@ def test_spread():
 
 
 def test_progress_is_that_of_the_metrics(tmp_path):
-    """From the second line on, which the run writes while it goes on; the bar is one of a terminal."""
+    """From the second line on, which the run writes while it goes on; here, in lines."""
     child = f"""
 import json, time
 for iteration in (19, 39):
@@ -238,13 +238,13 @@ for iteration in (19, 39):
 import sys
 from pathlib import Path
 from cellseg_d2.cross_validation import fold_process
-fold_process.tqdm = lambda disable, **options: tqdm(disable=False, mininterval=0, **options)
-from tqdm import tqdm
+from cellseg_d2.io import progress
+progress.PAUSE = 0
 fold_process.run_training([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}), "fold 0")
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "20/80" in result.stderr
-    assert "40/80" in result.stderr
+    assert "20 of 80" in result.stderr
+    assert "40 of 80" in result.stderr
     assert "loss 1.25" in result.stderr
 
 

@@ -14,13 +14,43 @@ def test_inputs_may_be_named_by_a_data_set(tmp_path):
     folder = write_disc_dataset(tmp_path, images=3)
     named = find_inputs([folder / "instances_val.json"])
     assert [path.name for path in named] == ["val0.png", "val1.png", "val2.png"]
-    assert find_inputs([folder / "images"]) == sorted((folder / "images").iterdir())
+    assert set(named.values()) == {""}, "the data set knows them by their names"
+    assert list(find_inputs([folder / "images"])) == sorted((folder / "images").iterdir())
     (tmp_path / "a.zarr").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "b.png")
     assert [path.name for path in find_inputs([tmp_path / "a.zarr", tmp_path / "b.png"])] == ["a.zarr", "b.png"]
-    named[0].unlink()
+    next(iter(named)).unlink()
     with pytest.raises(CellSegError, match=r"1 images that are not there, such as .*val0"):
         find_inputs([folder / "instances_val.json"])
+
+
+@pytest.mark.parametrize(
+    ("given", "recursive", "expected"),
+    [
+        (["in"], True, {"a": "", "p1/a": "p1", "p1/x/b": "p1/x"}),
+        (["in"], False, {"a": ""}),
+        (["in/p1"], True, {"p1/a": "", "p1/x/b": "x"}),
+        (["in/p1/x"], True, {"p1/x/b": ""}),
+        (["in/p1", "in"], False, {"p1/a": "p1", "a": ""}),
+        (["in/**/*.png"], False, {"a": "", "p1/a": "p1", "p1/x/b": "p1/x"}),
+        (["in/p*/*.png"], False, {"p1/a": "p1"}),
+        (["in/p1/a.png"], False, {"p1/a": ""}),
+        (["in/p1/a.png", "in/p1/x/b.png"], False, {"p1/a": "", "p1/x/b": "x"}),
+    ],
+)
+def test_folders_are_relative_to_what_was_named(tmp_path, monkeypatch, given, recursive, expected):
+    for place in ("a", "p1/a", "p1/x/b", "p1/.hidden/c"):
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / f"in/{place}.png")
+    (tmp_path / "in/p1/zarr.zarr").mkdir()
+    for root in (str(tmp_path), "."):
+        monkeypatch.chdir(tmp_path)
+        found = find_inputs([f"{root}/{name}" for name in given], recursive)
+        places = {
+            path.resolve().relative_to(tmp_path / "in").with_suffix("").as_posix(): folder
+            for path, folder in found.items()
+        }
+        assert {key: value for key, value in places.items() if "zarr" not in key} == expected
 
 
 def test_images_are_relative_to_the_json(tmp_path):

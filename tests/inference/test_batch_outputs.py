@@ -1,20 +1,26 @@
 """What a batch leaves in its folder: nothing of other images, nothing taken for an image, one file for each name."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
+from cellseg_d2.datasets.find import find_inputs
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.export.formats import check_distinct
 from cellseg_d2.images.read import find_images
-from cellseg_d2.inference.batch import _counts_table, segment_files
+from cellseg_d2.inference.batch import _images_table, segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
 from cellseg_d2.inference.items import Item
-from cellseg_d2.inference.parts import content_of
+from cellseg_d2.inference.parts import Part, content_of
+from cellseg_d2.io.csv import csv_text
 from cellseg_d2.io.outputs import is_own_result
 from tests.discs import disc_image
 
@@ -246,12 +252,79 @@ def test_two_batches_do_not_mix(tmp_path):
 
 def test_images_without_cells_are_in_the_table_of_images(tmp_path):
     """Here with the names that would hide others: a class is called as a column, an image as a formula."""
-    counts = {"a": {"cells": 3, "image": 1}, "=b": {"cells": 0, "image": 0}}
-    table = _counts_table([Item(Path(name)) for name in counts], counts)
-    assert list(table) == ["image", "cells", "cells (class)", "image (class)"]
-    assert table.to_numpy().tolist() == [["a", 4, 3, 1], ["=b", 0, 0, 0]]
-    paths = [write_image(tmp_path / f"in/{name}.png", 0) for name in "ab"]
-    result = segment_files(segmenter(), paths, tmp_path / "out", ["images"])
-    lines = (tmp_path / "out/images.csv").read_text().splitlines()
-    assert lines[0].startswith("image,cells")
-    assert [line.split(",")[:2] for line in lines[1:]] == [[n, str(sum(c.values()))] for n, c in result.counts.items()]
+    counts = {"a/b": {"count": 3, "image": 1}, "=b": {"count": 0, "image": 0}}
+    covered = {"a/b": 0.123456, "=b": 0.0}
+    items = [Item(Path("b.png"), folder="a"), Item(Path("=b"))]
+    table = _images_table(items, [Part(item.key, [], counts[item.key], covered=covered[item.key]) for item in items])
+    assert list(table) == ["image", "folder", "count", "confluence", "count (class)", "image (class)"]
+    assert table.to_numpy().tolist() == [["b", "a", 4, 0.123456, 3, 1], ["=b", "", 0, 0, 0, 0]]
+    assert csv_text(table).splitlines()[1:] == ["b,a,4,0.1235,3,1", "'=b,,0,0,0,0"]
+    assert list(_images_table([], [])) == ["image", "folder", "count", "confluence"]
+
+
+def test_confluence_is_the_share_of_the_labelled_pixels(tmp_path):
+    write_image(tmp_path / "in/a.png", 0)
+    Image.new("L", (20, 30), 7).save(tmp_path / "in/b.png")
+    segment_files(segmenter(), find_images(tmp_path / "in"), tmp_path / "out", ["images", "labels"])
+    table = pd.read_csv(tmp_path / "out/images.csv", keep_default_na=False)
+    assert table["image"].tolist() == ["a", "b"]
+    assert table["folder"].tolist() == ["", ""]
+    labels = [tifffile.imread(tmp_path / f"out/labels/{name}_labels.tif") for name in "ab"]
+    assert table["count"].tolist() == [image.max() for image in labels]
+    assert table["count"].tolist()[1] == 0
+    assert table["confluence"].tolist() == pytest.approx([(image > 0).mean() for image in labels], rel=1e-3)
+
+
+def test_equal_names_in_different_folders_stay_apart_and_folders_are_mirrored(tmp_path):
+    places = ["p1/day 1/a", "p2/a", "a", "p2/b"]
+    for seed, place in enumerate(places):
+        write_image(tmp_path / f"in/{place}.png", seed, count=seed + 1)
+    folders = find_inputs([tmp_path / "in"], recursive=True)
+    out, kinds = tmp_path / "out", ["labels", "overlay", "csv", "images", "submission", "coco"]
+    result = segment_files(segmenter(), list(folders), out, kinds, folders=folders)
+    assert set(result.counts) == set(places)
+    for kind, ending in (("labels", "_labels.tif"), ("overlay", "_overlay.png")):
+        found = {path.relative_to(out / kind).as_posix() for path in (out / kind).rglob(f"*{ending}")}
+        assert found == {f"{place}{ending}" for place in places}
+    images = pd.read_csv(out / "images.csv", keep_default_na=False)
+    keys = [f"{row.folder}/{row.image}".lstrip("/") for row in images.itertuples()]
+    assert dict(zip(keys, images["count"], strict=True)) == {key: own["cell"] for key, own in result.counts.items()}
+    cells = pd.read_csv(out / "cells.csv", keep_default_na=False)
+    assert cells.groupby(["folder", "image"]).size().to_dict() == {
+        tuple(key.rpartition("/")[::2]): own["cell"] for key, own in result.counts.items()
+    }
+    assert set(pd.read_csv(out / "submission.csv")["id"]) == set(places)
+    assert {image["source_id"] for image in json.loads((out / "coco.json").read_text())["images"]} == set(places)
+    assert not result.older
+
+    again = segment_files(segmenter(), list(folders)[1:], out, ["labels"], folders=folders)
+    left = out / "labels" / f"{next(iter(result.counts))}_labels.tif"
+    assert left in again.older, "that of an image that is not among these"
+
+
+def test_ids_are_names_alone_where_these_differ(tmp_path):
+    for place in ("p1/a", "p2/b"):
+        write_image(tmp_path / f"in/{place}.png", 1)
+    folders = find_inputs([tmp_path / "in/p1", tmp_path / "in/p2"])
+    assert list(folders.values()) == ["p1", "p2"]
+    segment_files(segmenter(), list(folders), tmp_path / "out", ["submission"], folders=folders)
+    assert set(pd.read_csv(tmp_path / "out/submission.csv")["id"]) == {"a", "b"}
+
+
+def test_names_that_some_system_takes_for_one_are_refused_within_a_folder_only(tmp_path):
+    for place in ("p1/a", "p2/A", "P1/b"):
+        write_image(tmp_path / f"in/{place}.png", 1)
+    folders = find_inputs([tmp_path / "in"], recursive=True)
+    check_distinct(folders, folders=folders.values())
+    write_image(tmp_path / "in/P1/A.png", 1)
+    folders = find_inputs([tmp_path / "in"], recursive=True)
+    with pytest.raises(CellSegError, match="rename one"):
+        segment_files(segmenter(), list(folders), tmp_path / "out", ["labels"], folders=folders)
+
+
+@pytest.mark.parametrize("ending", ["_masks", "", ".seg"])
+def test_files_end_as_asked_for(tmp_path, ending):
+    path = write_image(tmp_path / "a.png", 0)
+    segment_files(segmenter(), [path], tmp_path / "out", ["labels", "geojson", "rois"], ending=ending)
+    files = {file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert files == {f"labels/a{ending}.tif", f"geojson/a{ending}.geojson", f"rois/a{ending}.zip"}

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from cellseg_d2.datasets.annotations import open_annotations
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import find_images, image_size
+from cellseg_d2.io.progress import track
 from cellseg_d2.io.text import is_json_list
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.rle import RLEError, parse_kaggle_rle
@@ -160,7 +160,7 @@ def _with_truth(
     predictions = read_predictions(path, truth, score_threshold, overlaps)
     names = choose_images(truth, predictions.masks, only_predicted=only_predicted)
     entries = []
-    for name in tqdm(names, desc="comparing", unit="image", leave=False, disable=None):
+    for name in track(names, "comparing"):
         entry, masks = truth.images[name], predictions.masks.get(name, [])
         errors = find_errors(masks, entry.masks)
         size = (entry.height, entry.width)

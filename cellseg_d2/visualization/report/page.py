@@ -11,10 +11,10 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 import cellseg_d2
 from cellseg_d2.io.atomic import write_text_atomic
+from cellseg_d2.io.progress import track
 from cellseg_d2.metrics.error_report import ErrorReport
 from cellseg_d2.metrics.error_types import DEFINITIONS, PREDICTED_KINDS, TRUE_KINDS
 from cellseg_d2.visualization.comparison import FALSE_POSITIVE, MATCHED, MISSED
@@ -79,10 +79,7 @@ def render_report(
     types = sorted({*(cells.cell_types if cells else ()), *(scored_types(run.scores) if run else ())})
     with_files = [image for image in cells.images if image.path is not None] if cells else []
     shown = with_files[: max(0, max_images)]
-    pictures = {
-        image.name: picture(image, image_width)
-        for image in tqdm(shown, desc="drawing", unit="image", leave=False, disable=None)
-    }
+    pictures = {image.name: picture(image, image_width) for image in track(shown, "drawing")}
     return template.render(
         version=cellseg_d2.__version__,
         title=title or _title(run, cells),
