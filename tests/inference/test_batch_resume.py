@@ -230,7 +230,7 @@ def test_ctrl_c_says_how_to_go_on(images, tmp_path, monkeypatch, capsys):
 
 
 def test_an_error_of_the_program_keeps_what_was_done(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch, "_table", lambda segmentation: f"image{1 / (segmentation.name != 'c')}")
+    monkeypatch.setattr(batch, "_table", lambda segmentation, _: f"image{1 / (segmentation.name != 'c')}")
     with pytest.raises(ZeroDivisionError):
         segment_files(Noting(), images, tmp_path, ["csv"])
     monkeypatch.undo()
