@@ -28,7 +28,7 @@ html_copy_source = False
 html_show_copyright = False
 
 myst_heading_anchors = 3
-nb_execution_mode = "off"
+nb_execution_mode = "off"  # it was executed, and a test executes it again
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
