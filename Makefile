@@ -74,7 +74,9 @@ demo: install  ## Simulated cells, training, prediction, score and pictures, end
 
 test: lint  ## Check style, types and imports, run the tests, and demand that they cover 95 % of the modules without PyTorch
 	rm -f .coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q tests --cov --cov-report=  # one thread a process, two cores
+	@# One thread a process, two cores; a file's tests stay together, so that what they share is made once.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q tests \
+	    --durations=25 --durations-min=5 --cov --cov-report=
 	@$(MAKE) --no-print-directory coverage
 
 .PHONY: coverage
