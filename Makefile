@@ -8,10 +8,11 @@ DETECTRON2 ?= wheel
 DETECTRON2_COMMIT := fd27788985af0f4ca800bca563acdb700bb890e2
 STAMP := $(VENV)/.installed-$(DETECTRON2)
 DEV_STAMP := $(VENV)/.installed-dev
+DOCS_STAMP := $(VENV)/.installed-docs
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test lint clean
+.PHONY: help install dev demo test lint docs clean
 
 help:  ## This list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,10 @@ dev: $(DEV_STAMP)  ## The same, with what tests and checks need
 
 $(DEV_STAMP): $(STAMP)
 	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[test,lint]'
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 .PHONY: detectron2-wheel detectron2-git
@@ -69,7 +74,9 @@ demo: install  ## Simulated cells, training, prediction, score and pictures, end
 
 test: lint  ## Check style, types and imports, run the tests, and demand that they cover 95 % of the modules without PyTorch
 	rm -f .coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q tests --cov --cov-report=  # one thread a process, two cores
+	@# One thread a process, two cores; a file's tests stay together, so that what they share is made once.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q tests \
+	    --durations=25 --durations-min=5 --cov --cov-report=
 	@$(MAKE) --no-print-directory coverage
 
 .PHONY: coverage
@@ -82,5 +89,9 @@ lint: dev  ## Check style, types, and that imports point downward
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-clean:  ## Remove the environment and the demo's output
+docs: $(DOCS_STAMP)  ## Build the documentation site into build/site; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees -c docs . build/site
+	@echo "build/site/index.html"
+
+clean:  ## Remove the environment, the site and the demo's output
 	rm -rf $(VENV) output build *.egg-info

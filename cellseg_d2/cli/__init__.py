@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 
 from cellseg_d2 import __version__
-from cellseg_d2.cli.commands import ALIASES, COMMANDS, GROUPS, PROGRAM
-from cellseg_d2.cli.common import command_name, run
+from cellseg_d2.cli.commands import ALIASES, COMMANDS, GROUPS, PROGRAM, command_name
+from cellseg_d2.cli.common import run
+from cellseg_d2.cli.completion import completing, line_words
 from cellseg_d2.errors import CellSegError, did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point; exits with the code of the command. Only the command that is called is imported."""
-    words = sys.argv[1:] if argv is None else list(argv)
+    words = line_words() if completing() else sys.argv[1:] if argv is None else list(argv)
     run(lambda: call(words))
 
 
@@ -31,7 +32,6 @@ def call(words: Sequence[str]) -> int | None:
         print(f"{PROGRAM} {__version__}")
         return 0
     name = command_name(words[0])
-    name = ALIASES.get(name, name)
     if name not in COMMANDS:
         hint = did_you_mean(name, (*COMMANDS, *ALIASES)) or f"; {PROGRAM} --help lists them"
         raise CellSegError(f"there is no command {words[0]!r}{hint}")

@@ -76,9 +76,12 @@ def benchmark_models(args: argparse.Namespace) -> None:
 
     from cellseg_d2.benchmarks.models import measure_model
     from cellseg_d2.benchmarks.report import models_table
+    from cellseg_d2.config import load_config
     from cellseg_d2.io.atomic import write_json_atomic
     from cellseg_d2.io.progress import track
 
+    for path in args.config_file:  # a wrong one is told at once, not after others were measured
+        load_config(path, args.opts)
     costs = {}
     for path in track(args.config_file, "measuring", "model"):
         costs[f"{path.parent.name}/{path.stem}"] = measure_model(path, args.opts, args.repeats, args.threads)

@@ -36,3 +36,9 @@ GROUPS = {
 COMMANDS = {name: summary for commands in GROUPS.values() for name, summary in commands.items()}
 # Names that people of the field type first, for the command that does it.
 ALIASES = {"segment": "infer", "predict": "infer", "score": "evaluate", "simulate": "make-simulated"}
+
+
+def command_name(word: str) -> str:
+    """The command's own name for another one, or for the spelling with ``_``; what is no command stays as it is."""
+    name = word.replace("_", "-")
+    return ALIASES.get(name, name)

@@ -12,17 +12,12 @@ from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
-from cellseg_d2.cli.commands import PROGRAM
+from cellseg_d2.cli.commands import PROGRAM, command_name
 from cellseg_d2.cli.parser import CommandParser
 from cellseg_d2.errors import NO_DETECTRON2, CellSegError, no_memory, system_error
 from cellseg_d2.io.console import make_printing_safe, printing_failure
 from cellseg_d2.registry import import_own
 from cellseg_d2.shape_space import SHIPPED
-
-
-def command_name(word: str) -> str:
-    """The spelling of the table, with ``-``; ``word`` may have ``_``."""
-    return word.replace("_", "-")
 
 
 def command_line(module: str, argv: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
+from cellseg_d2.cli.completion import complete
 from cellseg_d2.errors import did_you_mean
 
 # What keys of Detectron2's configuration begin with; those of the second line are complete.
@@ -22,7 +23,10 @@ _CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*
 
 
 class CommandParser(argparse.ArgumentParser):
-    """``ArgumentParser`` that tells mistakes in one sentence, and takes keys of the configuration where asked to."""
+    """``ArgumentParser`` that tells mistakes in one sentence and completes lines for the shell.
+
+    Keys of the configuration are taken where :meth:`add_settings` asks for them.
+    """
 
     _takes_settings = False
 
@@ -40,6 +44,8 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument_group("configuration", f"KEY VALUE ... anywhere: {what}, such as TEST.POSTPROCESS.VOTE False")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        if type(self) is CommandParser:  # argcomplete calls it again, of a class of its own
+            complete(self)
         words = list(sys.argv[1:] if args is None else args)
         own = words if self._subparsers is None else takewhile(lambda word: word.startswith("-"), words)
         self._check_options(list(own))

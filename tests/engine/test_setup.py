@@ -8,6 +8,7 @@ from operator import getitem
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from detectron2.modeling import build_model
 from torch import nn
@@ -31,7 +32,10 @@ CONFIGURATIONS = sorted(str(p) for p in (Path(__file__).parents[2] / "configs").
 def test_every_shipped_configuration_builds_its_model(path):
     """Those from scratch have nothing frozen, and every level of the pyramid has its anchors."""
     cfg = load_config(path, ["MODEL.DEVICE", "cpu"])
-    model = build_model(cfg)
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):  # shapes, without memory for them or random weights
+        model = build_model(cfg)
     first = next(module for module in model.backbone.bottom_up.modules() if isinstance(module, nn.Conv2d))
     assert len(cfg.MODEL.PIXEL_MEAN) == len(cfg.MODEL.PIXEL_STD) == first.in_channels
     if model.proposal_generator is not None:  # boxes, beside a dense branch or without one
