@@ -11,6 +11,8 @@ NO_DETECTRON2 = (
     "(the Python part of a known wheel, for any Python and system)"
 )
 
+NO_NAPARI = "napari is not installed: type `pip install 'cellseg_d2[napari]'`"
+
 
 class CellSegError(Exception):
     """Something about the input is wrong. The message says what, where, and what to do about it, in one sentence."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -106,6 +107,19 @@ def _begin(initializer: Callable[[], object] | None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer is not None:
         initializer()
+
+
+# The command line as a process that does not outlive the one that starts it.
+_START = """import sys; from cellseg_d2.processes import end_with_starter; end_with_starter()
+from cellseg_d2.cli import main; sys.argv[0] = "cellseg-d2"; main()"""
+
+
+def own_command(name: str) -> tuple[str, ...]:
+    """The words that start ``cellseg-d2 NAME``, for :class:`subprocess.Popen` with ``stdin=PIPE``.
+
+    It is run by the code of this process (``-P``), never by a package in the working folder, and ends with its starter.
+    """
+    return sys.executable, "-P", "-c", _START, name
 
 
 def end_with_starter() -> None:

@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None) -> None:
         "predict": benchmark_prediction,
         "models": benchmark_models,
         "mosaic": benchmark_mosaic,
+        "corrections": benchmark_corrections,
     }
     check_outputs([getattr(args, "output", None)], read_files(args))
     measure[args.command](args)
@@ -106,6 +107,28 @@ def benchmark_mosaic(args: argparse.Namespace) -> None:
     print(mosaic_table(costs))
     if args.output:
         print(f"\nwrote {args.output}")
+
+
+def benchmark_corrections(args: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from tabulate import tabulate
+
+    from cellseg_d2.benchmarks.corrections import ORDERS, run_loop
+    from cellseg_d2.errors import CellSegError
+    from cellseg_d2.io.atomic import write_json_atomic
+    from cellseg_d2.io.claim import claimed
+
+    if args.folder.exists() and any(args.folder.iterdir()):
+        raise CellSegError(f"{args.folder} holds other files: name a new folder")
+    orders, done = args.orders or ORDERS, []
+    options = {"held_out": args.held_out, "steps": sorted(set(args.steps)), "orders": orders, "model": args.model}
+    with claimed(args.folder):
+        loop = run_loop(args.json, args.folder, **options, iterations=args.iterations, seed=args.seed, on_stage=print)
+        for step in loop:
+            done.append(asdict(step))
+            write_json_atomic(args.folder / "steps.json", done, indent=1)
+    print(tabulate(done, headers="keys", floatfmt=("", "", ".3f", ".1f")))
 
 
 def benchmark_data(args: argparse.Namespace) -> None:

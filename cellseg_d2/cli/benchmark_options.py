@@ -18,9 +18,13 @@ EXAMPLES = """\
   cellseg-d2 benchmark models --config-file configs/sartorius/mask_rcnn_R_50_FPN.yaml configs/quickstart/*GN.yaml
   cellseg-d2 benchmark predict --output benchmark.json
   cellseg-d2 benchmark mosaic --sides 1000 5000 10000
+  cellseg-d2 benchmark corrections --json datasets/livecell/instances_*.json --folder output/loop
 """
 EXPLAINED = {"epilog": f"examples:\n{EXAMPLES}", "formatter_class": argparse.RawDescriptionHelpFormatter}
-LEAST = {"repeats": 1, "threads": 1, "draws": 1, "cells": 1, "size": 1, "sides": 100, "images_limit": 0, "seed": 0}
+LEAST = {
+    **{"repeats": 1, "threads": 1, "draws": 1, "cells": 1, "size": 1, "sides": 100, "images_limit": 0, "seed": 0},
+    **{"held_out": 1, "steps": 1, "iterations": 1},
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -121,6 +125,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     mosaic.add_argument("--seed", type=int, default=0, metavar="N", help="of the discs (default: %(default)s)")
     mosaic.add_argument("--output", type=Path, metavar="FILE", help="also write all figures as JSON")
+
+    corrections = commands.add_parser(
+        "corrections",
+        help="what each corrected image gains",
+        description="A user's loop, with the truth as the user: images are corrected, the model is trained on them\n"
+        "and scored on others, and the next images are those that it is least sure of, or random ones.",
+        **EXPLAINED,
+    )
+    corrections.add_argument("--json", type=Path, nargs="+", required=True, metavar="FILE", help="annotated images")
+    corrections.add_argument("--folder", type=Path, required=True, metavar="DIR", help="new, for projects and figures")
+    corrections.add_argument("--held-out", type=int, default=12, metavar="N", help="images to score on (default: 12)")
+    corrections.add_argument(
+        "--steps", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="corrected images (default: 1 2 4 8)"
+    )
+    corrections.add_argument("--orders", nargs="+", choices=("unsure", "random"), help="(default: both)")
+    corrections.add_argument("--model", default="cells", metavar="M", help="to begin with (default: cells)")
+    corrections.add_argument("--iterations", type=int, metavar="N", help="of each training (default: as train)")
+    corrections.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default: 0)")
 
     args = parser.parse_args(argv)
     command = commands.choices[args.command]

@@ -11,7 +11,11 @@ GROUPS = {
         "convert": "convert annotations or results between formats, without a model",
         "pseudo-label": "turn predictions into training data",
     },
+    "correction": {
+        "correct": "look at images in napari, correct their cells, and train on what was corrected",
+    },
     "training": {
+        "train": "train further on a few images of your own; everything else is chosen and said",
         "fit-anchors": "say how well the anchors fit the cells, and propose better ones",
         "train-net": "train, resume, or evaluate with --eval-only",
         "cross-validate": "train K folds: mean and spread of the score, predictions of all images",

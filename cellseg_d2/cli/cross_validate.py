@@ -7,13 +7,10 @@ import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import command_line, make_parser
+from cellseg_d2.processes import own_command
 from cellseg_d2.registry import IMPORTED
 
-# train-net as a process that does not outlive this one. Never of the package in the working folder (-P): the folds are
-# trained by the same code as this.
-START = """import sys; from cellseg_d2.processes import end_with_starter; end_with_starter()
-from cellseg_d2.cli import main; sys.argv[0] = "cellseg-d2"; main()"""
-TRAIN_NET = (sys.executable, "-P", "-c", START, "train-net")
+TRAIN_NET = own_command("train-net")
 WRITTEN = ("oof.csv", "summary.json", "summary.md")
 
 

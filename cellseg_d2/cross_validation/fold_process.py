@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +50,11 @@ class Attempt:
 
 
 def run_training(
-    command: Sequence[str], folder: Path, title: str, on_end: Callable[[Attempt], None] = lambda attempt: None
+    command: Sequence[str],
+    folder: Path,
+    title: str,
+    on_end: Callable[[Attempt], None] = lambda attempt: None,
+    environment: Mapping[str, str] | None = None,
 ) -> Attempt:
     """Run a training to its end, and wait for it.
 
@@ -62,15 +66,16 @@ def run_training(
         folder: of the run.
         title: of the progress bar.
         on_end: called with what came of it, also when this process is interrupted.
+        environment: variables beside those of this process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     started, clock, now = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter(), time.time()
     log = folder / "console.log"
     before = log.stat().st_size if log.exists() else 0
     with open(log, "ab") as console:
-        environment = {**os.environ, "NO_COLOR": "1"}
+        variables = {**os.environ, "NO_COLOR": "1", **(environment or {})}
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=console, stderr=subprocess.STDOUT, env=environment
+            command, stdin=subprocess.PIPE, stdout=console, stderr=subprocess.STDOUT, env=variables
         )
     interrupted = False
     try:

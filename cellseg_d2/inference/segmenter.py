@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,7 @@ class Segmenter(ABC):
         scales: at which the model looks at an image whose cells may have any size; see
             :mod:`cellseg_d2.inference.scale`.
         scale_neighbors: how many of ``scales`` on each side of the best one are merged with it.
+        before_look: called before each look at an image or a window, at any scale; may raise to stop.
     """
 
     params: PostprocessParams
@@ -64,6 +65,7 @@ class Segmenter(ABC):
     cell_diameter: float = 0.0
     scales: tuple[float, ...] = (1.0,)
     scale_neighbors: int = 0
+    before_look: Callable[[], object] | None = None
 
     @abstractmethod
     def detect_views(self, image: np.ndarray, scale: float = 1.0) -> tuple[list[Detections], list[float]]:
@@ -111,6 +113,8 @@ class Segmenter(ABC):
         return self._look(image, scale)
 
     def _look(self, image: np.ndarray, scale: float) -> Detections:
+        if self.before_look is not None:
+            self.before_look()
         return self._fused(*self.detect_views(image, scale))
 
     def _fused(self, views: list[Detections], weights: list[float] | None = None) -> Detections:
@@ -292,6 +296,8 @@ class Segmenter(ABC):
             return list(self.scales)
 
         def glance(image: np.ndarray, scale: float) -> Detections:
+            if self.before_look is not None:
+                self.before_look()
             found = self.glance(image, scale)
             if self.glance_is_look and image.shape == (source.height, source.width):
                 seen[_key(image, scale)] = found

@@ -67,8 +67,8 @@ CALLS = {
 }
 # Those that start fast are tried in more ways.
 LIGHT = ("make-simulated", "convert-to-coco", "evaluate", "analyze-errors", "visualize")
-# Its trainings are train-net's, whose output it keeps in a file; it calls pip.
-ELSEWHERE = {"cross-validate", "install-detectron2"}
+# Their trainings are train-net's, whose output they keep in files; napari's window; pip.
+ELSEWHERE = {"cross-validate", "train", "correct", "install-detectron2"}
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ WAYS = {
 }
 SUBCOMMANDS = {
     "visualize": ("dataset", "comparison", "augmentations"),
-    "benchmark": ("data", "convert", "predict", "models", "mosaic"),
+    "benchmark": ("data", "convert", "predict", "models", "mosaic", "corrections"),
 }
 # Only a GPU's memory is measured; the file goes through `memory_config`.
 ONLY_ON_GPUS = {("benchmark data", "--memory-config")}

@@ -134,9 +134,10 @@ OVER_AN_INPUT = {
         ("--config-file", CONFIG, *ON_CPU, "MODEL.WEIGHTS", "{d}/run/model_best.pth", "OUTPUT_DIR", "{d}/run"),
         "run/model_best.pth",
     ),
+    "train": (("--images", "{d}/images", "--labels", "{d}/taken/runs", "--project", "{d}/taken"), "taken/runs"),
 }
-# It writes into Python's own folder, by pip.
-WITHOUT_INPUTS = {"install-detectron2"}
+# It writes into Python's own folder, by pip; it writes only into a new folder, or one of its own.
+WITHOUT_INPUTS = {"install-detectron2", "correct"}
 
 # Calls that write to the folder {d}/taken.
 IN_A_FOLDER = {
@@ -164,8 +165,9 @@ IN_A_FOLDER = {
         *("--config-file", CONFIG, "--dataset", "cv", "--folds", "2", *ON_CPU, "OUTPUT_DIR", "{d}/taken"),
     ),
     "train-net": ("--config-file", CONFIG, *ON_CPU, "OUTPUT_DIR", "{d}/taken"),
+    "train": ("--images", "{d}/images", "--labels", "{d}/images", "--project", "{d}/taken"),
 }
-# One file, or (make-simulated) a folder that appears whole: the last one stays, and is never mixed.
+# One file, or (make-simulated, a save of correct) a folder that appears whole: the last one stays, and is never mixed.
 WHOLE_AT_ONCE = {
     "make-simulated",
     "evaluate",
@@ -174,6 +176,7 @@ WHOLE_AT_ONCE = {
     "fit-anchors",
     "benchmark",
     "shape-space",
+    "correct",
     "install-detectron2",
 }
 
