@@ -75,7 +75,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return _read(path, _size_of_tiff, lambda image: image.size[::-1])
 
 
-def find_images(paths: Iterable[str | Path] | str | Path, every_kind: bool = False, recursive: bool = False) -> list[Path]:
+def find_images(
+    paths: Iterable[str | Path] | str | Path, every_kind: bool = False, recursive: bool = False
+) -> list[Path]:
     """The image files that ``paths`` name.
 
     Pictures and label images that this project has written are left out of folders and patterns, with a word.
