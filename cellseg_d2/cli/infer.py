@@ -87,7 +87,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         nargs="+",
         metavar="PATH",
-        help="files (PNG, JPEG, BMP, TIFF, Zarr), folders, quoted globs, or the COCO JSON of a converted data set",
+        help="files (PNG, JPEG, BMP, TIFF, Zarr, CZI, LIF, ND2), folders, quoted globs, or the COCO JSON of a data set",
     )
     group.add_argument(
         "--recursive",

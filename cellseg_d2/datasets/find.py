@@ -18,7 +18,7 @@ def find_inputs(paths: Sequence[str | Path], recursive: bool = False) -> dict[Pa
 
     Args:
         paths: see :func:`cellseg_d2.images.read.find_images`; besides, the COCO JSON of a data set, which names its
-            images. Zarr folders are images.
+            images. Zarr folders and microscopes' own files are images.
         recursive: whether sub-folders are entered.
 
     Returns:
@@ -36,7 +36,7 @@ def find_inputs(paths: Sequence[str | Path], recursive: bool = False) -> dict[Pa
             if missing := [path for path in images if not path.is_file()]:
                 raise CellSegError(f"{given} names {len(missing)} images that are not there, such as {missing[0]}")
         else:
-            images = find_images(given, zarr=True, recursive=recursive)
+            images = find_images(given, every_kind=True, recursive=recursive)
             found |= {path: _base(given, path) for path in images if path not in found}
             continue
         found |= {path: None for path in images if path not in found}

@@ -114,40 +114,6 @@ def stored_colours(image: Image.Image, origin: str | Path = "the image") -> Stor
     return StoredArray(array, Layout("YXS"[: array.ndim], array.shape), origin)
 
 
-def as_grey(
-    image: ArrayLike | Image.Image, *, channel_axis: int | None = None, choice: PlaneChoice = ONE_PLANE
-) -> np.ndarray:
-    """One image as one grey plane.
-
-    Args:
-        image: an array, or what can become one (lists, tensors, pictures of Pillow): ``(H, W)``, ``(H, W, C)`` with 3
-            or 4 colours, with any further axes of length 1; bool, any integer or float type. Masked pixels become
-            not-a-number.
-        channel_axis: which axis holds the colours, or the channels of which ``choice`` names one.
-        choice: which plane is wanted of an array with channels or planes; no stack.
-
-    Returns:
-        ``(H, W)`` uint8, uint16 or float32, the same as if the image had been read from a file. It may share memory
-        with ``image``.
-
-    Raises:
-        ArrayError: there are no pixels, none is finite, or the type is no real number.
-        AxesError: the shape is that of a stack or could mean several things.
-
-    Example:
-        >>> as_grey([[[7, 9]], [[8, 1]]]).shape, as_grey(np.zeros((40, 50, 3))).shape
-        ((2, 2), (40, 50))
-    """
-    stored = as_stored(image, channel_axis=channel_axis, choice=choice)
-    layout = stored.layout
-    (plane,) = choose_planes(layout, choice, stored.origin)
-    whole = slice(0, layout.height), slice(0, layout.width)
-    grey = project((stored.grey(place, *whole) for place in plane.stored), plane.projection)
-    if grey.dtype.kind == "f" and not np.isfinite(grey).any():
-        raise ArrayError(f"the image of shape {shape_text(layout.shape)} has no finite pixel")
-    return grey
-
-
 def array_layout(
     shape: Sequence[int],
     channel_axis: int | None = None,

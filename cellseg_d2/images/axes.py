@@ -196,6 +196,19 @@ def choose_one(wanted: int | str, names: Sequence[str], has: str, kind: str) -> 
     return found[0]
 
 
+def choose_scene(wanted: int | str | None, names: Sequence[str], origin: str | Path) -> int:
+    """The place of the image that is wanted of a file with several, by number or name; of a single one 0.
+
+    Raises:
+        AxesError: none was chosen, or there is no such image.
+    """
+    if wanted is not None:
+        return choose_one(wanted, names, f"{origin} has", "scene")
+    if len(names) > 1:
+        raise AxesError(f"{origin} holds {len(names)} images ({listed(names)}): choose one with --scene N")
+    return 0
+
+
 def listed(names: Sequence[str]) -> str:
     """Numbers, and names where there are any, for messages."""
     if not any(names):

@@ -22,6 +22,7 @@ from cellseg_d2.images.arrays import SlicedArray, StoredArray, as_stored, projec
 from cellseg_d2.images.axes import ONE_PLANE, Layout, Plane, PlaneChoice, choose_planes
 from cellseg_d2.images.errors import check_file, clear_errors
 from cellseg_d2.images.intensity import intensity_range
+from cellseg_d2.images.microscope import MICROSCOPE_SUFFIXES, open_microscope
 from cellseg_d2.images.pillow import with_pillow
 from cellseg_d2.images.read import read_image
 from cellseg_d2.images.stored import StoredImage
@@ -129,8 +130,9 @@ def open_stored(
     """Any image with all its axes, with as little of it in memory as its format allows.
 
     Args:
-        image: a path of a TIFF, of a Zarr folder (an array, or an OME-Zarr image, whose full resolution is taken), or
-            of any other image file, which is read whole; or anything that is sliced like an array.
+        image: a path of a TIFF, of a microscope's own file (CZI, LIF, ND2), of a Zarr folder (an array, or an OME-Zarr
+            image, whose full resolution is taken), or of any other image file, which is read whole; or anything that is
+            sliced like an array.
         channel_axis: of an array or a Zarr array without names of axes, see
             :func:`cellseg_d2.images.arrays.as_stored`.
         choice: may name the axes and the scene; whether a channel is wanted decides whether colours are kept.
@@ -151,6 +153,8 @@ def open_stored(
             tiff.close()
             raise tiff.needs_package("cannot be read in parts")
         return tiff
+    if path.suffix.lower() in MICROSCOPE_SUFFIXES:
+        return open_microscope(path, choice)
     if choice.channel is not None:
         check_file(path)
         with clear_errors(path):

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.axes import PlaneChoice
 from cellseg_d2.images.errors import ImageError, clear_errors
+from cellseg_d2.images.microscope import MICROSCOPE_SUFFIXES, open_microscope
 from cellseg_d2.images.read import is_zarr
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 from cellseg_d2.images.zarr_metadata import find_array
@@ -64,15 +65,15 @@ class PixelSize:
 def read_pixel_size(path: str | Path, scene: int | str | None = None) -> PixelSize | None:
     """The pixel size that a file tells, or None where it tells none.
 
-    An OME-Zarr image tells it by its scale and units. A TIFF is asked in this order: OME-XML (``PhysicalSizeX`` with
-    its unit, µm by default), ImageJ's unit with the resolution tags, the resolution tags with ``ResolutionUnit``.
-    Programs for photographs fill in 72, 96 or 300 dpi without having measured anything: a resolution per inch or
-    centimetre that makes pixels larger than 20 µm is taken for that and ignored, unless it is from OME-XML. So are
-    units that are no length, such as "pixel", and sizes of 0. A warning says so where metadata tell something that is
-    not enough, such as the width alone.
+    A microscope's own file tells it, and an OME-Zarr image by its scale and units. A TIFF is asked in this order:
+    OME-XML (``PhysicalSizeX`` with its unit, µm by default), ImageJ's unit with the resolution tags, the resolution
+    tags with ``ResolutionUnit``. Programs for photographs fill in 72, 96 or 300 dpi without having measured anything: a
+    resolution per inch or centimetre that makes pixels larger than 20 µm is taken for that and ignored, unless it is
+    from OME-XML. So are units that are no length, such as "pixel", and sizes of 0. A warning says so where metadata
+    tell something that is not enough, such as the width alone.
 
     Args:
-        path: of an image. Other formats than TIFF and OME-Zarr tell nothing.
+        path: of an image. PNG, JPEG and BMP tell nothing.
         scene: of a file with several images, see :class:`cellseg_d2.images.axes.PlaneChoice`.
 
     Raises:
@@ -83,6 +84,10 @@ def read_pixel_size(path: str | Path, scene: int | str | None = None) -> PixelSi
         raise ImageError(f"{path} does not exist")
     if path.is_dir():
         return _from_zarr(path, scene) if is_zarr(path) else None
+    if path.suffix.lower() in MICROSCOPE_SUFFIXES:
+        with open_microscope(path, PlaneChoice(scene=scene)) as image:
+            sides = image.pixel_um()
+        return None if sides is None else _plausible(*sides)
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
     with TiffImage(path, PlaneChoice(scene=scene)) as image, clear_errors(path):

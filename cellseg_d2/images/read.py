@@ -14,6 +14,7 @@ from PIL import Image
 from cellseg_d2.errors import CellSegError, no_memory
 from cellseg_d2.images.axes import choose_planes
 from cellseg_d2.images.errors import ImageError, check_file, clear_errors
+from cellseg_d2.images.microscope import MICROSCOPE_SUFFIXES
 from cellseg_d2.images.pillow import grey_of_pillow, labels_of_pillow, with_pillow
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 from cellseg_d2.images.zarr_metadata import ZARR_FILES
@@ -74,7 +75,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return _read(path, _size_of_tiff, lambda image: image.size[::-1])
 
 
-def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False, recursive: bool = False) -> list[Path]:
+def find_images(
+    paths: Iterable[str | Path] | str | Path, every_kind: bool = False, recursive: bool = False
+) -> list[Path]:
     """The image files that ``paths`` name.
 
     Pictures and label images that this project has written are left out of folders and patterns, with a word.
@@ -83,7 +86,8 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False, re
         paths: one or several of: a file (taken as it is), a folder (its files with one of :data:`IMAGE_SUFFIXES`, not
             those of its sub-folders), a glob pattern (``**`` enters sub-folders). A path that exists is never taken
             for a pattern, so that names such as ``astros[cereb]_1.png`` work.
-        zarr: whether Zarr folders are images, too, which :func:`cellseg_d2.images.lazy.open_source` reads.
+        every_kind: whether Zarr folders and microscopes' own files are images, too, which
+            :func:`cellseg_d2.images.lazy.open_source` reads.
         recursive: whether sub-folders are entered, but for hidden ones.
 
     Returns:
@@ -99,17 +103,17 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False, re
     passed: list[Path] = []
     for given in paths:
         path, before = Path(given), len(own)
-        if path.is_dir() and not (zarr and is_zarr(path)):
-            inside = list(_inside(path, zarr, recursive))
-            matches = _without_own((p for p in inside if _is_image_name(p, zarr)), own)
-            passed = [p for p in inside if _is_passed_over(p, zarr) and not (recursive and p.is_dir())]
+        if path.is_dir() and not (every_kind and is_zarr(path)):
+            inside = list(_inside(path, every_kind, recursive))
+            matches = _without_own((p for p in inside if _is_image_name(p, every_kind)), own)
+            passed = [p for p in inside if _is_passed_over(p, every_kind) and not (recursive and p.is_dir())]
         elif path.exists():
             matches = [path]
         else:
             named = map(Path, glob.glob(str(given), recursive=True))
-            matches = _without_own((p for p in named if _is_image_name(p, zarr)), own)
+            matches = _without_own((p for p in named if _is_image_name(p, every_kind)), own)
         if not matches:
-            kinds = " ".join((*IMAGE_SUFFIXES, *([ZARR_SUFFIX] if zarr else [])))
+            kinds = " ".join((*IMAGE_SUFFIXES, *((*MICROSCOPE_SUFFIXES, ZARR_SUFFIX) if every_kind else ())))
             reason = "holds no image" if path.is_dir() else "does not exist and, as a pattern, matches no image"
             if len(own) > before:
                 reason = f"holds no images but {len(own) - before} that this project has written, such as {own[before]}"
@@ -126,20 +130,20 @@ def find_images(paths: Iterable[str | Path] | str | Path, zarr: bool = False, re
     return sorted(found.values())
 
 
-def _inside(folder: Path, zarr: bool, recursive: bool) -> Iterator[Path]:
+def _inside(folder: Path, every_kind: bool, recursive: bool) -> Iterator[Path]:
     """What lies in a folder, sorted, and in its sub-folders if asked for; not what is in a Zarr folder."""
     for path in sorted(folder.iterdir()):
         yield path
-        if recursive and path.is_dir() and not path.name.startswith(".") and not (zarr and is_zarr(path)):
-            yield from _inside(path, zarr, recursive)
+        if recursive and path.is_dir() and not path.name.startswith(".") and not (every_kind and is_zarr(path)):
+            yield from _inside(path, every_kind, recursive)
 
 
-def _is_passed_over(path: Path, zarr: bool) -> bool:
+def _is_passed_over(path: Path, every_kind: bool) -> bool:
     """Whether what lies in a folder of images may be, or hold, an image that is not read from there."""
-    if path.name.startswith(".") or _is_image_name(path, zarr):
+    if path.name.startswith(".") or _is_image_name(path, every_kind):
         return False
     if path.is_dir():
-        return is_zarr(path) or any(_is_image_name(p, zarr) and not is_own_result(p) for p in path.iterdir())
+        return is_zarr(path) or any(_is_image_name(p, every_kind) and not is_own_result(p) for p in path.iterdir())
     return path.suffix.lower() in OTHER_SUFFIXES
 
 
@@ -173,10 +177,11 @@ def _without_own(paths: Iterable[Path], own: list[Path]) -> list[Path]:
     return others
 
 
-def _is_image_name(path: Path, zarr: bool) -> bool:
+def _is_image_name(path: Path, every_kind: bool) -> bool:
     if path.name.startswith("."):
         return False
-    return (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()) or (zarr and is_zarr(path))
+    suffixes = (*IMAGE_SUFFIXES, *MICROSCOPE_SUFFIXES) if every_kind else IMAGE_SUFFIXES
+    return (path.suffix.lower() in suffixes and path.is_file()) or (every_kind and is_zarr(path))
 
 
 def _only_place(tiff: TiffImage) -> Mapping[str, int]:

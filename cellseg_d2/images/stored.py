@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from cellseg_d2.images.axes import Layout
+from cellseg_d2.images.axes import AxesError, Layout, renamed
 
 
 class StoredImage(ABC):
@@ -49,3 +49,38 @@ class StoredImage(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class RenamedImage(StoredImage):
+    """A stored image by other names of its axes.
+
+    Args:
+        image: with rows and columns along Y and X; closed with this one.
+        names: of its axes, see :func:`cellseg_d2.images.axes.renamed`.
+
+    Raises:
+        AxesError: they do not fit, or say that rows, columns or colours are elsewhere.
+    """
+
+    def __init__(self, image: StoredImage, names: str):
+        self._image = image
+        self.origin, self.dtype = image.origin, image.dtype
+        self.layout = renamed(image.layout, names, image.origin)
+        pairs = list(zip(self.layout.names, image.layout.names, strict=True))
+        if any(new != old for new, old in pairs if {new, old} & {"Y", "X", "S"}):
+            raise AxesError(
+                f"{image.origin} has the axes {image.layout.names}: of these, Y, X and S stay what they are"
+            )
+        self._own = dict(pairs)
+
+    def grey(self, place: Mapping[str, int], rows: slice, columns: slice) -> np.ndarray:
+        """See :meth:`StoredImage.grey`."""
+        return self._image.grey({self._own[name]: number for name, number in place.items()}, rows, columns)
+
+    def pixel_um(self) -> tuple[float, float] | None:
+        """See :meth:`StoredImage.pixel_um`."""
+        return self._image.pixel_um()
+
+    def close(self) -> None:
+        """See :meth:`StoredImage.close`."""
+        self._image.close()

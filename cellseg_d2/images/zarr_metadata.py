@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.axes import AxesError, axis_names, choose_one, listed
+from cellseg_d2.images.axes import axis_names, choose_scene
 from cellseg_d2.images.errors import ImageError
 from cellseg_d2.io.text import read_json
 
@@ -133,9 +133,7 @@ def _one_scene(path: Path, scene: int | str | None) -> Path:
     names = sorted((child.name for child in path.iterdir() if child.name.isdecimal() and child.is_dir()), key=int)
     if not names:
         raise ImageError(f"{path} holds no image")
-    if scene is None and len(names) > 1:
-        raise AxesError(f"{path} holds {len(names)} images ({listed([''] * len(names))}): choose one with --scene N")
-    return path / names[choose_one(0 if scene is None else scene, names, f"{path} has", "scene")]
+    return path / names[choose_scene(scene, [""] * len(names), path)]
 
 
 def _full_resolution(path: Path, group: _Node) -> _Image:

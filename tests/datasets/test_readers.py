@@ -10,6 +10,7 @@ from cellseg_d2.cli.convert import formats
 from cellseg_d2.cli.infer import PLANES, parse_args
 from cellseg_d2.datasets.readers import DATASET_READERS
 from cellseg_d2.export.formats import batch_formats
+from cellseg_d2.images.microscope import MICROSCOPE_SUFFIXES
 from cellseg_d2.images.read import IMAGE_SUFFIXES, ZARR_SUFFIX
 from cellseg_d2.inference.segmenter import Segmenter
 from tests.conftest import REPOSITORY
@@ -33,7 +34,7 @@ def test_the_table_has_every_reader_and_every_format():
 
 def test_the_table_of_images_has_every_kind():
     kinds = {name for row in table("image") for name in re.findall(r"`(\.[a-z0-9]+)`", row[0])}
-    assert kinds == {*IMAGE_SUFFIXES, ZARR_SUFFIX}
+    assert kinds == {*IMAGE_SUFFIXES, *MICROSCOPE_SUFFIXES, ZARR_SUFFIX}
 
 
 def test_the_table_of_planes_has_every_option():

@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.arrays import as_grey
 from cellseg_d2.images.errors import ImageError
+from cellseg_d2.images.grey import grey_from_channels
 from cellseg_d2.images.intensity import intensity_range, to_uint8
 from cellseg_d2.images.lazy import ArraySource, open_source, sample_percentiles
 from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
@@ -42,7 +42,7 @@ def test_arrays_and_memory_maps(tmp_path):
     assert_parts_of(open_source(GREY[None, ..., None]), GREY)
     assert_parts_of(open_source(GREY.tolist()), GREY.astype(np.float32))
     for image, axis in [(RGB, None), (np.moveaxis(RGB, 2, 0), 0), (np.moveaxis(RGB, 2, 1), 1)]:
-        assert_parts_of(open_source(image, channel_axis=axis), as_grey(RGB))
+        assert_parts_of(open_source(image, channel_axis=axis), grey_from_channels(RGB))
     assert_parts_of(open_source(GREY > 30000), (GREY > 30000) * np.uint8(255))
     source = open_source(GREY)
     assert open_source(source) is source
@@ -50,7 +50,7 @@ def test_arrays_and_memory_maps(tmp_path):
 
 def test_tensors_and_masked_arrays():
     torch = pytest.importorskip("torch")
-    assert_parts_of(open_source(torch.tensor(RGB)), as_grey(RGB))
+    assert_parts_of(open_source(torch.tensor(RGB)), grey_from_channels(RGB))
     assert np.isnan(open_source(np.ma.masked_less(GREY, 100)).read(0, 0, 150, 203)).sum() == (GREY < 100).sum()
 
 
@@ -100,7 +100,7 @@ def test_tiffs_of_other_programs(tmp_path, kind):
     with open_source(path) as source:
         assert_parts_of(source, read_image(path))
     if kind != "JPEG":
-        assert np.abs(read_image(path) - (GREY if "16" in kind else as_grey(RGB)).astype(float)).max() <= 1
+        assert np.abs(read_image(path) - (GREY if "16" in kind else grey_from_channels(RGB)).astype(float)).max() <= 1
 
 
 @pytest.mark.parametrize(
