@@ -31,7 +31,6 @@ from cellseg_d2.images.axes import (
     Layout,
     PlaneChoice,
     axis_names,
-    choose_planes,
     renamed,
     shape_text,
     unknown_names,
