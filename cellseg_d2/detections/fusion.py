@@ -21,6 +21,7 @@ from pycocotools import mask as coco_mask
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import shared_pixels
 
 COMPARED = ("mask", "box")
 BOXES = ("weighted", "best")
@@ -242,17 +243,8 @@ def _binary_iou(pool: Detections, first: np.ndarray, second: np.ndarray) -> np.n
     """IoU in pixels of pairs of crops, float32 ``(P,)``."""
     areas = np.array([crop.area for crop in pool.masks], dtype=np.int64)
     pairs = zip(first.tolist(), second.tolist(), strict=True)
-    shared = np.array([_shared_pixels(pool.masks[i], pool.masks[j]) for i, j in pairs], dtype=np.int64)
+    shared = np.array([shared_pixels(pool.masks[i], pool.masks[j]) for i, j in pairs], dtype=np.int64)
     return (shared / np.maximum(areas[first] + areas[second] - shared, 1)).astype(np.float32)
-
-
-def _shared_pixels(one: MaskCrop, other: MaskCrop) -> int:
-    x0, y0 = (max(a, b) for a, b in zip(one.box[:2], other.box[:2], strict=True))
-    x1, y1 = (min(a, b) for a, b in zip(one.box[2:], other.box[2:], strict=True))
-    if x1 <= x0 or y1 <= y0:
-        return 0
-    parts = (crop.mask[y0 - crop.top : y1 - crop.top, x0 - crop.left : x1 - crop.left] for crop in (one, other))
-    return int(np.count_nonzero(np.logical_and(*parts)))
 
 
 def _average_soft(pool: Detections, cell: np.ndarray, share: np.ndarray, boxes: np.ndarray) -> np.ndarray:
