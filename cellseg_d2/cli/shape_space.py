@@ -179,12 +179,12 @@ def rank(args: argparse.Namespace) -> None:
 
 
 def weigh_scores(args: argparse.Namespace) -> None:
-    from cellseg_d2.detections.raw import load_many, save_raw
+    from cellseg_d2.detections.saved import load_many, save_detections
     from cellseg_d2.io.progress import track
     from cellseg_d2.shape_space.space import ShapeSpace
     from cellseg_d2.shape_space.weighing import weigh
 
     space, raw = ShapeSpace.load(args.model), load_many(args.detections)
     images = {name: weigh(own, space, args.exponent) for name, own in track(raw.images.items(), "weighing")}
-    save_raw(args.output, images, raw.class_names)
+    save_detections(args.output, images, raw.class_names)
     print(f"wrote {args.output}: {len(images):,} images, {sum(map(len, images.values())):,} detections")

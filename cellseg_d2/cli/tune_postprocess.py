@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from pathlib import Path
 
-    from cellseg_d2.detections.raw import load_many
+    from cellseg_d2.detections.saved import load_many
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams

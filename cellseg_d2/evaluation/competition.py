@@ -19,8 +19,8 @@ from cellseg_d2.data.catalog import IGNORE
 from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
-from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import FILE_NAME as DETECTIONS_FILE_NAME
+from cellseg_d2.detections.saved import save_detections
 from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.masks.coco import rles_of
@@ -119,7 +119,7 @@ class CompetitionEvaluator(DatasetEvaluator):
             write_submission(self._output_dir / "submission.csv", rows)
             write_json_atomic(self._output_dir / "competition.json", summary.to_dict(), indent=1)
             if self._save_detections:
-                save_raw(self._output_dir / RAW_FILE_NAME, detections, self._class_names)
+                save_detections(self._output_dir / DETECTIONS_FILE_NAME, detections, self._class_names)
                 self._params.to_yaml(self._output_dir / PARAMS_FILE_NAME, "What the score beside this was made with.")
         return {"competition": summary.metrics()}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import save_detections
 from tests.conftest import sentences
 from tests.discs import disc_image, write_disc_dataset, write_untrained_run
 from tests.fuzz.test_images import FILES
@@ -263,7 +263,7 @@ def test_evaluate(tmp_path, call_tool, name):
 
 def test_detections(tmp_path, call_tool):
     (tmp_path / "truth.csv").write_text(TRUTH)
-    save_raw(tmp_path / "whole.npz", {}, ["cort"])
+    save_detections(tmp_path / "whole.npz", {}, ["cort"])
     whole = (tmp_path / "whole.npz").read_bytes()
     files = dict(cut_and_flipped(whole, 5, 0))
     np.savez(tmp_path / "pickle.npz", **{**np.load(tmp_path / "whole.npz"), "scores": np.array([{}], dtype=object)})

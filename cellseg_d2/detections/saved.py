@@ -21,8 +21,8 @@ _MAX_EXPANSION = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class RawDetections:
-    """What :func:`load_raw` returns.
+class SavedDetections:
+    """What :func:`load_detections` returns.
 
     Attributes:
         images: detections by image name.
@@ -33,7 +33,7 @@ class RawDetections:
     class_names: list[str]
 
 
-def save_raw(path: str | Path, images: Mapping[str, Detections], class_names: Sequence[str]) -> None:
+def save_detections(path: str | Path, images: Mapping[str, Detections], class_names: Sequence[str]) -> None:
     """Write the detections of many images to an ``.npz``, whole or not at all.
 
     The arrays, of ``I`` images with ``N`` detections in all: ``names`` ``(I,)``, ``shapes`` int32 ``(I, 2)`` (height,
@@ -69,8 +69,8 @@ def save_raw(path: str | Path, images: Mapping[str, Detections], class_names: Se
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
 
-def load_raw(path: str | Path) -> RawDetections:
-    """Read a file of :func:`save_raw`. Nothing in it is executed: no pickle is accepted.
+def load_detections(path: str | Path) -> SavedDetections:
+    """Read a file of :func:`save_detections`. Nothing in it is executed: no pickle is accepted.
 
     Raises:
         CellSegError: the file is missing, damaged, or of another kind.
@@ -84,7 +84,7 @@ def load_raw(path: str | Path) -> RawDetections:
             raise ValueError(f"its format is {str(arrays['format'])[:40]!r}, not {_FORMAT!r}")
         class_names = arrays["class_names"].tolist()
         _check_values(arrays, len(class_names))
-        return RawDetections(_images(arrays), class_names)
+        return SavedDetections(_images(arrays), class_names)
     except FileNotFoundError:
         raise CellSegError(f"there is no file of detections {str(path)!r}") from None
     except MemoryError:
@@ -96,16 +96,16 @@ def load_raw(path: str | Path) -> RawDetections:
         ) from None
 
 
-def load_many(paths: Sequence[str | Path]) -> RawDetections:
+def load_many(paths: Sequence[str | Path]) -> SavedDetections:
     """Read several files, such as those of the folds of a cross-validation, as one.
 
     Raises:
-        CellSegError: see :func:`load_raw`; or the classes differ, or an image is in two files.
+        CellSegError: see :func:`load_detections`; or the classes differ, or an image is in two files.
     """
     images: dict[str, Detections] = {}
-    first: RawDetections | None = None
+    first: SavedDetections | None = None
     for path in paths:
-        raw = load_raw(path)
+        raw = load_detections(path)
         first = first or raw
         if raw.class_names != first.class_names:
             raise CellSegError(
@@ -117,7 +117,7 @@ def load_many(paths: Sequence[str | Path]) -> RawDetections:
         images.update(raw.images)
     if first is None:
         raise CellSegError(f"no {FILE_NAME} is given; name at least one")
-    return RawDetections(images, first.class_names)
+    return SavedDetections(images, first.class_names)
 
 
 def _joined(parts: Iterable[np.ndarray], dtype: type) -> np.ndarray:
