@@ -14,7 +14,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 from cellseg_d2.data.augmentations.build import build_test_augmentations, build_train_augmentations
 from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
-from cellseg_d2.data.augmentations.draws import seed, uniform
+from cellseg_d2.data.augmentations.random_draws import seed, uniform
 from cellseg_d2.data.augmentations.settings import interval
 from cellseg_d2.data.catalog import IGNORE
 from cellseg_d2.data.label_masks import LabelMasks

@@ -20,7 +20,7 @@ from detectron2.utils.file_io import PathManager
 
 from cellseg_d2.config import class_names
 from cellseg_d2.data.catalog import IGNORE, require_datasets
-from cellseg_d2.data.mixing import check_map_is_used, choose_classes, map_categories, repeat_factors
+from cellseg_d2.data.categories import check_map_is_used, choose_classes, map_categories, repeat_factors
 from cellseg_d2.engine.console import set_up_logging
 from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line

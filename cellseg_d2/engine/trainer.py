@@ -17,8 +17,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from cellseg_d2.data.categories import in_classes, mixed
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
-from cellseg_d2.data.mixing import in_classes, mixed
 from cellseg_d2.data.stream import SampleStream, build_stream_loader
 from cellseg_d2.engine.accumulation import AccumulatingTrainer
 from cellseg_d2.engine.checkpointer import CellCheckpointer

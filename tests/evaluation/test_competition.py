@@ -13,8 +13,8 @@ from detectron2.structures import Boxes, Instances
 from cellseg_d2.cli import evaluate
 from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
+from cellseg_d2.data.categories import in_classes
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
-from cellseg_d2.data.mixing import in_classes
 from cellseg_d2.datasets.coco_reader import CocoSource
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.detections.instances import to_detections

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import NoOpTransform, Transform
 
-from cellseg_d2.data.augmentations.draws import log_uniform, seed, uniform
+from cellseg_d2.data.augmentations.random_draws import log_uniform, seed, uniform
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.settings import interval, sometimes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellseg_d2.data.augmentations.draws import uniform
+from cellseg_d2.data.augmentations.random_draws import uniform
 
 
 def linear_map(angle: float, aspect: float = 1.0, shear: float = 0.0) -> np.ndarray:
