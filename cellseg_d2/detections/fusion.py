@@ -1,10 +1,10 @@
-"""Merging what several views or models say about one image into one set of detections.
+"""Merge the detections of several views or models of one image.
 
-Concatenating detections and leaving the rest to overlap removal collapses: what one model found alone stands beside
-what all agree on, and slightly different masks of one cell cut each other. Here detections of *different* views are
-linked where they mean the same cell, best agreement first, so that a cell takes at most one detection of each view.
-Boxes and scores are fused as in Solovyev, Wang & Gabruseva, "Weighted boxes fusion", Image and Vision Computing 107
-(2021); masks are averaged as probabilities. A view's own detections are never merged with each other: fusing a set of
+Concatenating detections and removing overlaps afterwards does not work: detections of a single model stay beside those
+that all agree on, and slightly different masks of one cell cut each other. Here detections of *different* views are
+linked if they show the same cell, best agreement first, so that a cell takes at most one detection of each view. Boxes
+and scores are fused as in Solovyev, Wang & Gabruseva, "Weighted boxes fusion", Image and Vision Computing 107 (2021);
+masks are averaged as probabilities. A view's own detections are never merged with each other: fusing a set of
 detections with itself gives it back.
 """
 

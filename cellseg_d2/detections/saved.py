@@ -1,4 +1,4 @@
-"""Raw detections of many images in one file, before any threshold: what post-processing is tuned on."""
+"""Save and load the detections of many images before any threshold, which post-processing is tuned on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SavedDetections:
 
     Attributes:
         images: detections by image name.
-        class_names: of the model that made them, in the order of its class numbers.
+        class_names: classes of the model that made them, in the order of its class numbers.
     """
 
     images: dict[str, Detections]
@@ -42,9 +42,9 @@ def save_detections(path: str | Path, images: Mapping[str, Detections], class_na
     another; for binary masks ``crop_boxes`` int32 ``(K, 4)`` and ``crop_bits`` uint8, their pixels packed.
 
     Args:
-        path: of the file.
-        images: by name. Probabilities are kept as float16, that is to 0.0005.
-        class_names: of the model.
+        path: file to write.
+        images: detections by image name. Probabilities are kept as float16, that is to 0.0005.
+        class_names: classes of the model.
     """
     values = list(images.values())
     soft = [d.masks for d in values if isinstance(d.masks, np.ndarray)]
@@ -91,7 +91,7 @@ def load_detections(path: str | Path) -> SavedDetections:
         raise no_memory(path) from None
     except Exception as error:  # NumPy raises almost anything for a file that is cut, overwritten, or of another kind
         raise CellSegError(
-            f"{path} is no {FILE_NAME} as evaluation writes it with TEST.SAVE_DETECTIONS True, and cellseg-d2 infer "
+            f"{path} is not a {FILE_NAME} as evaluation writes it with TEST.SAVE_DETECTIONS True, and cellseg-d2 infer "
             f"with --save detections ({one_line(error)})"
         ) from None
 
@@ -129,14 +129,14 @@ def _check_values(arrays: Mapping[str, np.ndarray], classes: int) -> None:
     """Refuse numbers that no detections have, which would else be taken for some of another image or class."""
     for name in ("names", "class_names"):
         if arrays[name].ndim != 1 or arrays[name].dtype.kind != "U":
-            raise ValueError(f"its {name} are no texts")
+            raise ValueError(f"its {name} are not texts")
     for name, lowest in (("counts", 0), ("mask_sizes", 0), ("shapes", 1), ("crop_boxes", 0), ("classes", 0)):
         values = arrays[name]
         if values.dtype.kind not in "iu" or (values < lowest).any():
-            raise ValueError(f"its {name} are no whole numbers from {lowest} on")
+            raise ValueError(f"its {name} are not whole numbers from {lowest} on")
     for name in ("boxes", "scores", "masks"):
         if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all():
-            raise ValueError(f"its {name} are no finite numbers")
+            raise ValueError(f"its {name} are not finite numbers")
     if (arrays["classes"] >= classes).any():
         raise ValueError(f"it has detections of a class beyond its {classes}")
     if len(arrays["shapes"]) and arrays["shapes"].astype(np.int64).prod(axis=1).max() > MAX_PIXELS:

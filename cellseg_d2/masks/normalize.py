@@ -1,4 +1,4 @@
-"""One cell's mask as a small picture of its shape alone: turned, mirrored and scaled so that like shapes look alike."""
+"""Normalise the shape of one cell's mask: turn, mirror and scale it so that similar shapes look alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARGIN = 2
 
 @dataclass(frozen=True)
 class Pose:
-    """How a shape lies in its image, which its normalised picture does not tell.
+    """How a shape lies in its image: what normalising it has removed.
 
     Attributes:
         scale: pixels of the image per cell of the grid.

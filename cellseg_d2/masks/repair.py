@@ -1,4 +1,4 @@
-"""Flaws in the shape of one cell's mask: holes, loose pieces, straight lines that no cell has; and their repair."""
+"""Find and repair flaws in the shape of one cell's mask: holes, loose pieces, straight lines that no cell has."""
 
 from __future__ import annotations
 

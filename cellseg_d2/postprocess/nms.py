@@ -1,4 +1,4 @@
-"""Non-maximum suppression on masks: of detections that cover the same cell, the best one stays."""
+"""Non-maximum suppression on masks: of the detections that cover one cell, keep the best."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from cellseg_d2.io.atomic import write_text_atomic
 from cellseg_d2.io.text import read_yaml
 from cellseg_d2.masks.overlaps import POLICIES
 
-# A fragment of a configuration, of the values that the detections beside it were made into cells with.
+# Fragment of a configuration with the values by which the detections beside it were turned into cells.
 FILE_NAME = "postprocess.yaml"
 RANKINGS = ("box", "box*mask")
 

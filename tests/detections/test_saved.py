@@ -63,12 +63,12 @@ def test_damaged_files_are_one_sentence(images, tmp_path):
     content = good.read_bytes()
     for cut in (0, 10, len(content) // 2, len(content) - 30):
         (tmp_path / "bad.npz").write_bytes(content[:cut])
-        with pytest.raises(CellSegError, match=r"bad\.npz is no detections\.npz"):
+        with pytest.raises(CellSegError, match=r"bad\.npz is not a detections\.npz"):
             load_detections(tmp_path / "bad.npz")
     middle = bytearray(content)
     middle[len(content) // 2 : len(content) // 2 + 200] = b"\0" * 200
     (tmp_path / "bad.npz").write_bytes(middle)
-    with pytest.raises(CellSegError, match="is no detections"):
+    with pytest.raises(CellSegError, match="is not a detections"):
         load_detections(tmp_path / "bad.npz")
     with pytest.raises(CellSegError, match="no file of detections"):
         load_detections(tmp_path / "missing.npz")
@@ -83,7 +83,7 @@ def test_other_files_and_pickles_are_refused(images, tmp_path):
     np.savez(tmp_path / "format.npz", **{**arrays, "format": np.array("another 7")})
     assert load_detections(tmp_path / "good.npz").images.keys() == images.keys()
     for name in ("other", "pickle", "short", "format"):
-        with pytest.raises(CellSegError, match=rf"{name}\.npz is no detections\.npz"):
+        with pytest.raises(CellSegError, match=rf"{name}\.npz is not a detections\.npz"):
             load_detections(tmp_path / f"{name}.npz")
 
 
@@ -104,7 +104,7 @@ def test_numbers_that_no_detections_have_are_refused(images, tmp_path, name, cha
     save_detections(tmp_path / "good.npz", images, ["x", "y", "z"])
     arrays = dict(np.load(tmp_path / "good.npz"))
     np.savez(tmp_path / "bad.npz", **{**arrays, name: change(arrays[name])})
-    with pytest.raises(CellSegError, match=r"bad\.npz is no detections\.npz"):
+    with pytest.raises(CellSegError, match=r"bad\.npz is not a detections\.npz"):
         load_detections(tmp_path / "bad.npz")
 
 
