@@ -58,7 +58,7 @@ def in_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
     """What ``function`` returns in a process of its own, whose memory is then its alone.
 
     Raises:
-        CellSegError: as of :func:`in_processes`.
+        CellSegError: as in :func:`in_processes`.
     """
     with _workers(1, None) as submit:
         return submit(function, *args, **kwargs)()
@@ -82,7 +82,7 @@ def _workers(count: int, initializer: Callable[[], object] | None) -> Iterator[C
     except BrokenProcessPool:
         _end(own)
         raise CellSegError(
-            "a worker process was killed or could not start, maybe for want of memory: free some, or ask for fewer"
+            "a worker process was killed or could not start, possibly out of memory: free some, or ask for fewer"
         ) from None
     except BaseException:
         _end(own)

@@ -96,7 +96,7 @@ class Registry(Mapping[str, E], Generic[E]):
         """
         if name not in self:
             meant = did_you_mean(name, self)
-            raise CellSegError(f"{where} names {name!r}, which is none of: {', '.join(self)}{meant}")
+            raise CellSegError(f"{where} names {name!r}, which is not one of: {', '.join(self)}{meant}")
         return self[name]
 
     @property

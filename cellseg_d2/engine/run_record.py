@@ -1,4 +1,4 @@
-"""What is needed to repeat a run, beside its configuration."""
+"""Record what is needed to repeat a run besides its configuration."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class CompetitionEvaluator(DatasetEvaluator):
-    """Scores what would be submitted: cells after thresholds and overlap removal.
+    """Scores the cells that would be submitted: after thresholds and overlap removal.
 
     What is predicted in a region in which nobody annotated does not count. Where images hold several
     types of cells, each type's score compares its own cells only.
@@ -50,7 +50,7 @@ class CompetitionEvaluator(DatasetEvaluator):
         output_dir: where ``submission.csv`` and ``competition.json`` go; None writes nothing.
         save_detections: whether what the model detected, before any of ``params``, goes to ``detections.npz`` too, and
             ``params`` to ``postprocess.yaml``: what ``cellseg-d2 tune-postprocess`` starts from.
-        class_names: of the model, for ``detections.npz``; None are the dataset's.
+        class_names: classes of the model, for ``detections.npz``; None takes the dataset's.
 
     Result of ``evaluate``: ``{"competition": {"mean", "<cell type>", …, "score@0.50" …, "precision50", "recall50",
     "tp50", "fp50", "fn50"}}``, scores in 0…1.

@@ -34,7 +34,7 @@ class BlockwiseRPN(RPN):
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """As of ``RPN``: by image labels (1 cell, 0 background, -1 left out) and boxes of the cells ``(R, 4)``."""
+        """As in ``RPN``: by image, labels (1 cell, 0 background, -1 left out) and boxes of cells ``(R, 4)``."""
         everywhere = Boxes.cat(anchors)
         labels, boxes = [], []
         for instances in gt_instances:

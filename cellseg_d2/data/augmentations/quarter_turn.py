@@ -19,7 +19,7 @@ class QuarterTurnTransform(Transform):
         """
         Args:
             turns: any integer.
-            height, width: of the input in pixels.
+            height, width: size of the input in pixels.
         """
         super().__init__()
         self._set_attributes(locals())
