@@ -1,4 +1,4 @@
-"""From any source of annotated images to a folder of COCO JSON files and an audit."""
+"""Convert any source of annotated images to a folder of COCO JSON files with an audit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Dataset:
         parts: encoded images by part; one part called ``""`` if the source is not split.
         categories: names, in the order of their ids.
         audit: what was found.
-        source: that was read, one of its parts.
+        source: the source that was read, or one of its parts.
         split: how :func:`split_dataset` split it.
     """
 
@@ -162,7 +162,7 @@ def split_dataset(
     said = f"Split {how}, stratified by cell type, seed {seed}."
     if not grouped:
         said += (
-            "\nNothing tells which images come from one plate and well (no column sample_id): such images look alike "
+            "\nNothing says which images come from one plate and well (no column sample_id): such images look alike "
             "and may be\non both sides, which makes validation look better than it is."
         )
     # A type in fewer groups than there are parts cannot be in all of them.

@@ -1,4 +1,4 @@
-"""What the network detected before any threshold, of one image: what post-processing is tuned on."""
+"""Write the detections of one image before any threshold, which post-processing is tuned on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 @FORMATS.register(
     "detections",
     suffix="_detections.npz",
-    summary="all that was detected, before any threshold, for cellseg-d2 tune-postprocess (NPZ)",
+    summary="all detections before any threshold, for cellseg-d2 tune-postprocess (NPZ)",
 )
 def write_detections(path: str | Path, segmentation: Segmentation) -> None:
     """Write the detections that a segmentation was made of as :mod:`cellseg_d2.detections.saved` reads them.
 
     Args:
-        path: of the ``.npz``.
+        path: path of the ``.npz``.
         segmentation: with its ``detections``; the image goes by its ``name``.
 
     Raises:
