@@ -405,12 +405,12 @@ def _check_files(config_file: Path, children: tuple[Path, ...] = ()) -> None:
     """Refuse a configuration of which a file, or one that ``_BASE_`` names, is not fit to be merged."""
     content = read_yaml(config_file)
     if not isinstance(content, dict):
-        raise CellSegError(f"{config_file} is no valid configuration: it must hold keys and values")
+        raise CellSegError(f"{config_file} is not a valid configuration: it must hold keys and values")
     bases = content.get(BASE_KEY, [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str):
             raise CellSegError(
-                f"{config_file} is no valid configuration: {BASE_KEY} must name a file, not {base!r:.40}"
+                f"{config_file} is not a valid configuration: {BASE_KEY} must name a file, not {base!r:.40}"
             )
         path = config_file.parent / os.path.expanduser(base)  # of an unknown user it leaves the name
         if not path.is_file():

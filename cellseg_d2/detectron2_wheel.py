@@ -30,7 +30,7 @@ DOWNLOAD = f"pip download {' '.join(_DOWNLOAD)}"
 
 
 def installed_detectron2() -> str | None:
-    """The version of the Detectron2 that is there, ``"unknown"`` of one that is no package; None if there is none."""
+    """The version of the installed Detectron2, ``"unknown"`` where it is not a package; None where there is none."""
     if find_spec("detectron2") is None:
         return None
     for name in (PACKAGE, "detectron2"):

@@ -72,7 +72,7 @@ def simulated_detections(cells: int, height: int, width: int, seed: int = 0, siz
 
     Args:
         cells: number of detections; 800 on 520 × 704 pixels is about as dense as the densest real image.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         seed: of all random draws.
         size: of the masks' grids.
 

@@ -27,7 +27,7 @@ GROUPS = {
     },
     "analysis": {
         "evaluate": "score a submission or COCO results against the truth",
-        "analyze-errors": "tell missed, merged, split, shifted and spurious cells, by type, size and crowding",
+        "analyze-errors": "count missed, merged, split, shifted and spurious cells, by type, size and crowding",
         "visualize": "draw annotations, predictions beside the truth, and augmented samples",
         "shape-space": "learn the shapes of cells from masks: a map of them, and the least plausible annotations",
         "report": "write one HTML page about a training run, about predictions, or about both",

@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder of the images: for pictures, grey values in tables, and sizes that INPUT does not tell",
+        help="folder of the images: for pictures, grey values in tables, and sizes that INPUT does not contain",
     )
     parser.add_argument(
         "--category", default="cell", metavar="NAME", help="category of cells without one (default: %(default)s)"

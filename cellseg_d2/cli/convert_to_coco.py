@@ -173,7 +173,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.livecell_images and not args.livecell:
         parser.error("--livecell-images only goes with --livecell")
     if args.livecell and (args.val_fraction is not None or args.folds):
-        parser.error("LIVECell's own train, val and test parts are kept: leave --val-fraction and --folds away")
+        parser.error("LIVECell's own train, val and test parts are kept: leave out --val-fraction and --folds")
     if args.val_fraction is not None and not 0 <= args.val_fraction < 1:
         parser.error(f"--val-fraction {args.val_fraction} must be at least 0 and below 1")
     if args.folds is not None and args.folds < 2:

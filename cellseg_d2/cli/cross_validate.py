@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="skip folds of OUTPUT_DIR that are finished, go on with others from their last checkpoint",
+        help="skip finished folds of OUTPUT_DIR, continue others from their last checkpoint",
     )
     group.add_argument("--num-gpus", type=int, default=1, metavar="N", help="for each fold (default: %(default)s)")
     group = parser.add_argument_group("score (of all finished folds in OUTPUT_DIR)")

@@ -26,7 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         EXAMPLES,
     )
     files = parser.add_argument_group("what the page is about (at least one of the first two)")
-    files.add_argument("--run", type=Path, metavar="DIR", help="OUTPUT_DIR of a training, also while it goes on")
+    files.add_argument("--run", type=Path, metavar="DIR", help="OUTPUT_DIR of a training, also while it is running")
     files.add_argument(
         "--predictions", type=Path, metavar="P", help="what cellseg-d2 infer wrote, a submission, or COCO results"
     )

@@ -72,7 +72,7 @@ def train(args: argparse.Namespace) -> dict | None:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    description = "Train a network on cells, go on with a training, or evaluate one."
+    description = "Train a network on cells, resume a training, or evaluate one."
     parser = make_parser("train_net", description, EXAMPLES, NOTES)
     add = parser.add_argument
     add("--config-file", required=True, metavar="FILE", help="the configuration, for example one of configs/")

@@ -1,4 +1,4 @@
-"""What the folds of a cross-validation give together: score ± spread, out-of-fold predictions, time and memory."""
+"""Summarise a cross-validation: score ± spread, out-of-fold predictions, time and memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FoldSummary:
     """The finished folds of a cross-validation; made by :func:`summarize_folds`.
 
     Attributes:
-        validation: of which.
+        validation: the cross-validation.
         scores: score by fold, of the folds that have an image to score.
         out_of_fold: the score of all these images as one data set.
         attempts: by finished fold.
@@ -133,7 +133,7 @@ class FoldSummary:
 
         Args:
             what: name of the configuration.
-            command: that made it.
+            command: the command that made it.
         """
         every = [attempt for attempts in self.attempts.values() for attempt in attempts]
         types = ", ".join(f"{name} {spread}" for name, spread in self.per_cell_type.items()) or "–"

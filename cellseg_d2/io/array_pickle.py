@@ -81,7 +81,7 @@ class _DType:
     def __init__(self, name: object, *_: object):
         text = name.lstrip("".join(_BYTE_ORDERS)) if isinstance(name, str) else name
         if text not in self.known:
-            raise pickle.UnpicklingError(f"it has arrays of type {name!r:.40}, which are no plain numbers")
+            raise pickle.UnpicklingError(f"it has arrays of type {name!r:.40}, which are not plain numbers")
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: Sequence) -> None:

@@ -164,7 +164,7 @@ def _read_bytes(path: Path) -> bytes:
             if len(data) > limit:
                 raise CellSegError(f"{path} unpacks to more than {limit / 1e6:,.0f} MB, which no such CSV does")
         if b"\0" in data:  # pandas would end a field there
-            raise CellSegError(f"{path} is no text in UTF-8 (it has NUL characters); save it as CSV in UTF-8")
+            raise CellSegError(f"{path} is not text in UTF-8 (it has NUL characters); save it as CSV in UTF-8")
         data = data.removeprefix(codecs.BOM_UTF8)
         data.decode()
         return data
@@ -175,6 +175,6 @@ def _read_bytes(path: Path) -> bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise CellSegError(f"{path} is a damaged or truncated gzip file; copy or download it again") from None
     except UnicodeDecodeError as error:
-        raise CellSegError(f"{path} is no text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from None
+        raise CellSegError(f"{path} is not text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from None
     except OSError as error:
         raise CellSegError(f"{path} cannot be read: {error.strerror or error}") from None

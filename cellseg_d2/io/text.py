@@ -22,7 +22,7 @@ def read_json(path: str | Path) -> Any:
     ``NaN`` and ``Infinity`` are read as floats, as Python writes them; where numbers matter they are to be checked.
 
     Raises:
-        CellSegError: it does not exist, is no JSON, or is nested beyond reason.
+        CellSegError: it does not exist, is not JSON, or is nested beyond reason.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -58,7 +58,7 @@ def check_form(value: Any, form: Any, where: object) -> None:
 
     Args:
         value: as read.
-        form: a type or several (a bool is no number, where bool is not among them); ``[form]`` for a list of such
+        form: a type or several (a bool is not a number, where bool is not among them); ``[form]`` for a list of such
             values; ``{key: form}`` for an object, of which any key may be missing and others may be there, unless
             ``"*"`` says what these are.
         where: the file, for the message.
@@ -113,7 +113,7 @@ def read_yaml(path: str | Path) -> Any:
     """Read a YAML file as plain values: Python tags, which could run code, are refused.
 
     Raises:
-        CellSegError: it cannot be read, is no YAML, names a Python object, or is nested or repeated beyond reason.
+        CellSegError: it cannot be read, is not YAML, names a Python object, or is nested or repeated beyond reason.
     """
     try:
         loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8-sig"))
@@ -126,9 +126,9 @@ def read_yaml(path: str | Path) -> Any:
     except OSError as error:
         raise CellSegError(f"{path} cannot be read: {error.strerror}") from None
     except RecursionError:
-        raise CellSegError(f"{path} is no valid YAML: its lists or mappings are nested too deeply") from None
+        raise CellSegError(f"{path} is not valid YAML: its lists or mappings are nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, a wrong encoding
-        raise CellSegError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise CellSegError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _expanded_size(root: yaml.Node) -> float:

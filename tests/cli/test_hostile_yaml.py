@@ -111,7 +111,7 @@ def test_the_memory_of_a_gpu_is_measured_with_a_configuration_read_the_same_way(
     dataset = register_json(places["discs"] / "instances_train.json")
     DatasetCatalog.get(dataset)  # sets the names of the classes
     for file in CONFIGURATIONS:
-        with pytest.raises(CellSegError, match="no valid"):
+        with pytest.raises(CellSegError, match=r"not (a )?valid"):
             memory_config(places["in"] / file, dataset)
     assert not (places["in"] / "it_ran").exists()
 

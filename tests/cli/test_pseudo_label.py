@@ -181,7 +181,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(annotated, unlabelled, tmp_
     write_submission(tmp_path / "submission.csv", crops, SIZE)
     submission = ["--predictions", tmp_path / "submission.csv"]
     for options, message in [
-        (submission, "a submission does not tell what the cells are"),
+        (submission, "a submission does not say what the cells are"),
         ([*submission, "--category", "grey"], "no category 'grey', only bright, dark"),
         ([*submission, "--category", "dark", "--min-cells", 99], "none of 3 images has enough cells"),
         (["--predictions", tmp_path / "none.csv", "--category", "dark"], "none.csv"),

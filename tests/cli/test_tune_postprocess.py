@@ -107,7 +107,7 @@ def test_it_starts_from_what_evaluation_left_beside_the_detections(scene, capsys
         (["--ground-truth", "small.csv"], "are they of the same images?"),
         (["--ground-truth", "other.csv"], "no image is left"),
         (["--detections", "a.npz", "a.npz"], "each may be given once"),
-        (["--detections", "train.csv"], "train.csv is no detections.npz"),
+        (["--detections", "train.csv"], "train.csv is not a detections.npz"),
     ],
 )
 def test_mistakes_are_one_sentence(scene, monkeypatch, more, message):

@@ -118,7 +118,7 @@ CONFIGS = {
     "another tree": "MODEL: 7",
     "syntax": "MODEL: {",
     "tabs": "MODEL:\n\tDEVICE: cpu",
-    "text": "this is no configuration",
+    "text": "this is not a configuration",
     "empty": "",
     "a date that is none": "OUTPUT_DIR: 2001-99-99",
     "binary": b"\x80\x02\x00\xff",
@@ -274,7 +274,7 @@ def test_detections(tmp_path, call_tool):
         arguments = ("--detections", path, "--ground-truth", tmp_path / "truth.csv", "--output", tmp_path / "out.yaml")
         code, said = call_tool("tune_postprocess", *arguments)
         assert code == 2
-        assert "is no detections.npz" in said
+        assert "is not a detections.npz" in said
         assert not (tmp_path / "out.yaml").exists()
 
 
