@@ -20,7 +20,7 @@ from cellseg_d2.masks.rle import RLEError
 def load_coco(path: str | Path) -> list[ImageRecord]:
     """Read a COCO JSON without its images, strictly.
 
-    Regions marked ``iscrowd`` are no single cells; together they are what a record has as ``ignore``.
+    Regions marked ``iscrowd`` are not single cells; their union is a record's ``ignore``.
 
     Returns:
         One record per image in the file's order; ``number`` is the image's id, a cell's ``row`` its annotation's.

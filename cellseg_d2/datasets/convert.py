@@ -84,9 +84,9 @@ def read_dataset(
         sources: by the name of the part; ``""`` for a source without parts of its own.
         clean: repair or drop what is wrong instead of leaving an open error.
         progress: show a bar.
-        audit: to check with, instead of a usual one; its log says whether to clean.
-        partly: where not None, only some cells of each image are annotated: all else is to be ignored, but for a ring
-            of so many pixels around each of them (:func:`cellseg_d2.masks.ignore.outside_of`).
+        audit: the audit to use instead of a default one; its log says whether to clean.
+        partly: if not None, only some cells of each image are annotated: everything else is ignored, except a ring of
+            this many pixels around each of them (:func:`cellseg_d2.masks.ignore.outside_of`).
 
     Returns:
         The data set. When its ``audit.log`` has open errors it is not fit to be written.

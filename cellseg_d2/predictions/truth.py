@@ -37,8 +37,8 @@ class TrueImage:
     Attributes:
         height, width: in pixels.
         masks: compressed COCO RLEs.
-        cell_type: of most of its cells; None when there is none, or when the file names no types.
-        types: of the cells, in the order of ``masks``.
+        cell_type: type of most of its cells; None if there is none, or if the file names no types.
+        types: types of the cells, in the order of ``masks``.
         ignore: where nobody annotated, as one compressed COCO RLE: predictions there are not judged.
     """
 
@@ -122,9 +122,9 @@ def read_predictions(
     images, or what ``cellseg-d2 infer`` has written.
 
     Args:
-        path: of the file, or a folder.
-        truth: whose images are predicted. Predictions for other images are left out, with a warning, and those in
-            regions to ignore without one.
+        path: path of the file or folder.
+        truth: the truth of the predicted images. Predictions for other images are left out, with a warning, and those
+            in regions to ignore without one.
         score_threshold: detections of COCO results need at least this score.
         overlaps: ``"resolve"`` gives every contested pixel to the cell with the higher score, in a submission to the
             earlier one; ``"keep"`` scores the masks as they stand. None resolves COCO results and keeps all others.
