@@ -18,12 +18,12 @@ GROUPS = {
         "train": "train further on a few images of your own; everything else is chosen and said",
         "fit-anchors": "say how well the anchors fit the cells, and propose better ones",
         "train-net": "train, resume, or evaluate with --eval-only",
-        "cross-validate": "train K folds: mean and spread of the score, predictions of all images",
+        "cross-validate": "train K folds; report mean and spread of the score, and predictions of all images",
     },
     "prediction": {
         "infer": "segment images with a shipped or a trained model",
         "tune-postprocess": "search thresholds and overlap rules for the best score",
-        "export-model": "make a folder to hand on of a trained model",
+        "export-model": "package a trained model for sharing",
     },
     "analysis": {
         "evaluate": "score a submission or COCO results against the truth",

@@ -17,8 +17,8 @@ WRITTEN = ("oof.csv", "summary.json", "summary.md")
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "cross_validate",
-        "Train the folds of a dataset one after another, each in a process of its own and in OUTPUT_DIR/fold<k>, and\n"
-        "score each on the images that it was not trained on, with the weights at the end of its training (the best\n"
+        "Train the folds of a dataset one after another, each in its own process and in OUTPUT_DIR/fold<k>, and score "
+        "each on the images that it was not trained on, with the weights at the end of its training (the best\n"
         "of several checkpoints would be chosen on the very images that are scored). OUTPUT_DIR then also holds\n"
         "oof.csv, the out-of-fold predictions of all images as one submission, summary.json, and summary.md with a\n"
         "row for a table of results. A fold that fails does not stop the others; the exit code is then 1.",

@@ -79,8 +79,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--resume",
         action="store_true",
-        help="go on from the last checkpoint in OUTPUT_DIR, as if the run had never been interrupted; where there is "
-        "none yet, begin",
+        help="continue from the last checkpoint in OUTPUT_DIR, with the same results as an uninterrupted run; start "
+        "if there is none",
     )
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS on DATASETS.TEST, without training")
     add("--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine (default: 1), or CPU processes")
