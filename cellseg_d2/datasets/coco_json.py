@@ -87,7 +87,7 @@ def write_coco_files(files: Mapping[Path, tuple[Iterable[EncodedImage], Mapping]
 def write_coco(
     path: str | Path, records: Iterable[ImageRecord], categories: Sequence[str], info: Mapping | None = None
 ) -> None:
-    """Write records as one COCO JSON, whole or not at all; images are numbered from 1 on.
+    """Write records as one COCO JSON atomically; images are numbered from 1 on.
 
     Args:
         path: path of the file.

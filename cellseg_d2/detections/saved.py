@@ -34,7 +34,7 @@ class SavedDetections:
 
 
 def save_detections(path: str | Path, images: Mapping[str, Detections], class_names: Sequence[str]) -> None:
-    """Write the detections of many images to an ``.npz``, whole or not at all.
+    """Write the detections of many images to an ``.npz`` atomically.
 
     The arrays, of ``I`` images with ``N`` detections in all: ``names`` ``(I,)``, ``shapes`` int32 ``(I, 2)`` (height,
     width), ``counts`` int32 ``(I,)``, ``mask_sizes`` int32 ``(I,)`` (``M``, or 0 for binary masks), ``boxes`` float32

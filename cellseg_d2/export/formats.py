@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Format(Entry):
-    """One kind of file: called as ``format(path, segmentation)``, it writes the file, whole or not at all.
+    """One kind of file: called as ``format(path, segmentation)``, it writes the file atomically.
 
     The decorator's ``suffix`` ends the file's name, after the name of the image.
     """

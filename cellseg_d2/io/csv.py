@@ -1,4 +1,4 @@
-"""Reading CSV files strictly: as text, with the line of every row, and with clear errors; and writing tables."""
+"""Read CSV files strictly, as text with the line of every row and clear errors; and write tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_UNPACKED, _DENSEST, _SMALL = 10**9, 50, 2**25
 # Fields that are in memory beside the table, and commas of a header: a short file can stand for any number of fields.
 _CHUNK_VALUES, _MAX_COLUMNS = 2**20, 10_000
-# What spreadsheets take for the beginning of a formula, also after apostrophes, see `spreadsheet_text`.
+# Characters with which spreadsheets begin a formula, also after apostrophes, see `spreadsheet_text`.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -29,11 +29,11 @@ _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read columns of a CSV as text.
 
-    Gzip is told by the file's content, a byte order mark is skipped, blank lines are skipped. An apostrophe before what
-    spreadsheets would take for a formula is taken off, see :func:`spreadsheet_text`.
+    Gzip is detected by the file's content; a byte order mark and blank lines are skipped. An apostrophe before what
+    spreadsheets would read as a formula is removed, see :func:`spreadsheet_text`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         required: columns that must be there.
         optional: columns that are read where they are there.
 

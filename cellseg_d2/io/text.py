@@ -1,4 +1,4 @@
-"""Reading JSON and YAML of any origin: plain values or one clear sentence, whatever the file holds."""
+"""Read JSON and YAML of any origin as plain values, with one clear sentence for every error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def is_json_list(path: str | Path) -> bool:
 
 
 def read_record(path: str | Path) -> dict | None:
-    """The object in a JSON file of this project's own; None where there is none, or a kill or a disk has damaged it."""
+    """The object in a JSON file that this project wrote; None if the file is missing or damaged."""
     try:
         content = read_json(path)
     except CellSegError:
@@ -54,7 +54,7 @@ def read_record(path: str | Path) -> dict | None:
 
 
 def check_form(value: Any, form: Any, where: object) -> None:
-    """Refuse a value out of JSON or YAML that is of another form than its readers rely on, however deep.
+    """Refuse a value read from JSON or YAML that does not have the form its readers rely on, at any depth.
 
     Args:
         value: as read.
@@ -95,7 +95,7 @@ def _first_wrong(value: Any, form: Any, keys: tuple[str, ...]) -> tuple[tuple[st
 
 
 def check_inside(name: str, where: str) -> str:
-    """A file's name that a file of strangers gives, relative to a folder.
+    """Check a file name given by an untrusted file, relative to a folder.
 
     Args:
         name: with ``/``, or on some systems ``\\``, between folders. A full path is taken as it is.

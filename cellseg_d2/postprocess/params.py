@@ -108,7 +108,7 @@ class PostprocessParams:
         return {name.upper(): list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def to_yaml(self, path: str | Path, comment: str = "") -> None:
-        """Write all values as a fragment of a configuration, whole or not at all, below ``comment``.
+        """Write all values as a fragment of a configuration atomically, below ``comment``.
 
         A configuration can name the file as ``_BASE_``, and ``--postprocess`` of the tools lays it over one.
         """

@@ -24,7 +24,7 @@ def write_submission(
     cells: Mapping[str, Iterable[str | MaskCrop]] | Iterable[tuple[str, Iterable[str | MaskCrop]]],
     widths: int | Mapping[str, int] | None = None,
 ) -> None:
-    """Write a submission, whole or not at all.
+    """Write a submission atomically.
 
     Args:
         path: ends in ``.csv`` or ``.csv.gz``. Ids are written as :func:`cellseg_d2.io.csv.spreadsheet_text`.

@@ -113,7 +113,7 @@ def write_dataset(
 
     It has ``train.csv``, ``train/``, ``test/``, ``sample_submission.csv``, a ``README.txt``, and in ``test.csv`` the
     truth of the test images, which the competition keeps to itself. Train and test images come from
-    different wells. The folder appears whole or not at all, and its contents do not depend on ``workers``.
+    different wells. The folder is written atomically, and its contents do not depend on ``workers``.
 
     Args:
         folder: folder to write; must not exist, or be empty, or be an older simulated data set if ``overwrite``.

@@ -65,7 +65,7 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the figure as PNG, whole or not at all.
+    """Write the figure as PNG atomically.
 
     Raises:
         CellSegError: it cannot be written.

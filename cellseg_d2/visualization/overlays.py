@@ -304,7 +304,7 @@ def _marked() -> PngInfo:
 
 
 def save_image(path: str | Path, rgb: np.ndarray) -> None:
-    """Write an RGB picture ``(H, W, 3)`` uint8 as PNG, whole or not at all; the folder is made where needed.
+    """Write an RGB picture ``(H, W, 3)`` uint8 as PNG atomically; the folder is made where needed.
 
     Raises:
         CellSegError: the name does not end in ``.png``, or the file cannot be written.

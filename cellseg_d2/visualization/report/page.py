@@ -41,7 +41,7 @@ CHART_COLORS |= {color: f"--own-{name}" for name, color in TYPE_LINE_COLORS.item
 
 
 def write_report(path: str | Path, *parts: Any, **options: Any) -> None:
-    """Write the page, whole or not at all; for the other arguments see :func:`render_report`."""
+    """Write the page atomically; for the other arguments see :func:`render_report`."""
     write_text_atomic(path, render_report(*parts, **options))
 
 
