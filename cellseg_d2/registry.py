@@ -88,7 +88,7 @@ class Registry(Mapping[str, E], Generic[E]):
         """The entry called ``name``.
 
         Args:
-            name: of the entry.
+            name: name of the entry.
             where: what names it, for the message.
 
         Raises:

@@ -73,8 +73,8 @@ def simulated_detections(cells: int, height: int, width: int, seed: int = 0, siz
     Args:
         cells: number of detections; 800 on 520 × 704 pixels is about as dense as the densest real image.
         height, width: size of the image in pixels.
-        seed: of all random draws.
-        size: of the masks' grids.
+        seed: seed of all random draws.
+        size: size of the masks' grids.
 
     Raises:
         CellSegError: there is no room for so many cells.
@@ -104,7 +104,7 @@ def densest_detections(path: str | Path, cells: int | None = None) -> tuple[str,
     """Name and detections of the image with most of them in a file of saved detections.
 
     Args:
-        path: of the file.
+        path: path of the file.
         cells: so many at most, those with the best scores.
 
     Raises:
@@ -122,8 +122,8 @@ def measure_ways(detections: Detections, repeats: int = 3, full: bool = False) -
     """Time all ways in turn, A B C A B C …, then take the memory of each, and compare their masks.
 
     Args:
-        detections: of one image, at least one.
-        repeats: of all ways.
+        detections: detections of one image, at least one.
+        repeats: number of repeats of all ways.
         full: see :func:`cellseg_d2.benchmarks.prediction_ways.ways`.
     """
     compared = ways(full)

@@ -55,7 +55,7 @@ def add_shapes_option(group: argparse._ArgumentGroup, use: str) -> None:
     """Add ``--shapes``; without FILE it is the space of shapes that comes with the project.
 
     Args:
-        group: of the parser.
+        group: group of the parser.
         use: the help text's first words, up to "a space of shapes …".
     """
     group.add_argument(

@@ -190,7 +190,7 @@ class Source(NamedTuple):
     Attributes:
         find: the detections in an image, and the cells that they become where that is known.
         params: how detections become cells.
-        class_names: of the detections.
+        class_names: classes of the detections.
         scored: whether scores count.
     """
 

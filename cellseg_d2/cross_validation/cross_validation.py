@@ -104,7 +104,7 @@ def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
     """Find and check the folds ``<dataset>_fold<k>_{train,val}`` that ``cellseg-d2 convert-to-coco --folds`` made.
 
     Args:
-        cfg: of :func:`cellseg_d2.config.load_config`; fold k is trained in ``OUTPUT_DIR/fold<k>``.
+        cfg: result of :func:`cellseg_d2.config.load_config`; fold k is trained in ``OUTPUT_DIR/fold<k>``.
         dataset: name of the converted folder.
         count: number of folds.
 

@@ -150,7 +150,7 @@ def summarize_folds(validation: CrossValidation, output_csv: str | Path, exclude
     """Write the finished folds' predictions as one submission, and score them.
 
     Args:
-        validation: of :func:`cellseg_d2.cross_validation.cross_validation.plan`.
+        validation: result of :func:`cellseg_d2.cross_validation.cross_validation.plan`.
         output_csv: the submission with every validated image of the finished folds, also of excluded ones.
         exclude: names of images that are not scored.
 

@@ -87,7 +87,7 @@ def in_classes(
     Args:
         dataset: name in Detectron2's catalogs; it stays as it is.
         category_map: see :func:`map_categories`.
-        classes: of the model, in order.
+        classes: classes of the model, in order.
         folder: where to write ``truth.json``, a COCO JSON in the model's classes, for measures that compare classes.
             None writes nothing, and the metadata's ``json_file`` is the dataset's own.
 

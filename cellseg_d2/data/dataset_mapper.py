@@ -42,7 +42,7 @@ class Sample:
 
     Attributes:
         image: uint8 ``(H, W)``.
-        masks: of ``N`` cells.
+        masks: masks of ``N`` cells.
         classes: int64 ``(N,)``.
         ignore: bool ``(H, W)``, where nobody annotated; None where all counts.
     """

@@ -69,7 +69,7 @@ class SampleStream(IterableDataset):
             entries: dataset dicts.
             mapper: makes a sample of a dataset dict; all its draws come from global random states.
             sampler: gives this process's indices of ``entries``, without end and each time the same.
-            batch_size: of this process.
+            batch_size: batch size of this process.
             seed: seed of all samples, at least 0.
             group_shapes: whether the images of a batch are all wider than high, or none of them is.
         """

@@ -75,7 +75,7 @@ class Audit:
     Attributes:
         log: the findings; if ``log.clean`` is set, :meth:`check` repairs.
         totals: by cell type, as the annotations were read.
-        overlaps: of the images in which cells overlap.
+        overlaps: overlaps of the images in which cells overlap.
         images, cells: how many :meth:`check` has returned.
         plausibilities: gives the plausibility of masks' shapes, 0…1; None skips this check. It is only reported, since
             rare shapes need not be wrong.

@@ -38,14 +38,14 @@ class CocoSource:
     """A COCO JSON to be read image by image.
 
     Attributes:
-        path: of the JSON.
+        path: path of the JSON.
         categories: their names, in the order of their ids.
         has_groups: whether it is known which images look alike.
         info: what the file has under ``info``.
         rows: number of annotations.
 
     Args:
-        path: of the JSON.
+        path: path of the JSON.
         images: the folder of the images, in which they are looked up by name; None reads without them.
         describe: gives ``(cell_type, group)`` of an image from its entry under ``images``; either may be None.
         categories: to use instead of the file's: a single one is given to all cells, of several each cell gets the

@@ -49,14 +49,14 @@ class SartoriusCsv:
     """A ``train.csv`` to be read image by image.
 
     Attributes:
-        path: of the CSV.
+        path: path of the CSV.
         categories: the cell types, in the order of their category ids.
         ids: ids of the images, in the order of their first rows.
         rows: number of rows.
         has_groups: whether plate and well of the images are known.
 
     Args:
-        path: of the CSV, also gzipped.
+        path: path of the CSV, also gzipped.
         images: the folder of the images; None reads without them.
         cell_types: the types that may occur.
         drop: ids of images to leave out.

@@ -77,7 +77,7 @@ class DrawnSource:
     """A data set of drawn annotations.
 
     Attributes:
-        path: of the annotations.
+        path: path of the annotations.
         images: the folder of the images.
         categories: names of the classes, in alphabetical order, with ``category`` for shapes without a name.
         ids: names of the images.
@@ -85,7 +85,7 @@ class DrawnSource:
         drop: ids of images to leave out.
 
     Args:
-        path: of the annotations.
+        path: path of the annotations.
         drawn: the annotated images; those without shapes are images without cells.
         images: the folder of the images; None reads without them, with the sizes that the tool gives.
         category: the class of shapes without a name.
@@ -252,9 +252,9 @@ def open_drawn(path: Path, drawn: Sequence[DrawnImage], options: ReaderOptions) 
     """Make a data set of drawn images, with the image files in the named folder or beside the annotations.
 
     Args:
-        path: of the annotations, a file or a folder.
+        path: path of the annotations, a file or a folder.
         drawn: the annotated images.
-        options: of the reader. Without ``images`` these are looked for in :func:`places_beside`.
+        options: options of the reader. Without ``images`` these are looked for in :func:`places_beside`.
 
     Raises:
         CellSegError: there is no image, or no folder that has one of them.

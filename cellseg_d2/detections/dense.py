@@ -72,7 +72,7 @@ def maps_to_detections(maps: DenseMaps, height: int, width: int, params: DensePa
     its mask would go: 1 if all of it does, 0 across it. Where a network is unsure of the direction, its field is short.
 
     Args:
-        maps: of the image alone, without padding.
+        maps: maps of the image alone, without padding.
         height, width: size of the image in pixels.
         params: by default :class:`DenseParams`'s own.
     """

@@ -39,7 +39,7 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
     """Register the datasets, turn epochs into iterations, and check what would otherwise fail later or silently.
 
     Args:
-        cfg: of :func:`load_config`; changed in place.
+        cfg: result of :func:`load_config`; changed in place.
         train: False for evaluation only.
     """
     for name in cfg.TEST.EVALUATORS:
@@ -266,7 +266,7 @@ def set_up_process(cfg: CfgNode, args: argparse.Namespace) -> None:
 
     Args:
         cfg: complete.
-        args: of the command line, for the log.
+        args: arguments of the command line, for the log.
     """
     rank = comm.get_rank()
     set_up_logging(cfg.OUTPUT_DIR, rank, args.eval_only)

@@ -134,7 +134,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     What killed processes have left of the same folder is removed before.
 
     Args:
-        path: of the folder; no link. One that is there stays as it was until the new one is whole.
+        path: path of the folder; no link. One that is there stays as it was until the new one is whole.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

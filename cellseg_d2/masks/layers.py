@@ -206,7 +206,7 @@ def _paint(positions: np.ndarray, cells: np.ndarray, number: int, height: int, w
     Args:
         positions: row-major positions in the image ``(P,)``; a cell has no position twice.
         cells: the cell of each position ``(P,)``.
-        number: of cells, ``N``.
+        number: number of cells, ``N``.
         height, width: size of the image in pixels.
     """
     pairs = _overlapping_pairs(positions, cells, number, height * width)

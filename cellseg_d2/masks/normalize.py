@@ -34,7 +34,7 @@ def normalize_shape(mask: np.ndarray, size: int = 32) -> tuple[np.ndarray, Pose]
 
     Args:
         mask: bool ``(h, w)`` with at least one pixel.
-        size: of the grid, more than twice :data:`MARGIN`.
+        size: size of the grid, more than twice :data:`MARGIN`.
 
     Returns:
         The share of each cell of the grid that is covered, float32 ``(size, size)`` in 0…1, and what was undone.

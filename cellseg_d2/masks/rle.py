@@ -98,7 +98,7 @@ def runs_from_labels(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.nda
 
     Args:
         labels: integers ``(H, W)``, 0 for background, ``i + 1`` for cell ``i``.
-        count: of the cells, ``N``. Any of them may have no pixel.
+        count: number of the cells, ``N``. Any of them may have no pixel.
 
     Returns:
         The runs of all cells, int64 ``(R, 2)``, and the cell of each, int64 ``(R,)``, ascending.

@@ -142,7 +142,7 @@ def best_iou(cells: CellBoxes, anchors: Anchors) -> np.ndarray:
 
     Args:
         cells: in pixels of the network's input.
-        anchors: of all levels.
+        anchors: anchors of all levels.
 
     Returns:
         float64 ``(N,)``.
@@ -210,8 +210,8 @@ def fit_anchors(
         sizes_per_level: number of sizes at each level.
         ratios: number of ratios, odd.
         strides, offset: see :class:`Anchors`.
-        thresholds: of the best IoU. From 0.7 on the RPN learns an anchor as a cell; a cell without one is learnt from
-            its best anchor alone, which needs to be corrected the more the lower its IoU is.
+        thresholds: thresholds of the best IoU. From 0.7 on the RPN learns an anchor as a cell; a cell without one is
+            learnt from its best anchor alone, which needs to be corrected the more the lower its IoU is.
 
     Returns:
         Sizes in whole pixels, ratios with two decimals.

@@ -66,7 +66,7 @@ def unknown_boxes(truth: Instances, boxes: Boxes) -> torch.Tensor:
     So none of them overlaps a cell's box with an IoU of 0.5 or more.
 
     Args:
-        truth: of the image.
+        truth: truth of the image.
         boxes: ``N`` of them, in its pixels.
     """
     ignore = getattr(truth.gt_masks, "ignore", None) if truth.has("gt_masks") else None

@@ -23,7 +23,7 @@ def build_dense_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.M
 
     Args:
         cfg: the configuration.
-        input_shape: of the backbone's outputs, by name.
+        input_shape: shapes of the backbone's outputs, by name.
     """
     return SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.DENSE.NAME)(cfg, input_shape)
 
@@ -56,7 +56,7 @@ class UNetHead(nn.Module):
     ):
         """
         Args:
-            input_shape: of the backbone's outputs, by name.
+            input_shape: shapes of the backbone's outputs, by name.
             in_features: names of those that are used, in any order; strides must double from one to the next.
             image_channels: number of channels of the network's input.
             channels: number of channels of all layers.
@@ -120,7 +120,7 @@ class UNetHead(nn.Module):
 
         Args:
             images: normalised and padded, ``(B, C, H, W)``.
-            features: of the backbone, by name.
+            features: features of the backbone, by name.
         """
         x = None
         for name, skip, block in zip(self.levels, self.skips, self.blocks, strict=True):

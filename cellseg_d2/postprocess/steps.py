@@ -106,7 +106,7 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
     images do without.
 
     Args:
-        detections: of the whole image.
+        detections: detections of the whole image.
         params: parameters of the steps.
         pasted: the masks on the pixels of the image, one for each detection, if they are already computed or differ
             from those in ``detections``.
@@ -138,7 +138,7 @@ def find_candidates(
     """Steps 1 to 5 of :func:`postprocess`.
 
     Args:
-        detections: of one image, before any threshold.
+        detections: detections of one image, before any threshold.
         params: parameters; those of the later steps do not matter.
         pasted: ``detections.soft_crops()`` if already computed.
     """

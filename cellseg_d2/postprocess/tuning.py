@@ -147,7 +147,8 @@ def search(
     Args:
         images: at least one.
         start: where to begin. Its ``vote`` is kept.
-        num_classes: of the model; the result has one value for each where ``PostprocessParams`` allows it.
+        num_classes: number of classes of the model; the result has one value for each where ``PostprocessParams``
+            allows it.
         space: the values to try.
         trials: how many settings are tried at most.
         on_trial: called before each.
@@ -256,14 +257,14 @@ def tune(
 
     Args:
         images: by name.
-        num_classes: of the model.
+        num_classes: number of classes of the model.
         start: the values to begin with and to compare with.
         types: cell type by image name: folds are stratified by it, and scores reported.
         groups: what images that look alike have in common, by name; they are held out together. By default, each image
             is on its own.
         space, trials: see :func:`search`.
         folds: at least 2.
-        seed: of the split.
+        seed: seed of the split.
         progress: whether to show a bar.
 
     Raises:

@@ -19,7 +19,7 @@ class Anatomy:
         nuclear: their distance from the middle of the nucleus, ``(n,)``; 1 on its outline.
         nucleus: how far they belong to it, 0 to 1, ``(n,)``.
         area: area of each label in pixels, ``(count,)``.
-        center: of each nucleus as ``y, x``, ``(count, 2)``.
+        center: centre of each nucleus as ``y, x``, ``(count, 2)``.
         axes: its half axes, the long one first, ``(count, 2)``.
         turn: direction of the long one in radians, ``(count,)``.
 

@@ -76,7 +76,7 @@ def add_thickness(
     Args:
         thickness: the field.
         anatomy: anatomy of the cells.
-        build: of the cells, on average; each deviates.
+        build: build of the cells, on average; each deviates.
         rng: source of randomness.
         bend: the map along which fibres run.
     """

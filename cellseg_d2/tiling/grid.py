@@ -17,7 +17,7 @@ class Tile:
     """One window of an image, and the part of it that is its own.
 
     Attributes:
-        top, left, height, width: of the window, in pixels.
+        top, left, height, width: place and size of the window, in pixels.
         core: ``(x0, y0, x1, y1)`` in pixels of the image, the end exclusive. The cores of a grid share nothing and
             cover the image.
     """

@@ -26,7 +26,7 @@ def shape_map(space: ShapeSpace, plane: Plane, points: np.ndarray, types: Sequen
     """Left the shapes that the space has on a grid of places, right the cells at their places, by type.
 
     Args:
-        space: of the shapes.
+        space: the space of shapes.
         plane: the plane of it that is shown.
         points: float ``(N, 2)``, at least one, where the cells lie on the plane.
         types: types of the ``N`` cells.
@@ -85,7 +85,7 @@ def rank_sheet(
     """Draw the first cells of a ranking: the normalised mask and beside it the shape decoded at its position.
 
     Args:
-        space: of the shapes.
+        space: the space of shapes.
         table: the first rows of :func:`cellseg_d2.shape_space.ranking.rank_cells`.
         masks: masks of these cells, in that order.
         title: for the strip on top.

@@ -56,7 +56,7 @@ class RotateZoomCrop(Augmentation):
         """
         Args:
             image: ``(H, W)``.
-            boxes: of its cells, ``(N, 4)`` XYXY in pixels, or None.
+            boxes: boxes of its cells, ``(N, 4)`` XYXY in pixels, or None.
         """
         input_size = image.shape[:2]
         linear = linear_map(uniform(*self.angle), log_uniform(*self.aspect), uniform(*self.shear))

@@ -144,7 +144,7 @@ class IlluminationTransform(PhotometricTransform):
     """Uneven light: ``level · (1 + gain · s) + offset · s`` with a smooth surface ``s`` between -1 and 1.
 
     Attributes:
-        coefficients: of x, y, x², x·y and y², float64 ``(5,)``; x and y run from -1 to 1 over the image.
+        coefficients: coefficients of x, y, x², x·y and y², float64 ``(5,)``; x and y run from -1 to 1 over the image.
         gain: as a fraction.
         offset: in grey levels.
     """

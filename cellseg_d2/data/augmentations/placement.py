@@ -71,7 +71,7 @@ def draw_center(
 
     Args:
         linear, input_size, output_size: see :func:`center_range`.
-        boxes: of the cells, ``(N, 4)`` XYXY in pixels.
+        boxes: boxes of the cells, ``(N, 4)`` XYXY in pixels.
         cell_probability: with this chance the centre is chosen such that a cell, drawn evenly from all that such a
             crop can contain as a whole, lies at a random place in it. Otherwise it is drawn evenly.
     """
