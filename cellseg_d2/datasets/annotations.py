@@ -62,7 +62,8 @@ def _format_of_file(path: Path) -> str:
     elif isinstance(content, list) and content and all(isinstance(e, Mapping) and "geometry" in e for e in content):
         return "geojson"
     raise CellSegError(
-        f"{path} is not a COCO JSON, which has images, annotations and categories, nor one of labelme, VIA or QuPath"
+        f"{path} is not a COCO JSON: it needs images, annotations and categories; nor is it one of labelme, VIA or "
+        "QuPath"
     )
 
 
