@@ -290,7 +290,7 @@ def merge_config_file(cfg: CN, config_file: str | Path) -> None:
     except MemoryError:
         raise
     except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
-        raise CellSegError(f"{config_file} is no valid configuration: {_what_is_wrong(error, cfg)}") from error
+        raise CellSegError(f"{config_file} is not a valid configuration: {_what_is_wrong(error, cfg)}") from error
 
 
 def _what_is_wrong(error: Exception, cfg: CN) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Python's own word, that there is no such module, helps nobody to get it: no package index has it.
+# Python's own message, that there is no such module, does not say how to get it: no package index has it.
 NO_DETECTRON2 = (
     "Detectron2 is not installed, and no package index has it under that name: type `cellseg-d2 install-detectron2` "
     "(the Python part of a known wheel, for any Python and system)"

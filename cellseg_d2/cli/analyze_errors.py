@@ -51,7 +51,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--pictures", type=int, metavar="N", help="draw only the N worst images (default: all; 2 MB each)"
     )
     output.add_argument(
-        "--worst", type=int, default=10, metavar="N", help="number of images in the table (default: %(default)s)"
+        "--worst",
+        type=int,
+        default=10,
+        metavar="N",
+        help="number of images in the table (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     if args.neighbour_distance < 0:

@@ -16,7 +16,7 @@ GROUPS = {
     },
     "training": {
         "train": "train further on a few images of your own; everything else is chosen and said",
-        "fit-anchors": "say how well the anchors fit the cells, and propose better ones",
+        "fit-anchors": "measure how well the anchors fit the cells, and propose better ones",
         "train-net": "train, resume, or evaluate with --eval-only",
         "cross-validate": "train K folds; report mean and spread of the score, and predictions of all images",
     },
@@ -43,6 +43,6 @@ ALIASES = {"segment": "infer", "predict": "infer", "score": "evaluate", "simulat
 
 
 def command_name(word: str) -> str:
-    """The command's own name for another one, or for the spelling with ``_``; what is no command stays as it is."""
+    """The command's own name for another one, or for the spelling with ``_``; what is not a command stays as it is."""
     name = word.replace("_", "-")
     return ALIASES.get(name, name)

@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--score-exclude", nargs="+", default=[], metavar="ID", help="images that are trained on but not scored"
     )
-    group.add_argument("--name", metavar="TEXT", help="for the row of results (default: name of the configuration)")
+    group.add_argument("--name", metavar="TEXT", help="name in the row of results (default: name of the configuration)")
     parser.add_settings()
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)

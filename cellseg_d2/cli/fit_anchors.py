@@ -44,7 +44,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group = parser.add_argument_group("fitting")
     group.add_argument(
-        "--sizes-per-level", type=int, default=2, metavar="N", help="number of sizes at each level (default: 2)"
+        "--sizes-per-level",
+        type=int,
+        default=2,
+        metavar="N",
+        help="number of sizes at each level (default: 2)",
     )
     group.add_argument("--ratios", type=int, default=5, metavar="N", help="number of ratios, odd (default: 5)")
     group.add_argument(

@@ -48,7 +48,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--latent", type=int, default=2, metavar="D", help="dimensions: 2 for a map, 8 to judge (default: %(default)s)"
     )
     train.add_argument(
-        "--size", type=int, default=32, choices=(32, 48, 64), help="side of the normalised masks (default: %(default)s)"
+        "--size",
+        type=int,
+        default=32,
+        choices=(32, 48, 64),
+        help="side of the normalised masks (default: %(default)s)",
     )
     train.add_argument("--width", type=int, default=8, metavar="N", help="width of the network (default: %(default)s)")
     train.add_argument("--steps", type=int, default=3000, metavar="N", help="training steps (default: %(default)s)")

@@ -85,8 +85,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS on DATASETS.TEST, without training")
     add("--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine (default: 1), or CPU processes")
     add("--num-machines", type=int, default=1, metavar="N", help="machines (default: 1)")
-    add("--machine-rank", type=int, default=0, metavar="R", help="which of them this is, from 0")
-    add("--dist-url", default="auto", metavar="URL", help="where several machines meet: tcp://HOST:PORT of the first")
+    add("--machine-rank", type=int, default=0, metavar="R", help="number of this machine, from 0")
+    add("--dist-url", default="auto", metavar="URL", help="address for several machines: tcp://HOST:PORT of the first")
     parser.add_settings()
     return parser.parse_args(argv)
 

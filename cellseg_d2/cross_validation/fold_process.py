@@ -63,9 +63,9 @@ def run_training(
     Args:
         command: with its arguments. Its standard input is closed when this process ends, however that happens: see
             :func:`cellseg_d2.processes.end_with_starter`.
-        folder: of the run.
-        title: of the progress bar.
-        on_end: called with what came of it, also when this process is interrupted.
+        folder: folder of the run.
+        title: title of the progress bar.
+        on_end: called with the outcome, also when this process is interrupted.
         environment: variables beside those of this process.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def run_training(
 
 
 def _show(progress: Progress, folder: Path) -> None:
-    """Have the bar show the last iteration that the run has recorded."""
+    """Update the bar to the last iteration that the run has recorded."""
     if (metrics := _last_metrics(folder)) and metrics["iteration"] + 1 != progress.n:
         progress.total = progress.total or _last_iteration(folder)
         progress.set_postfix_str(f"loss {metrics['total_loss']:.4g}", refresh=False)

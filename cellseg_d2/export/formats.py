@@ -73,7 +73,7 @@ def choose_formats(names: Iterable[str]) -> dict[str, Format]:
 
 
 def unknown_format(unknown: Sequence[str], known: Iterable[str]) -> CellSegError:
-    """The error of names that are no formats."""
+    """The error of names that are not formats."""
     hint = did_you_mean(unknown[0], known) or "; choose from " + ", ".join(known)
     return CellSegError(f"unknown format {', '.join(unknown)}{hint}")
 
@@ -97,7 +97,7 @@ def folder_stem(folder: str) -> Path:
 def check_distinct(
     paths: Iterable[str | Path], reserved: Iterable[str] = (), folders: Iterable[str] | None = None
 ) -> None:
-    """Refuse images whose results would go by one name, on this system or on another one that they are copied to.
+    """Refuse images whose results would have the same file name, on this system or on one that they are copied to.
 
     Args:
         paths: paths of the images. Their results are named by :func:`file_stem` of their names without suffix.

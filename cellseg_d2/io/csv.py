@@ -144,7 +144,7 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def write_csv_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write :func:`csv_text` in UTF-8, whole or not at all."""
+    """Write :func:`csv_text` in UTF-8 atomically."""
     write_text_atomic(path, csv_text(table))
 
 
