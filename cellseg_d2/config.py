@@ -61,25 +61,25 @@ _NO_KEY = re.compile(r"Non-existent (?:config )?key: (?P<key>[\w.]+)")
 
 def add_cellseg_config(cfg: CN) -> None:
     """Add the project's keys, with their defaults, to ``detectron2.config.get_cfg()``."""
-    # How intensities become the 0…255 that the network is normalised for. "auto": 8-bit images as they are, all
-    # others stretched between percentiles. "percentile": always stretched.
+    # How intensities are converted to the 0…255 that the network expects. "auto": 8-bit images as they are, all others
+    # stretched between percentiles. "percentile": always stretched.
     cfg.INPUT.INTENSITY = "auto"
     cfg.INPUT.INTENSITY_PERCENTILES = [0.1, 99.9]
-    # In prediction, images are resized by this factor; 0 is to MIN_SIZE_TEST, as in Detectron2. A factor keeps the size
-    # of cells where images of one microscope differ in size, as tiles of a large one do.
+    # In prediction, images are resized by this factor; 0 resizes to MIN_SIZE_TEST, as in Detectron2. A factor keeps the
+    # size of cells if images of one microscope differ in size, such as tiles of a large image.
     cfg.INPUT.ZOOM_TEST = 0.0
-    # Median diameter, in pixels of the image, of the cells that the model knows best at this zoom; 0 is unknown. Users
-    # may then say how large their own cells are (cellseg_d2/inference/scale.py).
+    # Median diameter in pixels of the image of the cells that the model was trained on at this zoom; 0 is unknown.
+    # Users can then give the diameter of their own cells (cellseg_d2/inference/scale.py).
     cfg.INPUT.CELL_DIAMETER = 0.0
-    # Which augmentations training images go through, in this order (cellseg_d2/data/augmentations).
+    # The augmentations of training images, in this order (cellseg_d2/data/augmentations).
     cfg.INPUT.AUGMENTATIONS = ["resize", "crop", "rotation", "flip", "vertical_flip"]
-    # The settings of each, INPUT.<NAME>, are documented where it is.
+    # The settings of each, INPUT.<NAME>, are documented with it.
     for name, entry in AUGMENTATION_REGISTRY.items():
         if defaults := entry.details.get("defaults"):
             cfg.INPUT[name.upper()] = CN(defaults)
-    # A cell that a transform leaves with fewer pixels than this is no longer trained on.
+    # A cell that an augmentation leaves with fewer pixels than this is not trained on.
     cfg.INPUT.MIN_CELL_AREA = 10
-    # Nor is one of which less than this share is left.
+    # Neither is a cell of which less than this share is left.
     cfg.INPUT.MIN_CELL_VISIBLE = 0.0
     # Cells of other training images are pasted into an image with this chance, at most COUNT of them.
     cfg.INPUT.COPY_PASTE = CN()
@@ -101,35 +101,35 @@ def add_cellseg_config(cfg: CN) -> None:
     # "SGD" or "AdamW", both with the SOLVER's learning rate, weight decay and gradient clipping.
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Learning rate of the backbone relative to the heads', and of each of its stages relative to the next: features
-    # learnt on photographs change less than heads that begin from nothing, and the first ones least.
+    # learnt on photographs need to change less than randomly initialised heads, and the first ones least.
     cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     cfg.SOLVER.STAGE_LR_DECAY = 1.0
-    # An iteration draws so many batches and steps on the mean of their gradients: a batch of
-    # IMS_PER_BATCH × GRADIENT_ACCUMULATION images in the memory of IMS_PER_BATCH.
+    # An iteration draws this many batches and steps on the mean of their gradients: a batch of IMS_PER_BATCH ×
+    # GRADIENT_ACCUMULATION images in the memory of IMS_PER_BATCH.
     cfg.SOLVER.GRADIENT_ACCUMULATION = 1
     # An exponential moving average of the weights, of which an iteration leaves DECAY, is evaluated and saved in place
     # of the weights that are trained.
     cfg.SOLVER.EMA = CN()
     cfg.SOLVER.EMA.ENABLED = False
     cfg.SOLVER.EMA.DECAY = 0.999
-    # Lengths in epochs of the training set instead of iterations. Where one is above 0 it replaces its neighbour in
+    # Lengths in epochs of the training set instead of iterations. One that is above 0 replaces its counterpart in
     # iterations: MAX_ITER, STEPS, CHECKPOINT_PERIOD, TEST.EVAL_PERIOD.
     cfg.SOLVER.EPOCHS = 0
     cfg.SOLVER.STEP_EPOCHS = []
     cfg.SOLVER.CHECKPOINT_EPOCHS = 0
     cfg.TEST.EVAL_EPOCHS = 0
 
-    # The same SEED gives the same training: new weights, order of images, augmentations, and what the model draws. On
-    # CPUs that is bit for bit with the same versions and number of threads, whatever the number of workers, and also
-    # when the run was killed and resumed. On CUDA some gradients (of ROIAlign, of interpolation) are sums in the order
-    # in which threads finish: weights differ in their last digits, and in time in more. CUDNN_BENCHMARK, which chooses
-    # convolutions by their speed, adds to that. A negative SEED is drawn, and noted in config.yaml and run.json, from
-    # where --resume takes it.
+    # The same SEED gives the same training: initial weights, order of images, augmentations, and the model's random
+    # numbers. On CPUs results are identical bit for bit with the same versions and number of threads, for any number of
+    # workers, and also if the run was interrupted and resumed. On CUDA some gradients (of ROIAlign, of interpolation)
+    # are sums in the order in which threads finish: weights differ in their last digits at first, and later in more.
+    # CUDNN_BENCHMARK, which chooses convolutions by their speed, adds to that. For a negative SEED one is drawn and
+    # noted in config.yaml and run.json, from which --resume reads it.
     cfg.SEED = -1
 
     # What is measured on DATASETS.TEST: any of "competition", "livecell", "coco".
     cfg.TEST.EVALUATORS = ["competition"]
-    # The checkpoint with the highest value of this is kept as model_best.pth.
+    # The checkpoint with the highest value of this metric is kept as model_best.pth.
     cfg.TEST.BEST_METRIC = "competition/mean"
 
     # From detections to cells; the meaning of each is documented at PostprocessParams.
@@ -144,19 +144,19 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.TEST.POSTPROCESS.FILL_HOLES = False
     cfg.TEST.POSTPROCESS.LARGEST_COMPONENT = False
     cfg.TEST.POSTPROCESS.VOTE = True
-    # Whether the evaluator "competition" keeps what was detected in inference/<dataset>/detections.npz, on which
+    # Whether the evaluator "competition" writes all detections to inference/<dataset>/detections.npz, on which
     # cellseg-d2 tune-postprocess searches for better values of the above.
     cfg.TEST.SAVE_DETECTIONS = False
 
-    # Where INPUT.ZOOM_TEST is set: relative to it, the sizes at which an image is looked at to find out how large its
-    # cells are; the size at which most is found is kept. One size alone is that of all images.
+    # If INPUT.ZOOM_TEST is set: scales relative to it at which an image is segmented to find the size of its cells; the
+    # scale at which most is found is used. A single scale is used for all images.
     cfg.TEST.SCALES = [1.0]
-    # How many of SCALES next below it, and as many next above, are merged with the size that is kept (TEST.FUSION).
+    # How many of SCALES next below the chosen scale, and as many above, are merged with it (TEST.FUSION).
     cfg.TEST.SCALE_NEIGHBORS = 0
-    # What predictions are computed in: "float32", "bfloat16", or "auto", which is bfloat16 on processors that have
+    # Number format of predictions: "float32", "bfloat16", or "auto", which is bfloat16 on processors that have
     # instructions for it.
     cfg.TEST.PRECISION = "auto"
-    # Side in pixels of the windows in which images that are larger are looked at, where INPUT.ZOOM_TEST is set.
+    # Side in pixels of the windows into which larger images are divided, if INPUT.ZOOM_TEST is set.
     cfg.TEST.TILE = 1024
 
     # Test-time augmentation in prediction and evaluation: every orientation at every scale, merged.
@@ -179,14 +179,14 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite0"
     # "FrozenBN" keeps the statistics of the pre-training; "" leaves the network's own norms.
     cfg.MODEL.TIMM.NORM = "FrozenBN"
-    # What a training without MODEL.WEIGHTS begins from: a file of the network's weights, "hub" (timm downloads them),
+    # Initial weights of a training without MODEL.WEIGHTS: a file of the network's weights, "hub" (timm downloads them),
     # "package" (of the Python package index, see cellseg_d2/weights/timm_weights.py), or "" for random weights.
     cfg.MODEL.TIMM.PRETRAINED = ""
-    # Convolutions on a processor are faster where the channels of a pixel lie side by side in memory.
+    # Convolutions on a CPU are faster if the channels of a pixel lie side by side in memory.
     cfg.MODEL.CHANNELS_LAST = False
 
     # A dense branch beside the boxes (MODEL.META_ARCHITECTURE DenseRCNN) or instead of them (DenseSegmenter): a U-Net's
-    # decoder that says of every pixel whether it is in a cell, and in which direction that cell's centre is.
+    # decoder that predicts for every pixel whether it is in a cell, and in which direction that cell's centre is.
     cfg.MODEL.DENSE = CN()
     # The decoder, a name in Detectron2's registry of heads for whole images (SEM_SEG_HEADS).
     cfg.MODEL.DENSE.NAME = "UNetHead"
@@ -194,9 +194,9 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.MODEL.DENSE.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     cfg.MODEL.DENSE.CHANNELS = 64
     cfg.MODEL.DENSE.NORM = "GN"
-    # Whether it also sees the image itself, whose finest structures the backbone may not keep.
+    # Whether it also gets the image itself, since the backbone may lose its finest structures.
     cfg.MODEL.DENSE.STEM = True
-    # Pixels of the network's input for one of the prediction, a side: 1, 2 or 4.
+    # Stride of the prediction in pixels of the network's input: 1, 2 or 4.
     cfg.MODEL.DENSE.STRIDE = 2
     # Weights of the losses.
     cfg.MODEL.DENSE.FOREGROUND_WEIGHT = 1.0
@@ -206,30 +206,30 @@ def add_cellseg_config(cfg: CN) -> None:
     # Pixels from this probability on are followed to their cells' centres. Lower than the thresholds of masks, which
     # are applied later.
     cfg.MODEL.DENSE.THRESHOLD = 0.4
-    # A cell needs so many pixels of the prediction.
+    # A cell needs at least this many pixels of the prediction.
     cfg.MODEL.DENSE.MIN_PIXELS = 8
-    # A cell is dropped where the field differs from that which its mask would have by more than this (mean square).
+    # A cell is dropped if the field differs from the field of its mask by more than this (mean square).
     cfg.MODEL.DENSE.MAX_FLOW_ERROR = 1.0
-    # Side of the grids of its masks. 56 is enough for all but large cells with thin branches.
+    # Side of the grids of masks. 56 is enough for all but large cells with thin branches.
     cfg.MODEL.DENSE.MASK_SIZE = 56
-    # How much a detection of the dense branch counts beside one of the boxes, where the two are merged (TEST.FUSION).
-    # At 0 the boxes' alone are the result, and the branch only helps the backbone to learn.
+    # Weight of a detection of the dense branch relative to one of the boxes when the two are merged (TEST.FUSION). At 0
+    # only the boxes' detections are used, and the branch only helps to train the backbone.
     cfg.MODEL.DENSE.FUSION_WEIGHT = 1.0
     # Whether the decoder's features are added to those from which the boxes' masks are predicted.
     cfg.MODEL.DENSE.TO_MASK_HEAD = False
 
-    # Names of the model's classes, in order. Training fills them in from the dataset and checks them where given.
+    # Names of the model's classes, in order. Training takes them from the dataset, or checks them if given.
     cfg.MODEL.CLASS_NAMES = []
-    # Images without cells teach what a cell is not.
+    # Images without cells are trained on, too: they teach what is not a cell.
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
     # Whether masks are kept as a few label images (cellseg_d2/data/label_masks.py) rather than, as in stock Detectron2,
     # as one full-size mask a cell.
     cfg.INPUT.MASK_LAYERS = True
-    # Of Detectron2's own mapper: converted datasets have no polygons.
+    # For Detectron2's own mapper: converted datasets have no polygons.
     cfg.INPUT.MASK_FORMAT = "bitmask"
     # Megabytes of decoded images and masks that each worker process keeps; the whole competition takes about 800.
     cfg.DATALOADER.CACHE_MB = 512
-    # "auto" is CUDA where there is one, otherwise the CPU.
+    # "auto" is CUDA if available, otherwise the CPU.
     cfg.MODEL.DEVICE = "auto"
 
 
@@ -248,10 +248,10 @@ def config_folder() -> Path:
 
 
 def find_config(config_file: str | Path) -> Path:
-    """The file itself, or the project's own of that name, such as ``quickstart/cells_effnet_lite0_FPN``.
+    """The given file, or the project's own configuration of that name, such as ``quickstart/cells_effnet_lite0_FPN``.
 
     Raises:
-        CellSegError: there is neither; names the project's own that come near.
+        CellSegError: there is neither; the message suggests similar names.
     """
     path, own = Path(config_file), config_folder()
     if path.is_file():
@@ -290,7 +290,7 @@ def merge_config_file(cfg: CN, config_file: str | Path) -> None:
     except MemoryError:
         raise
     except Exception as error:  # yacs and PyYAML raise many types, down to a bare AssertionError
-        raise CellSegError(f"{config_file} is no valid configuration: {_what_is_wrong(error, cfg)}") from error
+        raise CellSegError(f"{config_file} is not a valid configuration: {_what_is_wrong(error, cfg)}") from error
 
 
 def _what_is_wrong(error: Exception, cfg: CN) -> str:
@@ -405,12 +405,12 @@ def _check_files(config_file: Path, children: tuple[Path, ...] = ()) -> None:
     """Refuse a configuration of which a file, or one that ``_BASE_`` names, is not fit to be merged."""
     content = read_yaml(config_file)
     if not isinstance(content, dict):
-        raise CellSegError(f"{config_file} is no valid configuration: it must hold keys and values")
+        raise CellSegError(f"{config_file} is not a valid configuration: it must hold keys and values")
     bases = content.get(BASE_KEY, [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str):
             raise CellSegError(
-                f"{config_file} is no valid configuration: {BASE_KEY} must name a file, not {base!r:.40}"
+                f"{config_file} is not a valid configuration: {BASE_KEY} must name a file, not {base!r:.40}"
             )
         path = config_file.parent / os.path.expanduser(base)  # of an unknown user it leaves the name
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Detectron2 for every Python and system: the Python part of one known wheel, without the binary that is in it.
+"""Install Detectron2 for every Python and system: the Python part of one known wheel, without its binary.
 
 Detectron2 is on no package index under its own name. Upstream's commit 9ca66896 (April 2024) was repackaged on PyPI, as
 a wheel whose tag names Python 3.10 for the sake of a compiled ``_C`` that no network of this project needs and nobody
@@ -30,7 +30,7 @@ DOWNLOAD = f"pip download {' '.join(_DOWNLOAD)}"
 
 
 def installed_detectron2() -> str | None:
-    """The version of the Detectron2 that is there, ``"unknown"`` of one that is no package; None if there is none."""
+    """The version of the installed Detectron2, ``"unknown"`` where it is not a package; None where there is none."""
     if find_spec("detectron2") is None:
         return None
     for name in (PACKAGE, "detectron2"):
@@ -42,13 +42,13 @@ def installed_detectron2() -> str | None:
 
 
 def install_detectron2(wheel: str | Path | None = None) -> None:
-    """Install the Python part of Detectron2 into this Python's environment, in place of another one of that package.
+    """Install the Python part of Detectron2 into this Python's environment, replacing an installed one.
 
     Args:
-        wheel: the file from PyPI where it was downloaded before; None downloads it.
+        wheel: the file from PyPI if already downloaded; None downloads it.
 
     Raises:
-        CellSegError: the file cannot be had or is not the known one, or pip fails.
+        CellSegError: the file cannot be downloaded or is not the known one, or pip fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         source = Path(wheel) if wheel is not None else _download(Path(folder))

@@ -1,11 +1,11 @@
-"""The one exception type that tools show to users as a sentence, and what others' errors say within such a sentence."""
+"""The exception that commands show to users as one sentence, and messages of other errors for such sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Python's own word, that there is no such module, helps nobody to get it: no package index has it.
+# Python's own message, that there is no such module, does not say how to get it: no package index has it.
 NO_DETECTRON2 = (
     "Detectron2 is not installed, and no package index has it under that name: type `cellseg-d2 install-detectron2` "
     "(the Python part of a known wheel, for any Python and system)"
@@ -15,7 +15,7 @@ NO_NAPARI = "napari is not installed: type `pip install 'cellseg_d2[napari]'`"
 
 
 class CellSegError(Exception):
-    """Something about the input is wrong. The message says what, where, and what to do about it, in one sentence."""
+    """Something is wrong with the input. The message says in one sentence what, where, and what to do about it."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -31,12 +31,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its type where it says nothing."""
+    """The first line of an error's message, or its type if the message is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def printable(text: object) -> str:
-    r"""A name from outside as text of one line that any console takes: what cannot be printed is escaped.
+    r"""A name from outside as one line of text for any console: characters that cannot be printed are escaped.
 
     Example:
         >>> print(printable("a\rb.png"), printable("\udcff.png"))
@@ -46,15 +46,15 @@ def printable(text: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The type of an error and what it says, without line breaks and not without end."""
+    """The type and message of an error on one line, truncated to 300 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def no_memory(what: object) -> CellSegError:
-    """The error of something for which memory does not suffice, which is never taken for damage."""
+    """The error of something that does not fit into memory, which is never mistaken for a damaged file."""
     return CellSegError(f"{what} does not fit into memory: free some, or work on less at a time")
 
 
 def system_error(error: OSError) -> str:
-    """What the system says, after the name of the file where there is one: of a full disk it tells none."""
+    """The system's message, after the name of the file if the system gives one; for a full disk it does not."""
     return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))

@@ -1,4 +1,4 @@
-"""Work in processes of their own: one that is killed ends the work with a sentence, and none outlives its parent."""
+"""Run work in other processes: a killed process ends the work with a sentence, and none outlives its parent."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-# Seconds after which it is looked whether all workers are still there: the executor may miss that one has ended while
-# work was handed to it.
+# Seconds between checks that all workers are alive: the executor may miss that one has ended while it got work.
 _PATIENCE = 2.0
 
 
 def in_processes(
     function: Callable[[S], T], items: Iterable[S], workers: int, initializer: Callable[[], object] | None = None
 ) -> Generator[T, None, None]:
-    """What ``function`` makes of each item, in their order, by processes that share them out.
+    """Apply ``function`` to each item in several processes; yields the results in the order of the items.
 
-    ``multiprocessing.Pool`` waits for ever for what a killed process was to do; this notices. Some items are handed out
-    ahead of the results that are asked for, not all of them.
+    ``multiprocessing.Pool`` waits for ever for the result of a killed process; this notices it. Only some items are
+    submitted ahead of the results that are consumed.
 
     Args:
-        function: of a module, so that other processes find it; as the items and results it must be picklable.
-        items: what there is to do.
+        function: a function of a module, so that other processes can import it; like items and results it must be
+            picklable.
+        items: arguments of the calls.
         workers: number of processes. They end at once when the iterator is closed or fails.
         initializer: called in each of them at its start.
 
@@ -55,10 +55,10 @@ def in_processes(
 
 
 def in_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``function`` returns in a process of its own, whose memory is then its alone.
+    """Call ``function`` in a process of its own, whose memory is freed afterwards.
 
     Raises:
-        CellSegError: as of :func:`in_processes`.
+        CellSegError: as in :func:`in_processes`.
     """
     with _workers(1, None) as submit:
         return submit(function, *args, **kwargs)()
@@ -82,7 +82,7 @@ def _workers(count: int, initializer: Callable[[], object] | None) -> Iterator[C
     except BrokenProcessPool:
         _end(own)
         raise CellSegError(
-            "a worker process was killed or could not start, maybe for want of memory: free some, or ask for fewer"
+            "a worker process was killed or could not start, possibly out of memory: free some, or ask for fewer"
         ) from None
     except BaseException:
         _end(own)
@@ -123,7 +123,7 @@ def own_command(name: str) -> tuple[str, ...]:
 
 
 def end_with_starter() -> None:
-    """Have this process end when the one that holds the other end of its standard input does, however that happens.
+    """Let this process end when the process at the other end of its standard input ends, however that happens.
 
     For a process that :class:`subprocess.Popen` started with ``stdin=PIPE``.
     """
@@ -137,7 +137,7 @@ def end_with_starter() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed can tell nobody, and its workers would wait for work for ever."""
+    """End with the parent: a killed parent cannot end its workers, which would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

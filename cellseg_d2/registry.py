@@ -1,6 +1,6 @@
-"""What configurations and command lines can name: a decorated function in a file of its own is a new choice.
+"""Registries of what configurations and command lines can name: each choice is a decorated function in its own file.
 
-Of the package's own files the decorators are read, not run, so that a list of all choices imports none of them. A file
+The decorators of the package's own files are parsed, not run, so that listing the choices imports none of them. A file
 elsewhere registers its function when it is imported (``--import``).
 """
 
@@ -64,7 +64,7 @@ class Registry(Mapping[str, E], Generic[E]):
         self._entries: dict[str, E] | None = None
 
     def register(self, name: str, **details: Any) -> Callable[[F], F]:
-        """Decorator of the function that ``name`` shall stand for.
+        """Decorator that registers a function under ``name``.
 
         The first line of its docstring, or ``summary``, explains it to users.
 
@@ -88,15 +88,15 @@ class Registry(Mapping[str, E], Generic[E]):
         """The entry called ``name``.
 
         Args:
-            name: of the entry.
+            name: name of the entry.
             where: what names it, for the message.
 
         Raises:
-            CellSegError: there is none; the message lists those that there are.
+            CellSegError: there is none; the message lists the existing ones.
         """
         if name not in self:
             meant = did_you_mean(name, self)
-            raise CellSegError(f"{where} names {name!r}, which is none of: {', '.join(self)}{meant}")
+            raise CellSegError(f"{where} names {name!r}, which is not one of: {', '.join(self)}{meant}")
         return self[name]
 
     @property
@@ -141,7 +141,7 @@ IMPORTED: list[str] = []
 
 
 def import_own(name: str) -> None:
-    """Import a module of the user's, for what it registers, and note it in :data:`IMPORTED` for other processes.
+    """Import a user's module, for what it registers, and note it in :data:`IMPORTED` for other processes.
 
     Args:
         name: as in an ``import``, or a Python file, whose folder is then searched for modules.
@@ -171,7 +171,7 @@ def import_own(name: str) -> None:
 
 
 def table(summaries: Mapping[str, str]) -> str:
-    """Names with what they stand for, one a line, for help texts."""
+    """Names with their summaries, one per line, for help texts."""
     width = max(map(len, summaries))
     return "".join(f"  {name:{width}}  {summary.replace('``', '')}\n" for name, summary in summaries.items())
 

@@ -17,7 +17,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.utils import comm
 from torch import nn
 
-from cellseg_d2.data.augmentations.draws import uniform
+from cellseg_d2.data.augmentations.random_draws import uniform
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.settings import interval, sometimes
 from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY

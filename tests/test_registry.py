@@ -66,7 +66,7 @@ def test_functions_from_elsewhere_are_entries_like_others(shelf):
 
 def test_an_unknown_name_is_told_with_those_that_there_are(shelf):
     assert shelf.choose("one", "SOME.KEY") is shelf["one"]
-    with pytest.raises(CellSegError, match=r"SOME\.KEY names 'two', which is none of: broken, one"):
+    with pytest.raises(CellSegError, match=r"SOME\.KEY names 'two', which is not one of: broken, one"):
         shelf.choose("two", "SOME.KEY")
 
 

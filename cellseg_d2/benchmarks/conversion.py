@@ -24,7 +24,7 @@ class Cost:
 
     Attributes:
         rows: that were decoded.
-        seconds: of processor time, without reading the CSV.
+        seconds: seconds of processor time, without reading the CSV.
         megabytes: that the process grew by, at its peak, above what it had after reading the CSV.
     """
 

@@ -124,7 +124,7 @@ def measure_rates(
         mappers: by name.
         entries: dataset dicts whose image files exist.
         turns: on every image; each draws other random numbers, the same for all mappers.
-        title: of the progress bar.
+        title: title of the progress bar.
     """
     for mapper in mappers.values():  # imports, caches of the file system, and first-time costs of libraries
         mapper(min(entries, key=lambda entry: len(entry["annotations"])))

@@ -57,10 +57,10 @@ def measure_model(config_file: str | Path, opts: Sequence[str] = (), repeats: in
     detections as the configuration allows.
 
     Args:
-        config_file: of the configuration.
+        config_file: file of the configuration.
         opts: ``KEY VALUE`` pairs that change it.
         repeats: after one that is not counted.
-        threads: of PyTorch.
+        threads: number of threads of PyTorch.
     """
     training, prediction = (
         in_process(work, str(config_file), list(opts), repeats, threads) for work in (_train, _predict)

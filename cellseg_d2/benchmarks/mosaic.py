@@ -32,7 +32,7 @@ class MosaicCost:
     """What an image of drawn discs costs, and what is found in it.
 
     Attributes:
-        side: of the image in pixels.
+        side: side of the image in pixels.
         windows: in which it is looked at.
         discs, on_seams: number of discs, and of those that the middle between two windows runs through.
         found: discs with a cell whose IoU is above 0.5.
@@ -61,8 +61,8 @@ def measure_mosaic(side: int, seed: int = 0) -> MosaicCost:
     that surrounds the network, and the truth is exact.
 
     Args:
-        side: of the image in pixels, at least 36.
-        seed: of the discs.
+        side: side of the image in pixels, at least 36.
+        seed: seed of the discs.
     """
     with tempfile.TemporaryDirectory(prefix="mosaic") as folder:
         path = Path(folder) / "mosaic.tif"

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from cellseg_d2.benchmarks.prediction_ways import OURS, STOCK, ways
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.raw import load_raw
+from cellseg_d2.detections.saved import load_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.progress import track
 from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle, kaggle_to_crop
@@ -72,9 +72,9 @@ def simulated_detections(cells: int, height: int, width: int, seed: int = 0, siz
 
     Args:
         cells: number of detections; 800 on 520 × 704 pixels is about as dense as the densest real image.
-        height, width: of the image in pixels.
-        seed: of all random draws.
-        size: of the masks' grids.
+        height, width: size of the image in pixels.
+        seed: seed of all random draws.
+        size: size of the masks' grids.
 
     Raises:
         CellSegError: there is no room for so many cells.
@@ -101,16 +101,16 @@ def simulated_detections(cells: int, height: int, width: int, seed: int = 0, siz
 
 
 def densest_detections(path: str | Path, cells: int | None = None) -> tuple[str, Detections]:
-    """Name and detections of the image with most of them in a file of :func:`cellseg_d2.detections.raw.save_raw`.
+    """Name and detections of the image with most of them in a file of saved detections.
 
     Args:
-        path: of the file.
+        path: path of the file.
         cells: so many at most, those with the best scores.
 
     Raises:
         CellSegError: the file cannot be read, or no image in it has detections with masks of probabilities.
     """
-    soft = {name: d for name, d in load_raw(path).images.items() if isinstance(d.masks, np.ndarray) and len(d)}
+    soft = {name: d for name, d in load_detections(path).images.items() if isinstance(d.masks, np.ndarray) and len(d)}
     if not soft:
         raise CellSegError(f"{path} has no image with detections whose masks are probabilities")
     name = max(soft, key=lambda name: len(soft[name]))
@@ -122,8 +122,8 @@ def measure_ways(detections: Detections, repeats: int = 3, full: bool = False) -
     """Time all ways in turn, A B C A B C …, then take the memory of each, and compare their masks.
 
     Args:
-        detections: of one image, at least one.
-        repeats: of all ways.
+        detections: detections of one image, at least one.
+        repeats: number of repeats of all ways.
         full: see :func:`cellseg_d2.benchmarks.prediction_ways.ways`.
     """
     compared = ways(full)

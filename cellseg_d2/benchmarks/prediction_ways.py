@@ -33,7 +33,7 @@ class Outcome:
 
     Attributes:
         seconds: wall clock and processor time ``(2,)`` that it took, or would have taken for all detections.
-        masks: of the detections that were treated, best score first: the competition's texts or COCO RLEs. Some may be
+        masks: masks of the treated detections, best score first: the competition's texts or COCO RLEs. Some may be
             empty.
         treated: number of detections whose masks were made to the end.
     """
@@ -91,7 +91,7 @@ def by_loops(detections: Detections, few: int | None = None) -> Outcome:
     """Full-size masks, every pair of them compared, and runs found by looking at one pixel after another.
 
     Args:
-        detections: of one image.
+        detections: detections of one image.
         few: treat only so many, spread evenly over the scores, and tell from these how long all would take. Their
             masks are what they are when all are treated.
     """

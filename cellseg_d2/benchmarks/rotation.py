@@ -50,7 +50,7 @@ def measure_round_trips(entries: Sequence[dict], seed: int = 0) -> dict[str, Rou
 
     Args:
         entries: dataset dicts with COCO RLE.
-        seed: of the angles, -180° … 180°.
+        seed: seed of the angles, -180° … 180°.
     """
     rng = np.random.default_rng(seed)
     ways = {"stock": _stock_way, "stock, exact inverse": _stock_exact_way, "new": _new_way}
@@ -147,8 +147,8 @@ def measure_outside(
     Args:
         augmentations: by name.
         entries: dataset dicts, taken in turn, of which the size and the cells' boxes are used.
-        draws: of each augmentation.
-        seed: of the draws.
+        draws: number of draws of each augmentation.
+        seed: seed of the draws.
     """
     results = {}
     for name, augmentation in augmentations.items():

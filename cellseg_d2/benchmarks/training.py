@@ -28,7 +28,7 @@ class Waiting:
 
     Attributes:
         iterations: their number.
-        seconds: of all of them, with the waiting.
+        seconds: seconds of all of them, with the waiting.
         data_seconds: of them, spent on waiting for data.
     """
 
@@ -78,7 +78,7 @@ def measure_memory(cfg: CfgNode, entry: dict) -> dict[str, Memory]:
     itself, as different images would be.
 
     Args:
-        cfg: of the model, ``MODEL.DEVICE`` a CUDA device; the weights are not loaded.
+        cfg: configuration of the model, ``MODEL.DEVICE`` a CUDA device; the weights are not loaded.
         entry: dataset dict whose image file exists.
     """
     samples = {

@@ -48,9 +48,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--pictures", type=int, metavar="N", help="of the N worst images only (default: of all; 2 MB each)"
+        "--pictures", type=int, metavar="N", help="draw only the N worst images (default: all; 2 MB each)"
     )
-    output.add_argument("--worst", type=int, default=10, metavar="N", help="images in the table (default: %(default)s)")
+    output.add_argument(
+        "--worst",
+        type=int,
+        default=10,
+        metavar="N",
+        help="number of images in the table (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     if args.neighbour_distance < 0:
         parser.error("--neighbour-distance must not be negative")

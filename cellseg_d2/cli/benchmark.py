@@ -34,7 +34,7 @@ def read_files(args: argparse.Namespace) -> list[Path | None]:
 
 def benchmark_conversion(args: argparse.Namespace) -> None:
     from cellseg_d2.benchmarks.conversion import measure_conversion
-    from cellseg_d2.benchmarks.report import conversion_table
+    from cellseg_d2.benchmarks.tables import conversion_table
 
     print(conversion_table(measure_conversion(args.csv, args.images_limit)))
 
@@ -76,7 +76,7 @@ def benchmark_models(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from cellseg_d2.benchmarks.models import measure_model
-    from cellseg_d2.benchmarks.report import models_table
+    from cellseg_d2.benchmarks.tables import models_table
     from cellseg_d2.config import load_config
     from cellseg_d2.io.atomic import write_json_atomic
     from cellseg_d2.io.progress import track
@@ -97,7 +97,7 @@ def benchmark_mosaic(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from cellseg_d2.benchmarks.mosaic import measure_mosaic
-    from cellseg_d2.benchmarks.report import mosaic_table
+    from cellseg_d2.benchmarks.tables import mosaic_table
     from cellseg_d2.io.atomic import write_json_atomic
     from cellseg_d2.io.progress import track
 

@@ -16,18 +16,18 @@ GROUPS = {
     },
     "training": {
         "train": "train further on a few images of your own; everything else is chosen and said",
-        "fit-anchors": "say how well the anchors fit the cells, and propose better ones",
+        "fit-anchors": "measure how well the anchors fit the cells, and propose better ones",
         "train-net": "train, resume, or evaluate with --eval-only",
-        "cross-validate": "train K folds: mean and spread of the score, predictions of all images",
+        "cross-validate": "train K folds; report mean and spread of the score, and predictions of all images",
     },
     "prediction": {
         "infer": "segment images with a shipped or a trained model",
         "tune-postprocess": "search thresholds and overlap rules for the best score",
-        "export-model": "make a folder to hand on of a trained model",
+        "export-model": "package a trained model for sharing",
     },
     "analysis": {
         "evaluate": "score a submission or COCO results against the truth",
-        "analyze-errors": "tell missed, merged, split, shifted and spurious cells, by type, size and crowding",
+        "analyze-errors": "count missed, merged, split, shifted and spurious cells, by type, size and crowding",
         "visualize": "draw annotations, predictions beside the truth, and augmented samples",
         "shape-space": "learn the shapes of cells from masks: a map of them, and the least plausible annotations",
         "report": "write one HTML page about a training run, about predictions, or about both",
@@ -43,6 +43,6 @@ ALIASES = {"segment": "infer", "predict": "infer", "score": "evaluate", "simulat
 
 
 def command_name(word: str) -> str:
-    """The command's own name for another one, or for the spelling with ``_``; what is no command stays as it is."""
+    """The command's own name for another one, or for the spelling with ``_``; what is not a command stays as it is."""
     name = word.replace("_", "-")
     return ALIASES.get(name, name)

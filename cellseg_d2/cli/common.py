@@ -1,4 +1,4 @@
-"""What all commands share: parsers whose help has examples, modules of the user's, errors as one sentence.
+"""Parts shared by all commands: parsers whose help has examples, the user's own modules, errors as one sentence.
 
 All texts name a command ``cellseg-d2 NAME``. In a checkout, ``python tools/NAME.py`` is the same.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -36,7 +37,7 @@ def make_parser(module: str, description: str, examples: str, notes: str = "") -
     """The parser of ``cellseg_d2/cli/<module>.py``; its help ends with ``notes`` and ``examples``, a command a line."""
     parser = CommandParser(
         prog=f"{PROGRAM} {command_name(module)}",
-        description=description,
+        description=textwrap.fill(description, 110),
         epilog=f"{notes}\nexamples:\n{examples}" if notes else f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,7 +56,7 @@ def add_shapes_option(group: argparse._ArgumentGroup, use: str) -> None:
     """Add ``--shapes``; without FILE it is the space of shapes that comes with the project.
 
     Args:
-        group: of the parser.
+        group: group of the parser.
         use: the help text's first words, up to "a space of shapes …".
     """
     group.add_argument(

@@ -30,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     readers = {name: reader.summary for name, reader in DATASET_READERS.items()}
     parser = make_parser(
         "convert",
-        "Convert annotated or segmented cells between formats. INPUT is known by what it holds: a file, a folder of "
+        "Convert annotated or segmented cells between formats. The format of INPUT is detected: a file, a folder of "
         "files of one kind, or the folder that cellseg-d2 infer has written.",
         EXAMPLES,
         f"what is read:\n{table(readers)}\nwhat --to can name:\n{table(formats())}",
@@ -42,12 +42,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder of the images: for pictures, grey values in tables, and sizes that INPUT does not tell",
+        help="folder of the images: for pictures, grey values in tables, and sizes that INPUT does not contain",
     )
     parser.add_argument(
         "--category", default="cell", metavar="NAME", help="category of cells without one (default: %(default)s)"
     )
-    parser.add_argument("--clean", action="store_true", help="drop or cut off what is wrong instead of stopping")
+    parser.add_argument("--clean", action="store_true", help="drop or cut off wrong annotations instead of stopping")
     return parser.parse_args(argv)
 
 

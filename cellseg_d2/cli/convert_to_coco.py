@@ -22,8 +22,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "convert_to_coco",
         "Check the annotations of cells and convert them to COCO JSON (compressed RLE, exact to the pixel). Reads "
         "label images, the annotations of COCO, labelme, CVAT, VIA, QuPath and ImageJ, the Kaggle competition's "
-        "train.csv, and LIVECell. Writes instances_<part>.json and audit.json, which lists everything that was found. "
-        "What is wrong is an error unless --clean is given.",
+        "train.csv, and LIVECell. Writes instances_<part>.json and audit.json, which lists all findings. Wrong "
+        "annotations are an error unless --clean is given.",
         "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train --output datasets/sartorius\n"
         "  cellseg-d2 convert-to-coco --csv kaggle/train.csv --images kaggle/train \\\n"
         "      --output datasets/sartorius --folds 5 --clean --drop-images 03b27b381a5f e92c56871769 eec79772cb99\n"
@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "competition's, shsy5y astro cort)",
     )
     group.add_argument(
-        "--allow-missing-images", action="store_true", help="convert masks whose image has no file; say so, go on"
+        "--allow-missing-images", action="store_true", help="also convert masks whose image has no file, with a message"
     )
 
     group = parser.add_argument_group("categories")
@@ -73,11 +73,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--label-ending",
         metavar="TEXT",
-        help="what label images have behind the name of their image, such as _masks (default: nothing, or any of "
+        help="ending of label images after the name of their image, such as _masks (default: nothing, or any of "
         "_cp_masks _masks _mask _labels _label _seg)",
     )
     group.add_argument(
-        "--background", type=int, metavar="N", help="the background's number where it is not 0, such as ilastik's 2"
+        "--background", type=int, metavar="N", help="number of the background if it is not 0, such as ilastik's 2"
     )
     pieces = group.add_mutually_exclusive_group()
     pieces.add_argument(
@@ -86,7 +86,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="each piece of one number is a cell: for binary masks, in which touching cells become one",
     )
     pieces.add_argument(
-        "--keep-components", action="store_true", help="all pieces of a number are one cell, however many there are"
+        "--keep-components", action="store_true", help="all pieces of a number are one cell, whatever their number"
     )
     group.add_argument("--only-labelled", action="store_true", help="leave out images without a label image")
 
@@ -94,7 +94,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--clean",
         action="store_true",
-        help="repair or drop what is wrong and report each: cut off what leaves the image, merge doubled runs, fill "
+        help="repair or drop errors and report each: cut off masks at the image's border, merge doubled runs, fill "
         "holes, erase thin lines, keep the largest piece, drop (near-)duplicates and rows beyond repair",
     )
     group.add_argument(
@@ -109,21 +109,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         const=0,
         metavar="PIXELS",
         help="only some cells of each image are annotated: training learns nothing from the rest, and scores do not "
-        "count what is found there; a ring of so many pixels around each cell counts as background (default: 0)",
+        "count what is found there; a ring of this many pixels around each cell counts as background (default: 0)",
     )
     group.add_argument("--drop-images", nargs="+", default=[], metavar="ID", help="leave these images out")
 
     group = parser.add_argument_group("plausibility of shapes")
     add_shapes_option(
         group,
-        "also report cells, which are kept, whose shapes are rare in a space of shapes that "
-        "cellseg-d2 shape-space train has written",
+        "also report cells with rare shapes, without dropping them, by a space of shapes that cellseg-d2 shape-space "
+        "train has written",
     )
     group.add_argument(
         "--implausible",
         type=float,
         metavar="P",
-        help="for --shapes: how plausible is rare, 0.5 being usual for a cell of the space (default: 0.001)",
+        help="for --shapes: report cells less plausible than this; 0.5 is usual for a cell of the space (default: "
+        "0.001)",
     )
 
     group = parser.add_argument_group("parts (for all but --livecell)")
@@ -142,7 +143,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="cut every image into N × N tiles, written to the folder tiles, so that a few large images can be split; "
         "the tiles of one image stay together where there are several images",
     )
-    group.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    group.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
 
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -173,7 +174,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.livecell_images and not args.livecell:
         parser.error("--livecell-images only goes with --livecell")
     if args.livecell and (args.val_fraction is not None or args.folds):
-        parser.error("LIVECell's own train, val and test parts are kept: leave --val-fraction and --folds away")
+        parser.error("LIVECell's own train, val and test parts are kept: leave out --val-fraction and --folds")
     if args.val_fraction is not None and not 0 <= args.val_fraction < 1:
         parser.error(f"--val-fraction {args.val_fraction} must be at least 0 and below 1")
     if args.folds is not None and args.folds < 2:

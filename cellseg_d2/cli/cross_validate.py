@@ -17,8 +17,8 @@ WRITTEN = ("oof.csv", "summary.json", "summary.md")
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "cross_validate",
-        "Train the folds of a dataset one after another, each in a process of its own and in OUTPUT_DIR/fold<k>, and\n"
-        "score each on the images that it was not trained on, with the weights at the end of its training (the best\n"
+        "Train the folds of a dataset one after another, each in its own process and in OUTPUT_DIR/fold<k>, and score "
+        "each on the images that it was not trained on, with the weights at the end of its training (the best\n"
         "of several checkpoints would be chosen on the very images that are scored). OUTPUT_DIR then also holds\n"
         "oof.csv, the out-of-fold predictions of all images as one submission, summary.json, and summary.md with a\n"
         "row for a table of results. A fold that fails does not stop the others; the exit code is then 1.",
@@ -43,14 +43,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="skip folds of OUTPUT_DIR that are finished, go on with others from their last checkpoint",
+        help="skip finished folds of OUTPUT_DIR, continue others from their last checkpoint",
     )
     group.add_argument("--num-gpus", type=int, default=1, metavar="N", help="for each fold (default: %(default)s)")
     group = parser.add_argument_group("score (of all finished folds in OUTPUT_DIR)")
     group.add_argument(
         "--score-exclude", nargs="+", default=[], metavar="ID", help="images that are trained on but not scored"
     )
-    group.add_argument("--name", metavar="TEXT", help="for the row of results (default: name of the configuration)")
+    group.add_argument("--name", metavar="TEXT", help="name in the row of results (default: name of the configuration)")
     parser.add_settings()
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)

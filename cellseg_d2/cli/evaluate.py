@@ -60,7 +60,7 @@ def main(argv=None):
                 predictions.masks.get(name, []), predictions.types.get(name, []), true.masks, true.types
             )
     elif truth.is_mixed:
-        print("note: images hold several types of cells, which these predictions do not tell: all are compared alike")
+        print("note: images hold several types of cells, which these predictions do not name: all are compared alike")
     summary = summarize(scores, truth.cell_types, types)
     report = summary.to_dict()
     said = summary.table(args.worst)

@@ -17,9 +17,9 @@ EXAMPLES = """\
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "export_model",
-        "Make a folder to hand on of a trained model: config.yaml (what differs from the defaults and matters to\n"
-        "prediction, with the post-processing) and model.safetensors (which cannot run code). cellseg-d2 infer and\n"
-        "CellSegmenter take it.",
+        "Package a trained model for sharing: a folder with config.yaml (the keys that prediction needs and that\n"
+        "differ from the defaults, with the post-processing) and model.safetensors (which cannot run code), for\n"
+        "cellseg-d2 infer and CellSegmenter.",
         EXAMPLES,
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config.yaml of the training run")
@@ -34,7 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="other values for TEST.POSTPROCESS, such as those of cellseg-d2 tune-postprocess",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--full-precision", action="store_true", help="keep 32 bits a weight, not 16")
+    parser.add_argument("--full-precision", action="store_true", help="keep weights with 32 bits instead of 16")
     parser.add_argument(
         "--plain-detectron2",
         action="store_true",

@@ -43,12 +43,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--max-size", type=int, metavar="N", help="no side gets longer (default: INPUT.MAX_SIZE_TEST, else 1333)"
     )
     group = parser.add_argument_group("fitting")
-    group.add_argument("--sizes-per-level", type=int, default=2, metavar="N", help="default: 2")
-    group.add_argument("--ratios", type=int, default=5, metavar="N", help="odd (default: 5)")
     group.add_argument(
-        "--cells-per-type", type=int, default=1500, metavar="N", help="drawn for the fit at each size (default: 1500)"
+        "--sizes-per-level",
+        type=int,
+        default=2,
+        metavar="N",
+        help="number of sizes at each level (default: 2)",
     )
-    group.add_argument("--seed", type=int, default=0, help="of that draw (default: 0)")
+    group.add_argument("--ratios", type=int, default=5, metavar="N", help="number of ratios, odd (default: 5)")
+    group.add_argument(
+        "--cells-per-type",
+        type=int,
+        default=1500,
+        metavar="N",
+        help="number of cells drawn for the fit at each size (default: 1500)",
+    )
+    group.add_argument("--seed", type=int, default=0, help="seed of that draw (default: 0)")
     group.add_argument("--no-fit", action="store_true", help="only measure")
     group = parser.add_argument_group("output")
     group.add_argument("--histogram", type=Path, metavar="PNG", help="draw the distribution of the best IoU")

@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--wheel", metavar="FILE", help="the wheel from PyPI, downloaded before, for a computer without network"
     )
-    parser.add_argument("--force", action="store_true", help="replace the Detectron2 that is there")
+    parser.add_argument("--force", action="store_true", help="replace an installed Detectron2")
     return parser.parse_args(argv)
 
 

@@ -41,8 +41,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_shapes_option(
         group,
-        "simulate cultures of the types of a space of shapes instead, with outlines drawn from it, as "
-        "cellseg-d2 shape-space train writes it of a data set",
+        "simulate cultures of the types of a space of shapes instead, with outlines drawn from it, as cellseg-d2 "
+        "shape-space train writes it for a data set",
     )
     many = "one number for all types of the kind, or one for each"
     group.add_argument(
@@ -84,12 +84,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=3,
         metavar="N",
-        help="images that share plate, well and looks (default: 3)",
+        help="number of images that share plate, well and appearance (default: 3)",
     )
     group = parser.add_argument_group("running")
     group.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same files (default: 0)")
     group.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes; the files do not depend on it (default: 1)"
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of processes; the files do not depend on it (default: 1)",
     )
     args = parser.parse_args(argv)
     if args.shapes is None:

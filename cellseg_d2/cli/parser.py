@@ -65,7 +65,7 @@ class CommandParser(argparse.ArgumentParser):
                 self.error(f"there is no option {name}{did_you_mean(name, known)}")
 
     def _without_settings(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The words that are no settings, and the settings as ``KEY``, ``VALUE``, ``KEY`` …"""
+        """The words that are not settings, and the settings as ``KEY``, ``VALUE``, ``KEY`` …"""
         others: list[str] = []
         settings: list[str] = []
         remaining = iter(words)

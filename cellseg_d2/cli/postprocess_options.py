@@ -44,7 +44,7 @@ def choose_postprocess(args: argparse.Namespace, params, beside=None):
     """``params`` where there is no configuration, with a file and the options over them.
 
     Args:
-        args: of the command line.
+        args: arguments of the command line.
         params: the weakest word.
         beside: YAML that counts where ``--postprocess`` names none.
     """

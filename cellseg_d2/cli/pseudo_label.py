@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "pseudo_label",
         "Turn predictions into labels. Writes OUTPUT/instances_train.json, a COCO JSON to train on beside the\n"
-        "annotated images, and OUTPUT/audit.json, which tells what was kept. Masks share no pixel; each annotation\n"
+        "annotated images, and OUTPUT/audit.json, which lists what was kept. Masks share no pixel; each annotation\n"
         "has its score. Images that are in a --held-out file, by name or pixel for pixel, are refused: a model\n"
         "trained on labels of its own validation images would look better than it is.",
         EXAMPLES,
@@ -124,7 +124,7 @@ def label(args: argparse.Namespace, command: str) -> int:
         raise CellSegError(f"{args.like} has no category {args.category!r}, only {', '.join(categories)}")
     paths = without_leaks(paths, find_leaks(paths, args.held_out), args.leaks)
     if not args.held_out:
-        print("note: no --held-out is given, so nothing tells whether these images are used for validation")
+        print("note: no --held-out is given, so nothing says whether these images are used for validation")
     known = {path: args.category or category_in_name(path, categories) for path in paths} if kind_is_known(args) else {}
     labels = PseudoLabels(paths, categories)
     source = Source.of_file(args, paths, categories) if args.predictions else Source.of_model(args)
@@ -190,7 +190,7 @@ class Source(NamedTuple):
     Attributes:
         find: the detections in an image, and the cells that they become where that is known.
         params: how detections become cells.
-        class_names: of the detections.
+        class_names: classes of the detections.
         scored: whether scores count.
     """
 
@@ -210,7 +210,7 @@ class Source(NamedTuple):
         found = read_detections(args.predictions, sizes, categories, args.results_for)
         names = found.class_names or list(categories)
         if found.class_names is None and len(categories) > 1 and not kind_is_known(args):
-            raise CellSegError("a submission does not tell what the cells are: give --category or --category-from-name")
+            raise CellSegError("a submission does not say what the cells are: give --category or --category-from-name")
 
         def find(path: Path) -> tuple[Detections, None]:
             return found.images.get(path.stem, no_detections(*sizes[path.stem])), None

@@ -20,26 +20,29 @@ EXAMPLES = """\
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "report",
-        "Write one HTML page, which needs neither network nor other files: scores, errors, loss curves, the images\n"
-        "with switchable outlines, counts and sizes of the cells, and how the run was made. Of a run alone, the page\n"
-        "shows the last evaluation's predictions, with the dataset's truth and images where these are still there.",
+        "Write one HTML page that works offline and needs no other files: scores, errors, loss curves, the images\n"
+        "with switchable outlines, counts and sizes of the cells, and the settings of the run. For a run alone, the\n"
+        "page shows the last evaluation's predictions, with the dataset's truth and images if these still exist.",
         EXAMPLES,
     )
-    files = parser.add_argument_group("what the page is about (at least one of the first two)")
-    files.add_argument("--run", type=Path, metavar="DIR", help="OUTPUT_DIR of a training, also while it goes on")
+    files = parser.add_argument_group("content of the page (at least one of the first two)")
+    files.add_argument("--run", type=Path, metavar="DIR", help="OUTPUT_DIR of a training, also while it is running")
     files.add_argument(
         "--predictions", type=Path, metavar="P", help="what cellseg-d2 infer wrote, a submission, or COCO results"
     )
     files.add_argument("--ground-truth", type=Path, metavar="G", help="train.csv (also .gz) or COCO JSON, for scores")
     files.add_argument("--images", nargs="+", default=[], metavar="PATH", help="files, folders or quoted globs")
     files.add_argument(
-        "--dataset", metavar="NAME", help="of a run that was evaluated on several (default: the first with predictions)"
+        "--dataset",
+        metavar="NAME",
+        help="dataset of a run that was evaluated on several (default: the first with predictions)",
     )
     files.add_argument(
         "--base-config",
         type=Path,
         metavar="FILE",
-        help="list what the run's configuration changes in this one (default: Detectron2's and the project's defaults)",
+        help="list the differences of the run's configuration from this one (default: Detectron2's and the project's "
+        "defaults)",
     )
     cells = parser.add_argument_group("cells")
     cells.add_argument("--only-predicted", action="store_true", help="leave out true images without predictions")
@@ -50,12 +53,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     page = parser.add_argument_group("page")
     page.add_argument("--output", type=Path, required=True, metavar="HTML", help="the file to write")
-    page.add_argument("--title", default="", help="of the page (default: the folder's name)")
+    page.add_argument("--title", default="", help="title of the page (default: the folder's name)")
     page.add_argument(
         "--max-images", type=int, default=60, metavar="N", help="pictures of the N worst images (default: %(default)s)"
     )
     page.add_argument(
-        "--image-width", type=int, default=900, metavar="PX", help="at most so wide (default: %(default)s)"
+        "--image-width", type=int, default=900, metavar="PX", help="largest width of pictures (default: %(default)s)"
     )
     args = parser.parse_args(argv)
     if args.run is None and args.predictions is None:

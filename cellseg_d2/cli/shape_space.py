@@ -1,4 +1,4 @@
-"""A space of cell shapes, learnt from masks: a map of them, and annotations by their plausibility."""
+"""Learn a space of cell shapes from masks, draw a map of it, and rank annotations by plausibility."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=SHIPPED,
         metavar="FILE",
-        help="what train has written (default: the space that comes with the project, of simulated cells)",
+        help="the space that train has written (default: the space that comes with the project, of simulated cells)",
     )
 
     train = commands.add_parser("train", parents=[masks], help="learn a space from masks")
@@ -48,12 +48,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--latent", type=int, default=2, metavar="D", help="dimensions: 2 for a map, 8 to judge (default: %(default)s)"
     )
     train.add_argument(
-        "--size", type=int, default=32, choices=(32, 48, 64), help="of the normalised masks (default: %(default)s)"
+        "--size",
+        type=int,
+        default=32,
+        choices=(32, 48, 64),
+        help="side of the normalised masks (default: %(default)s)",
     )
-    train.add_argument("--width", type=int, default=8, metavar="N", help="of the network (default: %(default)s)")
-    train.add_argument("--steps", type=int, default=3000, metavar="N", help="of training (default: %(default)s)")
+    train.add_argument("--width", type=int, default=8, metavar="N", help="width of the network (default: %(default)s)")
+    train.add_argument("--steps", type=int, default=3000, metavar="N", help="training steps (default: %(default)s)")
     train.add_argument(
-        "--max-cells", type=int, default=50_000, metavar="N", help="of more, as many are drawn (default: %(default)s)"
+        "--max-cells",
+        type=int,
+        default=50_000,
+        metavar="N",
+        help="largest number of cells; of more, this many are drawn (default: %(default)s)",
     )
     train.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same space (default: %(default)s)")
 
@@ -62,14 +70,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     drawing.add_argument("--output", required=True, type=Path, metavar="PNG", help="the picture")
     drawing.add_argument("--csv", type=Path, metavar="FILE", help="also write the cells' coordinates")
-    drawing.add_argument("--title", default="Map of shapes", help="of the picture (default: %(default)s)")
+    drawing.add_argument("--title", default="Map of shapes", help="title of the picture (default: %(default)s)")
 
     rank = commands.add_parser(
         "rank", parents=[trained, masks], help="list the annotations, the least plausible shapes first"
     )
     rank.add_argument("--output", required=True, type=Path, metavar="CSV", help="the table")
     rank.add_argument("--picture", type=Path, metavar="PNG", help="also draw the first ones")
-    rank.add_argument("--count", type=int, default=64, metavar="N", help="so many of them (default: %(default)s)")
+    rank.add_argument("--count", type=int, default=64, metavar="N", help="number of them (default: %(default)s)")
 
     weighing = commands.add_parser(
         "weigh", parents=[trained], help="multiply the scores of saved detections by the plausibility of their masks"
@@ -77,8 +85,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     weighing.add_argument(
         "--detections", required=True, nargs="+", type=Path, metavar="FILE", help="as for cellseg-d2 tune-postprocess"
     )
-    weighing.add_argument("--exponent", required=True, type=float, metavar="E", help="of the factor; 0 changes nothing")
-    weighing.add_argument("--output", required=True, type=Path, metavar="NPZ", help="all detections, to be tuned with")
+    weighing.add_argument(
+        "--exponent", required=True, type=float, metavar="E", help="exponent of the factor; 0 changes nothing"
+    )
+    weighing.add_argument("--output", required=True, type=Path, metavar="NPZ", help="file to write with all detections")
 
     args = parser.parse_args(argv)
     if args.command == "weigh" and not 0 <= args.exponent <= 10:
@@ -179,12 +189,12 @@ def rank(args: argparse.Namespace) -> None:
 
 
 def weigh_scores(args: argparse.Namespace) -> None:
-    from cellseg_d2.detections.raw import load_many, save_raw
+    from cellseg_d2.detections.saved import load_many, save_detections
     from cellseg_d2.io.progress import track
     from cellseg_d2.shape_space.space import ShapeSpace
     from cellseg_d2.shape_space.weighing import weigh
 
     space, raw = ShapeSpace.load(args.model), load_many(args.detections)
     images = {name: weigh(own, space, args.exponent) for name, own in track(raw.images.items(), "weighing")}
-    save_raw(args.output, images, raw.class_names)
+    save_detections(args.output, images, raw.class_names)
     print(f"wrote {args.output}: {len(images):,} images, {sum(map(len, images.values())):,} detections")

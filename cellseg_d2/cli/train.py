@@ -18,7 +18,7 @@ EXAMPLES = """\
 def count(text: str) -> int:
     """A whole number of iterations."""
     if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of iterations above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of iterations above 0")
     return int(text)
 
 

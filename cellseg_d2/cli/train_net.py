@@ -72,21 +72,21 @@ def train(args: argparse.Namespace) -> dict | None:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    description = "Train a network on cells, go on with a training, or evaluate one."
+    description = "Train a network on cells, resume a training, or evaluate one."
     parser = make_parser("train_net", description, EXAMPLES, NOTES)
     add = parser.add_argument
     add("--config-file", required=True, metavar="FILE", help="the configuration, for example one of configs/")
     add(
         "--resume",
         action="store_true",
-        help="go on from the last checkpoint in OUTPUT_DIR, as if the run had never been interrupted; where there is "
-        "none yet, begin",
+        help="continue from the last checkpoint in OUTPUT_DIR, with the same results as an uninterrupted run; start "
+        "if there is none",
     )
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS on DATASETS.TEST, without training")
     add("--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine (default: 1), or CPU processes")
     add("--num-machines", type=int, default=1, metavar="N", help="machines (default: 1)")
-    add("--machine-rank", type=int, default=0, metavar="R", help="which of them this is, from 0")
-    add("--dist-url", default="auto", metavar="URL", help="where several machines meet: tcp://HOST:PORT of the first")
+    add("--machine-rank", type=int, default=0, metavar="R", help="number of this machine, from 0")
+    add("--dist-url", default="auto", metavar="URL", help="address for several machines: tcp://HOST:PORT of the first")
     parser.add_settings()
     return parser.parse_args(argv)
 

@@ -28,9 +28,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "tune_postprocess",
         "Search the post-processing (score and mask thresholds and minimum areas of each cell type, ranking, mask\n"
         "NMS, overlap policy, holes, components) with the best competition score on images that the model was not\n"
-        "trained on. The search is repeated in a cross-validation: the held-out gain is what other images will see.\n"
-        "The result is a piece of a configuration (TEST.POSTPROCESS): cellseg-d2 infer and cellseg-d2 export-model\n"
-        "take it as --postprocess, and a configuration file as _BASE_.",
+        "trained on. The search is repeated in a cross-validation, whose held-out gain is the one to expect on other\n"
+        "images.\n"
+        "The result is a fragment of a configuration (TEST.POSTPROCESS): cellseg-d2 infer and export-model take it\n"
+        "as --postprocess, and a configuration file as _BASE_.",
         EXAMPLES,
     )
     group = parser.add_argument_group("files")
@@ -45,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--ground-truth", required=True, metavar="G", help="train.csv (also .gz) or COCO JSON; see also --exclude"
     )
-    group.add_argument("--output", required=True, metavar="YAML", help="where the tuned values go")
+    group.add_argument("--output", required=True, metavar="YAML", help="file to write with the tuned values")
     group.add_argument(
         "--start",
         metavar="YAML",
@@ -55,10 +56,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--exclude", nargs="+", default=[], metavar="ID", help="leave these images out")
     group = parser.add_argument_group("search")
     group.add_argument(
-        "--trials", type=int, default=1000, metavar="N", help="settings tried at most in each search (default: 1000)"
+        "--trials",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="largest number of settings tried in each search (default: 1000)",
     )
     group.add_argument(
-        "--folds", type=int, default=5, metavar="K", help="of the cross-validation over images (default: 5)"
+        "--folds", type=int, default=5, metavar="K", help="folds of the cross-validation over images (default: 5)"
     )
     group.add_argument(
         "--parameters",
@@ -66,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="search only these, such as overlap_policy, to see what each of them is worth (default: all)",
     )
-    group.add_argument("--seed", type=int, default=0, help="of the split into folds (default: 0)")
+    group.add_argument("--seed", type=int, default=0, help="seed of the split into folds (default: 0)")
     return parser.parse_args(argv)
 
 
@@ -75,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from pathlib import Path
 
-    from cellseg_d2.detections.raw import load_many
+    from cellseg_d2.detections.saved import load_many
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams

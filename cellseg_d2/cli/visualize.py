@@ -21,7 +21,7 @@ EXAMPLES = """\
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "visualize",
-        "Pictures of data and predictions, one PNG an image and a contact sheet of all; and of training samples.",
+        "Draw data and predictions, one PNG per image and a contact sheet of all, or training samples.",
         EXAMPLES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -31,8 +31,8 @@ from cellseg_d2.correction.project import CATEGORY, Project, next_number
 from cellseg_d2.cross_validation.fold_process import run_training
 from cellseg_d2.datasets.coco_json import category_ids, encode_record, relative_root, write_coco_files
 from cellseg_d2.datasets.records import ImageRecord
-from cellseg_d2.detections.raw import FILE_NAME as DETECTIONS
-from cellseg_d2.detections.raw import load_many
+from cellseg_d2.detections.saved import FILE_NAME as DETECTIONS
+from cellseg_d2.detections.saved import load_many
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_json_atomic, write_text_atomic

@@ -1,1 +1,1 @@
-"""Training and evaluation fold by fold."""
+"""Cross-validation: train and evaluate fold by fold."""

@@ -1,8 +1,7 @@
-"""Training of the folds of a dataset, one after another, each in a process of its own.
+"""Train the folds of a dataset one after another, each in its own process.
 
-A process of its own gives its memory back when its fold is done, and takes no other fold down when it crashes. What the
-folds predict for the images that they were not trained on is gathered by
-:mod:`cellseg_d2.cross_validation.fold_summary`.
+The process frees its memory when its fold is done, and a crash does not affect the other folds. The predictions for the
+images that a fold was not trained on are collected by :mod:`cellseg_d2.cross_validation.fold_summary`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.io.settings import differences, flat
 
 SETTINGS = "cross_validation.json"
-# Keys that differ between the folds anyway, or that do not change what is learned.
+# Keys that differ between the folds, or that do not change what is learnt.
 FREE_KEYS = {"OUTPUT_DIR", "DATASETS.TRAIN", "DATASETS.TEST", "SEED", "MODEL.DEVICE", "SOLVER.AMP.ENABLED"}
 FREE_KEYS |= {"DATALOADER.NUM_WORKERS", "DATALOADER.CACHE_MB", "VIS_PERIOD"}
 
@@ -48,7 +47,7 @@ class Fold:
 
     @property
     def submission(self) -> Path:
-        """What the trained fold predicts for ``val``."""
+        """The submission with the trained fold's predictions for ``val``."""
         return self.folder / "inference" / self.val / "submission.csv"
 
     @property
@@ -105,7 +104,7 @@ def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
     """Find and check the folds ``<dataset>_fold<k>_{train,val}`` that ``cellseg-d2 convert-to-coco --folds`` made.
 
     Args:
-        cfg: of :func:`cellseg_d2.config.load_config`; fold k is trained in ``OUTPUT_DIR/fold<k>``.
+        cfg: result of :func:`cellseg_d2.config.load_config`; fold k is trained in ``OUTPUT_DIR/fold<k>``.
         dataset: name of the converted folder.
         count: number of folds.
 
@@ -173,7 +172,7 @@ def prepare_output(validation: CrossValidation, chosen: Iterable[Fold], resume: 
     taken = [fold for fold in chosen if fold.folder.exists()]
     if taken and not resume:
         raise CellSegError(
-            f"{taken[0].folder} holds a run already; add --resume to go on with it, or choose another OUTPUT_DIR"
+            f"{taken[0].folder} holds a run already; add --resume to continue it, or choose another OUTPUT_DIR"
         )
     write_json_atomic(path, validation.settings, indent=1)
 
@@ -188,23 +187,23 @@ def _check_same(before: dict, now: dict, output: Path) -> None:
         )
     if before["folds"] != now["folds"] or before["datasets"] != now["datasets"]:
         raise CellSegError(
-            f"{output} holds folds of another dataset, or of the same one converted anew; choose another OUTPUT_DIR"
+            f"{output} holds folds of another dataset, or of the same one converted again; choose another OUTPUT_DIR"
         )
 
 
 def train_fold(
     fold: Fold, config_file: str | Path, opts: Sequence[str], program: Sequence[str | Path], *, num_gpus: int = 1
 ) -> Attempt:
-    """Train one fold in a new process and wait for it; goes on from the last checkpoint where there is one.
+    """Train one fold in a new process and wait for it, from its last checkpoint if there is one.
 
     Args:
-        fold: which.
+        fold: the fold.
         config_file, opts: as for ``cellseg-d2 train-net``; datasets and OUTPUT_DIR are set here.
-        program: the words that start what ``cellseg-d2 train-net`` is, without its arguments.
+        program: the command of ``cellseg-d2 train-net`` without its arguments.
         num_gpus: passed on.
 
     Returns:
-        What came of it, which ``fold.json`` then records too.
+        The outcome, which is also recorded in ``fold.json``.
     """
     command = [*map(str, program), "--config-file", str(config_file), "--num-gpus", str(num_gpus)]
     command += ["--resume", *opts, "OUTPUT_DIR", str(fold.folder)]

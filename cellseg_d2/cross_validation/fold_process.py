@@ -1,4 +1,4 @@
-"""Another process that trains: how far it is, how long it takes, how much memory, and why it failed."""
+"""Run a training in another process: show its progress, and measure its time, memory and reason of failure."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Attempt:
         seconds: how long it ran.
         exit_code: 0 when it finished; the negative signal when it was killed.
         reason: why it did not finish; empty when it did.
-        peak_memory_mib: largest resident memory of the process (of the largest one, where it had workers). Linux
-            never tells less than what the process that started it had, which a training exceeds.
+        peak_memory_mib: largest resident memory of the process (of the largest one, where it had workers). Linux never
+            reports less than the starting process had, which a training exceeds.
         gpu_memory_mib: largest memory that PyTorch allocated on the GPU; None without one.
         hardware: GPU, or processor with its number of usable cores.
     """
@@ -63,9 +63,9 @@ def run_training(
     Args:
         command: with its arguments. Its standard input is closed when this process ends, however that happens: see
             :func:`cellseg_d2.processes.end_with_starter`.
-        folder: of the run.
-        title: of the progress bar.
-        on_end: called with what came of it, also when this process is interrupted.
+        folder: folder of the run.
+        title: title of the progress bar.
+        on_end: called with the outcome, also when this process is interrupted.
         environment: variables beside those of this process.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def run_training(
 
 
 def _show(progress: Progress, folder: Path) -> None:
-    """Have the bar show the last iteration that the run has recorded."""
+    """Update the bar to the last iteration that the run has recorded."""
     if (metrics := _last_metrics(folder)) and metrics["iteration"] + 1 != progress.n:
         progress.total = progress.total or _last_iteration(folder)
         progress.set_postfix_str(f"loss {metrics['total_loss']:.4g}", refresh=False)
@@ -127,7 +127,7 @@ def _last_metrics(folder: Path) -> dict:
 
 
 def _lines(path: Path, start: int) -> list[str]:
-    """The lines of a file from a byte on; of a negative one, from so many bytes before its end on."""
+    """The lines of a file from byte ``start`` on; a negative ``start`` counts from the end."""
     with open(path, "rb") as file:
         file.seek(start if start >= 0 else max(0, os.fstat(file.fileno()).st_size + start))
         return file.read().decode("utf-8", errors="replace").splitlines()
@@ -156,7 +156,7 @@ def _reason(code: int, said: Sequence[str]) -> str:
             return lines[index].removeprefix("error: ")[:500]
         if lines[index].startswith("Traceback "):
             return next(line for line in [*lines[index + 1 :], ""] if not line.startswith(" "))[:500]
-    return lines[-1][:500] if lines else f"it ended with exit code {code} and without a word"
+    return lines[-1][:500] if lines else f"it ended with exit code {code} without a message"
 
 
 def hardware(gpu_memory: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the folds of a cross-validation give together: score ± spread, out-of-fold predictions, time and memory."""
+"""Summarise a cross-validation: score ± spread, out-of-fold predictions, time and memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FoldSummary:
     """The finished folds of a cross-validation; made by :func:`summarize_folds`.
 
     Attributes:
-        validation: of which.
+        validation: the cross-validation.
         scores: score by fold, of the folds that have an image to score.
         out_of_fold: the score of all these images as one data set.
         attempts: by finished fold.
@@ -133,7 +133,7 @@ class FoldSummary:
 
         Args:
             what: name of the configuration.
-            command: that made it.
+            command: the command that made it.
         """
         every = [attempt for attempts in self.attempts.values() for attempt in attempts]
         types = ", ".join(f"{name} {spread}" for name, spread in self.per_cell_type.items()) or "–"
@@ -150,7 +150,7 @@ def summarize_folds(validation: CrossValidation, output_csv: str | Path, exclude
     """Write the finished folds' predictions as one submission, and score them.
 
     Args:
-        validation: of :func:`cellseg_d2.cross_validation.cross_validation.plan`.
+        validation: result of :func:`cellseg_d2.cross_validation.cross_validation.plan`.
         output_csv: the submission with every validated image of the finished folds, also of excluded ones.
         exclude: names of images that are not scored.
 

@@ -1,1 +1,1 @@
-"""Detectron2's side of the data: data sets by name, and training samples from them."""
+"""Data for Detectron2: registered data sets, and training samples from them."""

@@ -1,4 +1,4 @@
-"""Converted datasets by name in Detectron2's catalogs."""
+"""Register converted datasets in Detectron2's catalogs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     Registering again is harmless: the names then mean the files that are there now.
 
     Args:
-        folder: of the JSON files. Each of them names the folder of its images in ``info.image_root``.
+        folder: folder of the JSON files. Each of them names the folder of its images in ``info.image_root``.
         name: first part of the datasets' names, by default the folder's.
 
     Returns:
@@ -74,7 +74,7 @@ def _load(dataset: str, json_file: Path) -> list[dict]:
 def _dataset_dicts(dataset: str, json_file: Path) -> list[dict]:
     """Detectron2's standard dataset dicts, in the order of the images' ids.
 
-    Regions marked ``iscrowd`` are no cells: an image that has any has their masks under ``"ignore"``. All masks are
+    Regions marked ``iscrowd`` are not cells: an image that has any has their masks under ``"ignore"``. All masks are
     compressed COCO RLE, whatever the file has; boxes that it lacks are those of the masks.
     """
     file = read_coco(json_file)
@@ -127,7 +127,7 @@ def _dataset_dicts(dataset: str, json_file: Path) -> list[dict]:
 
 @cache
 def _tell(dataset: str, what: str, count: int) -> None:
-    """Once, however often the dataset is read."""
+    """Log a message once, however often the dataset is read."""
     logger.warning("%s: %s: %d", dataset, what, count)
 
 

@@ -1,4 +1,4 @@
-"""From a dataset dict to what the model takes: image, boxes, classes and masks, augmented together."""
+"""Map a dataset dict to a training sample: image, boxes, classes and masks, augmented together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 from cellseg_d2.data.augmentations.build import build_test_augmentations, build_train_augmentations
 from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
-from cellseg_d2.data.augmentations.draws import seed, uniform
+from cellseg_d2.data.augmentations.random_draws import seed, uniform
 from cellseg_d2.data.augmentations.settings import interval
 from cellseg_d2.data.catalog import IGNORE
 from cellseg_d2.data.label_masks import LabelMasks
@@ -42,7 +42,7 @@ class Sample:
 
     Attributes:
         image: uint8 ``(H, W)``.
-        masks: of ``N`` cells.
+        masks: masks of ``N`` cells.
         classes: int64 ``(N,)``.
         ignore: bool ``(H, W)``, where nobody annotated; None where all counts.
     """
@@ -91,16 +91,16 @@ class CellDatasetMapper:
     ):
         """
         Args:
-            is_train: whether samples get ``instances``; without, annotations are left away.
+            is_train: whether samples get ``instances``; otherwise annotations are left out.
             augmentations: applied in this order.
-            channels: of the network's input; the grey image is repeated.
+            channels: number of channels of the network's input; the grey image is repeated.
             mask_format: ``"layers"`` for :class:`LabelMasks`, or ``"bitmask"`` for Detectron2's own way, one full-size
                 mask a cell, each transformed by itself.
             min_cell_area: cells with fewer pixels after the augmentation are dropped.
             min_visible: cells of which less than this share is left are dropped, 0 … 1; changes of scale are
                 accounted for, as far as the whole image is scaled by one factor.
             intensity, intensity_percentiles: see :func:`cellseg_d2.images.intensity.to_uint8`.
-            cache_bytes: so much of decoded images and masks is kept in memory, in each worker process.
+            cache_bytes: bytes of decoded images and masks that each worker process keeps in memory.
             paste_from: dataset dicts from which cells are pasted into others.
             paste_probability: the chance that this happens to a sample.
             paste_count: the most cells that are pasted.

@@ -1,4 +1,4 @@
-"""Training masks for Detectron2 that live in a few label images instead of one full-size mask per cell."""
+"""Training masks for Detectron2, stored in a few label images instead of one full-size mask per cell."""
 
 from __future__ import annotations
 
@@ -197,8 +197,8 @@ class _BinSamples:
         """
         Args:
             low, high: ends of the regions in continuous coordinates, float32 ``(N,)``.
-            bins: that each region is divided into.
-            length: of the image along this axis in pixels.
+            bins: number of bins that each region is divided into.
+            length: length of the image along this axis in pixels.
         """
         self.bins, self.length = bins, length
         self.start = low - 0.5  # the centre of pixel 0 is at 0.5

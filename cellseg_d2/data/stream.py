@@ -1,7 +1,7 @@
-"""The endless stream of training samples, each of which depends on the seed and on its place in the stream alone.
+"""An endless stream of training samples, each of which depends only on the seed and on its place in the stream.
 
-So nothing of it needs to be stored to go on with a training: a stream that begins at its 1000th sample gives what a
-stream gives that was read up to there, whatever the number of worker processes, and whatever these had read ahead.
+Resuming therefore needs no stored state: a stream that begins at its 1000th sample continues exactly as one that was
+read up to there, whatever the number of worker processes and whatever these had read ahead.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class SampleStream(IterableDataset):
             entries: dataset dicts.
             mapper: makes a sample of a dataset dict; all its draws come from global random states.
             sampler: gives this process's indices of ``entries``, without end and each time the same.
-            batch_size: of this process.
-            seed: of all samples, from 0 on.
+            batch_size: batch size of this process.
+            seed: seed of all samples, at least 0.
             group_shapes: whether the images of a batch are all wider than high, or none of them is.
         """
         wide = [entry["width"] > entry["height"] for entry in entries] if group_shapes else None

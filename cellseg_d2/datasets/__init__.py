@@ -1,1 +1,1 @@
-"""Annotated data sets: their readers, checks, splits and conversion; needs neither torch nor Detectron2."""
+"""Annotated data sets: readers, checks, splits and conversion; imports neither PyTorch nor Detectron2."""

@@ -1,4 +1,4 @@
-"""Annotated cells by their path alone, in any format that this project reads or writes: what is there tells which."""
+"""Open annotated cells in any format that this project reads or writes; the format is detected."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from cellseg_d2.errors import CellSegError
 
 _BY_SUFFIX = {".xml": "cvat", ".geojson": "geojson", ".zip": "rois", ".roi": "rois", ".csv": "csv", ".gz": "csv"}
 _BY_SUFFIX |= dict.fromkeys(LABEL_SUFFIXES, "labels")
-# What `infer` writes into its folder, as far as it is masks; the first that is there stands for all.
+# What `infer` writes into its folder that holds masks; the first that exists is read.
 _RESULTS = ("coco.json", "labels", "geojson", "rois")
 
 
 def format_of(path: str | Path) -> str:
-    """The name in :data:`DATASET_READERS` of what a file, or a folder of files, is.
+    """Detect the format of a file, or of a folder of files: a name in :data:`DATASET_READERS`.
 
     Raises:
-        CellSegError: it is nothing that is known, or a folder of several kinds.
+        CellSegError: the format is unknown, or the folder holds several formats.
     """
     path = Path(path)
     if not path.exists():
@@ -44,7 +44,7 @@ def _format_of_file(path: Path) -> str:
     if suffix != ".json":
         if suffix == ".npz":
             raise CellSegError(
-                f"{path} holds detections before any threshold, which are no cells yet: see cellseg-d2 tune-postprocess"
+                f"{path} holds detections before any threshold, which are not cells yet: see tune-postprocess"
             )
         if suffix not in _BY_SUFFIX:
             raise CellSegError(f"{path} is of no kind of annotations that is known ({', '.join(DATASET_READERS)})")
@@ -62,7 +62,8 @@ def _format_of_file(path: Path) -> str:
     elif isinstance(content, list) and content and all(isinstance(e, Mapping) and "geometry" in e for e in content):
         return "geojson"
     raise CellSegError(
-        f"{path} is no COCO JSON: it needs images, annotations and categories; nor is it one of labelme, VIA or QuPath"
+        f"{path} is not a COCO JSON: it needs images, annotations and categories; nor is it one of labelme, VIA or "
+        "QuPath"
     )
 
 
@@ -73,14 +74,14 @@ def open_annotations(
 
     Args:
         path: a file, a folder of files of one kind, or the folder that ``cellseg-d2 infer`` has written.
-        options: of the reader.
-        sizes: ``(height, width)`` in pixels by image name, for formats that do not tell them, such as GeoJSON.
+        options: options of the reader.
+        sizes: ``(height, width)`` in pixels by image name, for formats that do not contain them, such as GeoJSON.
 
     Returns:
         One source, or several where images have a COCO JSON each.
 
     Raises:
-        CellSegError: what is there is not known, or cannot be read.
+        CellSegError: the format is unknown, or the file cannot be read.
     """
     path = Path(path)
     options = replace(options or ReaderOptions(), allow_missing=True)
@@ -90,7 +91,7 @@ def open_annotations(
     if name == "labels" and options.images is None:
         from cellseg_d2.datasets.label_images import LabelImages, LabelRules
 
-        # As they are: of this project's own results, or of others that are compared with them.
+        # Without checks, since these are results of this project, or are compared with such.
         return [LabelImages(None, path, options.category, options.drop, rules=LabelRules(0, "keep"))]
     files = sorted(path.glob("*.json")) if name == "coco" and path.is_dir() else [path]
     sources = [source for file in files for source in DATASET_READERS[name](file, options).values()]

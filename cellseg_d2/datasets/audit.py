@@ -1,4 +1,4 @@
-"""Checks of annotated images, and with ``--clean`` their repair: every finding is logged, nothing changes silently."""
+"""Check annotated images and, with ``--clean``, repair them; every finding and every repair is logged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TypeTotals:
     """Sums over the cells of one type, as they were read.
 
     Attributes:
-        images: that are mostly of this type.
+        images: number of images that are mostly of this type.
         cells: annotations.
         area, smallest_area, most_cells: pixels of all cells, of the smallest one; cells of the fullest image.
         holes, line_artefacts, several_components: cells with such a flaw.
@@ -73,12 +73,12 @@ class Audit:
     """Collects what is found in a data set, image by image.
 
     Attributes:
-        log: of findings; if ``log.clean`` is set, :meth:`check` repairs.
+        log: the findings; if ``log.clean`` is set, :meth:`check` repairs.
         totals: by cell type, as the annotations were read.
-        overlaps: of the images in which cells overlap.
-        images, cells: that came out of :meth:`check`.
-        plausibilities: tells of masks how plausible their shapes are, 0…1; None where that is not asked. It is only
-            reported: what is rare need not be wrong.
+        overlaps: overlaps of the images in which cells overlap.
+        images, cells: how many :meth:`check` has returned.
+        plausibilities: gives the plausibility of masks' shapes, 0…1; None skips this check. It is only reported, since
+            rare shapes need not be wrong.
         implausible: shapes below this are reported.
     """
 
@@ -194,7 +194,7 @@ class Audit:
     def _note_implausible(
         self, record: ImageRecord, plausibilities: Callable[[Sequence[np.ndarray]], np.ndarray]
     ) -> None:
-        """Log the cells, as they were read, whose shapes are rare; of those that the image cuts it is not known."""
+        """Log the cells, as they were read, whose shapes are rare; cells cut by the image's border are not judged."""
         whole = [cell for cell in record.cells if not cell.crop.is_cut(record.height, record.width)]
         values = plausibilities([cell.crop.mask for cell in whole]).tolist()
         for cell, value in zip(whole, values, strict=True):
@@ -203,7 +203,7 @@ class Audit:
                 self.log.note("implausible shape", record.id, cell.row, reason)
 
     def to_dict(self) -> dict:
-        """Everything, for JSON."""
+        """All results, ready for JSON."""
         kinds: dict[str, dict] = {}
         for finding in self.log:
             kind = kinds.setdefault(finding.kind, {"severity": finding.severity, "count": 0, "acted_on": 0})
@@ -233,14 +233,15 @@ def coverage(crops: Sequence[MaskCrop], height: int, width: int) -> tuple[int, i
 def find_doubles(
     first: np.ndarray, second: np.ndarray, shared: np.ndarray, areas: np.ndarray
 ) -> dict[int, tuple[int, float]]:
-    """Cells that annotate what another one does: equal to it, or with IoU above :data:`NEAR_DUPLICATE_IOU`.
+    """Find cells that are annotated twice: equal masks, or IoU above :data:`NEAR_DUPLICATE_IOU`.
 
-    Of a pair the smaller cell is the double, of two equally large ones the later. Cells are asked from the largest
-    down, and a double does not make others doubles: in a chain a, b, c where a and c are far apart, only b goes.
+    The smaller cell of a pair is the double, the later one of two equally large cells. Cells are examined from the
+    largest down, and a double does not make others doubles: in a chain a, b, c where a and c are far apart, only b is a
+    double.
 
     Args:
-        first, second, shared: of the pairs, see :func:`cellseg_d2.masks.overlaps.intersections`.
-        areas: int64 ``(N,)``, of all cells in pixels.
+        first, second, shared: the pairs, see :func:`cellseg_d2.masks.overlaps.intersections`.
+        areas: int64 ``(N,)``, areas of all cells in pixels.
 
     Returns:
         For each double the cell that it doubles and their IoU.

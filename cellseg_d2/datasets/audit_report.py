@@ -1,4 +1,4 @@
-"""The audit as tables for the terminal."""
+"""Print the audit as tables."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""COCO JSON of any origin, interpreted in one place: what all who read such a file may rely on.
+"""Read COCO JSON of any tool into one form, which all other modules rely on.
 
-Tools write COCO's format in many dialects. Here ids are numbers or texts, sizes may be missing, names of files may be
-paths of another machine, ``annotations`` may be a dict by id, and masks have any of COCO's forms; all of it comes out
-in one form, or is refused in a sentence that names file and entry.
+Tools write COCO's format in many dialects: ids are numbers or texts, sizes may be missing, file names may be paths of
+another machine, ``annotations`` may be a dict by id, and masks have any of COCO's forms. Everything is converted to one
+form, or refused in a sentence that names file and entry.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.rle import MAX_PIXELS, RLEError
 
 _LISTS = ("images", "annotations", "categories")
-# What was read last stays, so that a data set that is looked at by several steps of a tool is parsed once.
+# The last files are kept, so that a data set that several steps of a command read is parsed once.
 _KEPT_BYTES, _YOUNG_SECONDS = 2**28, 2.0
 
 
 class CocoFile:
-    """A COCO JSON. It is shared by all who read the same file: nobody may change what it holds.
+    """A COCO JSON. It is shared by all readers of the same file: its content must not be changed.
 
     Attributes:
         source: path of the file, or what else the content is called in messages.
-        folder: of the file, to which ``info.image_root`` is relative.
-        info: what is under ``info``; empty where that is no object.
+        folder: folder of the file, to which ``info.image_root`` is relative.
+        info: what is under ``info``; empty where that is not an object.
         images: entries by id, in the file's order. ``file_name`` has ``/`` between folders; ``height`` and ``width``
-            are pixels, or None where the file does not tell, see :meth:`size`.
+            are in pixels, or None where the file does not contain them, see :meth:`size`.
         annotations: in the file's order, each with ``image_id`` and, where it has one, ``category_id`` as
             in the other two, or as a text where they name nothing that is listed. The rest is as it is written.
         categories: names by id, in the order of the ids.
-        lacks: which of images, annotations and categories are not there.
+        lacks: which of images, annotations and categories are missing.
 
     Args:
-        content: of the JSON; see :func:`read_coco`. Ids are whole numbers, or texts of such; where any of the images',
-            or of the categories', is another text, these are numbered from 1 on. Sizes that are missing or not above
-            0 are not known.
+        content: content of the JSON; see :func:`read_coco`. Ids are whole numbers, or texts of such; if any id of the
+            images, or of the categories, is another text, all of them are numbered from 1 on. Sizes that are missing or
+            not above 0 are unknown.
         source: what was read.
-        folder: in which it lies.
+        folder: the folder in which it lies.
         annotated: refuse content that lacks any of the three.
 
     Raises:
@@ -71,14 +71,14 @@ class CocoFile:
             key: _numbers(entries, key, source) for key, entries in (("image", images), ("category", categories))
         }
         for number, entry in enumerate(images):
-            _check_image(entry, f"{source} is no COCO JSON: image {number} (from 0)")
+            _check_image(entry, f"{source} is not a COCO JSON: image {number} (from 0)")
             entry["id"] = self._numbers["image"][id_key(entry["id"])]
         names = {}
         for number, entry in enumerate(categories):
-            _check_text(entry, "name", f"{source} is no COCO JSON: category {number} (from 0)")
+            _check_text(entry, "name", f"{source} is not a COCO JSON: category {number} (from 0)")
             names[self._numbers["category"][id_key(entry["id"])]] = entry["name"]
         for number, entry in enumerate(annotations):
-            self._check_annotation(entry, f"{source} is no COCO JSON: annotation {number} (from 0)")
+            self._check_annotation(entry, f"{source} is not a COCO JSON: annotation {number} (from 0)")
         self.images = {entry["id"]: entry for entry in images}
         self.annotations = annotations
         self.categories = {number: names[number] for number in sorted(names)}
@@ -88,13 +88,13 @@ class CocoFile:
             if key in entry or kind == "image":
                 own = id_key(entry.get(key))
                 if own is None:
-                    raise CellSegError(f"{where} has the {key} {entry.get(key)!r:.40}, which is no number or name")
-                # What is not listed becomes a text, which is the id of nothing.
+                    raise CellSegError(f"{where} has the {key} {entry.get(key)!r:.40}, which is not a number or name")
+                # An id that is not listed becomes a text, which no entry has as its id.
                 entry[key] = self._numbers[kind].get(own, str(own))
         if "id" in entry and isinstance(own := id_key(entry["id"]), int):
             entry["id"] = own
         elif not isinstance(entry.get("id", ""), str):
-            raise CellSegError(f"{where} has the id {entry['id']!r:.40}, which is no number or name")
+            raise CellSegError(f"{where} has the id {entry['id']!r:.40}, which is not a number or name")
         crowd = entry.get("iscrowd")
         if crowd is not None and crowd not in (0, 1):
             raise CellSegError(f"{where} has the iscrowd {crowd!r:.40}, which is neither 0 nor 1")
@@ -151,7 +151,7 @@ class CocoFile:
         return {number: _find(root, entry["file_name"]) for number, entry in self.images.items()}
 
     def size(self, number: int) -> tuple[int, int]:
-        """``(height, width)`` of an image in pixels, from its file where the JSON does not tell.
+        """``(height, width)`` of an image in pixels, from its file if the JSON does not contain them.
 
         Raises:
             CellSegError: neither does.
@@ -161,9 +161,9 @@ class CocoFile:
             path = _find(self.image_root or self.folder, entry["file_name"])
             if not path.is_file():
                 raise CellSegError(
-                    f"{self.source} does not tell the size of image {entry['file_name']}, and there is no file {path}"
+                    f"{self.source} does not give the size of image {entry['file_name']}, and there is no file {path}"
                 )
-            # Kept, so that all who ask get the same answer as long as this object lives.
+            # Kept, so that all calls give the same result as long as this object lives.
             entry["height"], entry["width"] = image_size(path)
         return entry["height"], entry["width"]
 
@@ -178,8 +178,8 @@ class CocoFile:
         """All annotations with their masks, which must be right.
 
         Args:
-            compressed: take compressed RLE of the right size as it is, which saves some 40 µs each where whoever
-                decodes it checks it.
+            compressed: yield compressed RLE of the right size unchecked, which saves some 40 µs each, for callers whose
+                decoder checks it.
 
         Yields:
             An annotation, its compressed COCO RLE, and by how many pixels a polygon leaves the image.
@@ -220,11 +220,11 @@ def read_coco(path: str | Path, annotated: bool = True) -> CocoFile:
     """Read a COCO JSON, once as long as the file stays the same.
 
     Args:
-        path: of the JSON.
+        path: path of the JSON.
         annotated: refuse a file without ``annotations`` or ``categories``, which only lists images.
 
     Raises:
-        CellSegError: it cannot be read, or is no COCO JSON; the message says what is wrong.
+        CellSegError: it cannot be read, or is not a COCO JSON; the message says what is wrong.
     """
     file = read_coco_or_json(path, annotated)
     if not isinstance(file, CocoFile):
@@ -239,7 +239,7 @@ def read_coco_or_json(path: str | Path, annotated: bool = False) -> Any:
         path, annotated: see :func:`read_coco`.
 
     Raises:
-        CellSegError: it cannot be read, or lists images and is no COCO JSON.
+        CellSegError: it cannot be read, or lists images and is not a COCO JSON.
     """
     path = Path(path)
 
@@ -271,28 +271,28 @@ def is_cell(annotation: Mapping) -> bool:
 
 
 def check_numbers(entry: Mapping, where: str) -> None:
-    """Refuse a ``bbox``, an ``area`` or a ``score`` that is there and is no finite number, or no four of them.
+    """Refuse a ``bbox``, an ``area`` or a ``score`` that is there and is not a finite number, or no four of them.
 
     Raises:
         CellSegError: says which, after ``where``.
     """
     for key in ("area", "score"):
         if key in entry and not _is_finite(entry[key]):
-            raise CellSegError(f"{where} has the {key} {entry[key]!r:.40}, which is no finite number")
+            raise CellSegError(f"{where} has the {key} {entry[key]!r:.40}, which is not a finite number")
     if "bbox" in entry:
         box = entry["bbox"]
         if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_finite, box)):
-            raise CellSegError(f"{where} has the bbox {box!r:.60}, which is no x, y, width and height")
+            raise CellSegError(f"{where} has the bbox {box!r:.60}, which is not x, y, width and height")
 
 
 def _no_coco(source: object) -> CellSegError:
-    return CellSegError(f"{source} is no COCO JSON: it needs images, annotations and categories")
+    return CellSegError(f"{source} is not a COCO JSON: it needs images, annotations and categories")
 
 
 def _entries(value: object, key: str, source: object) -> list[dict]:
     values = value.values() if isinstance(value, Mapping) else value
     if not isinstance(values, Iterable) or isinstance(values, str) or not all(isinstance(v, Mapping) for v in values):
-        raise CellSegError(f"{source} is no COCO JSON: its {key} are no list of objects")
+        raise CellSegError(f"{source} is not a COCO JSON: its {key} are not a list of objects")
     return [dict(entry) for entry in values]
 
 
@@ -315,7 +315,7 @@ def _check_image(entry: dict, where: str) -> None:
 def _check_text(entry: Mapping, key: str, where: str) -> None:
     text = entry.get(key)
     if not isinstance(text, str) or not text.strip() or not text.isprintable():
-        raise CellSegError(f"{where} has the {key} {text!r:.60}, which is no name")
+        raise CellSegError(f"{where} has the {key} {text!r:.60}, which is not a name")
 
 
 def _numbers(entries: Iterable[Mapping], kind: str, source: object) -> dict[int | str, int]:
@@ -325,20 +325,20 @@ def _numbers(entries: Iterable[Mapping], kind: str, source: object) -> dict[int 
         own = id_key(entry.get("id"))
         if own is None:
             raise CellSegError(
-                f"{source} is no COCO JSON: {kind} {number} (from 0) has the id {entry.get('id')!r:.40}, "
-                "which is no number or name"
+                f"{source} is not a COCO JSON: {kind} {number} (from 0) has the id {entry.get('id')!r:.40}, "
+                "which is not a number or name"
             )
         keys.append(own)
     if len(set(keys)) < len(keys):
         twice = Counter(keys).most_common(1)[0][0]
-        raise CellSegError(f"{source} is no COCO JSON: two entries for a(n) {kind} have the same id {twice}")
+        raise CellSegError(f"{source} is not a COCO JSON: two entries for a(n) {kind} have the same id {twice}")
     if all(isinstance(own, int) for own in keys):
         return dict(zip(keys, keys, strict=True))  # type: ignore[arg-type]
     return {own: number for number, own in enumerate(keys, start=1)}
 
 
 def id_key(value: Any) -> int | str | None:
-    """An id in one form, whether it is written 7, 7.0 or "7"; None for what is none."""
+    """An id in one form, whether it is written 7, 7.0 or "7"; None if it is not an id."""
     if isinstance(value, str):
         text = value.strip()
         digits = text.removeprefix("-")
@@ -355,7 +355,7 @@ def _side(value: Any, what: str) -> int | None:
         return None
     number = id_key(value)
     if not isinstance(number, int):
-        raise CellSegError(f"{what} {value!r:.40}, which is no whole number")
+        raise CellSegError(f"{what} {value!r:.40}, which is not a whole number")
     return number if number > 0 else None
 
 
@@ -369,7 +369,7 @@ def _is_compressed(rle: Mapping, size: tuple[int, int]) -> bool:
 
 
 def _find(root: Path, name: str) -> Path:
-    """The file that is called ``name`` in a folder, or by an end of it, if there is one."""
+    """The file called ``name`` in a folder, or called by the end of that path if only this exists."""
     parts = PurePosixPath(name).parts
     for first in range(len(parts)):
         path = root.joinpath(*parts[first:])

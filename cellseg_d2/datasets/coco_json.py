@@ -1,4 +1,4 @@
-"""Writing annotated images as COCO JSON: compressed RLE, tight boxes, exact areas."""
+"""Write annotated images as COCO JSON: compressed RLE, tight boxes, exact areas."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def write_coco_files(files: Mapping[Path, tuple[Iterable[EncodedImage], Mapping]
 def write_coco(
     path: str | Path, records: Iterable[ImageRecord], categories: Sequence[str], info: Mapping | None = None
 ) -> None:
-    """Write records as one COCO JSON, whole or not at all; images are numbered from 1 on.
+    """Write records as one COCO JSON atomically; images are numbered from 1 on.
 
     Args:
-        path: of the file.
+        path: path of the file.
         records: the images; may be a generator.
         categories: names of all cell types; their ids count from 1 on.
         info: what to put under ``info``, such as ``image_root``.
@@ -114,7 +114,7 @@ def relative_root(image_root: str | Path, json_folder: str | Path) -> str:
 
 
 def _write(file: TextIO, images: Iterable[EncodedImage], info: Mapping, categories: Sequence[str]) -> None:
-    """One image or annotation a line, written one after another: the text never is in memory as a whole."""
+    """Write one image or annotation per line, one after another, so that the text is never in memory as a whole."""
     images = list(images)
     head = {
         "info": dict(info),

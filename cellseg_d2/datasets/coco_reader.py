@@ -1,4 +1,4 @@
-"""Reading COCO JSON as plain records: polygons, compressed or plain RLE; ``annotations`` as a list or a dict."""
+"""Read COCO JSON as plain records: polygons, compressed or plain RLE; ``annotations`` as a list or a dict."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cellseg_d2.masks.rle import RLEError
 def load_coco(path: str | Path) -> list[ImageRecord]:
     """Read a COCO JSON without its images, strictly.
 
-    Regions marked ``iscrowd`` are no single cells; together they are what a record has as ``ignore``.
+    Regions marked ``iscrowd`` are not single cells; their union is a record's ``ignore``.
 
     Returns:
         One record per image in the file's order; ``number`` is the image's id, a cell's ``row`` its annotation's.
 
     Raises:
-        CellSegError: the file is no COCO JSON, or an annotation is malformed; the message names it.
+        CellSegError: the file is not a COCO JSON, or an annotation is malformed; the message names it.
     """
     log = FindingLog()
     records = list(CocoSource(path).records(log))
@@ -38,14 +38,14 @@ class CocoSource:
     """A COCO JSON to be read image by image.
 
     Attributes:
-        path: of the JSON.
+        path: path of the JSON.
         categories: their names, in the order of their ids.
-        has_groups: whether images know what others they look alike.
+        has_groups: whether it is known which images look alike.
         info: what the file has under ``info``.
         rows: number of annotations.
 
     Args:
-        path: of the JSON.
+        path: path of the JSON.
         images: the folder of the images, in which they are looked up by name; None reads without them.
         describe: gives ``(cell_type, group)`` of an image from its entry under ``images``; either may be None.
         categories: to use instead of the file's: a single one is given to all cells, of several each cell gets the
@@ -82,7 +82,7 @@ class CocoSource:
 
     @property
     def ids(self) -> list[str]:
-        """Names of the images, as of their records."""
+        """Names of the images, as in their records."""
         return list(self._names.values())
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class CocoSource:
             with suppress(CellSegError):  # said below
                 size = self._file.size(number)
         if None in size:
-            reason = "neither the JSON nor an image file tells width and height"
+            reason = "neither the JSON nor an image file gives width and height"
             log.note("malformed size", name, None, reason, repair="image dropped")
             return None
         height, width = size
@@ -135,7 +135,7 @@ class CocoSource:
         return ImageRecord(name, file_name, height, width, cell_type, group, cells, number, united(regions))
 
     def _image_id(self, number: int) -> str:
-        """What the folder of the images knows an image by."""
+        """The name of an image in the folder of the images."""
         assert self.images is not None
         name = self._names[number]
         return name if name in self.images.files else self._file.stems[number]

@@ -1,4 +1,4 @@
-"""From any source of annotated images to a folder of COCO JSON files and an audit."""
+"""Convert any source of annotated images to a folder of COCO JSON files with an audit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Dataset:
         parts: encoded images by part; one part called ``""`` if the source is not split.
         categories: names, in the order of their ids.
         audit: what was found.
-        source: that was read, one of its parts.
+        source: the source that was read, or one of its parts.
         split: how :func:`split_dataset` split it.
     """
 
@@ -84,9 +84,9 @@ def read_dataset(
         sources: by the name of the part; ``""`` for a source without parts of its own.
         clean: repair or drop what is wrong instead of leaving an open error.
         progress: show a bar.
-        audit: to check with, instead of a usual one; its log says whether to clean.
-        partly: where not None, only some cells of each image are annotated: all else is to be ignored, but for a ring
-            of so many pixels around each of them (:func:`cellseg_d2.masks.ignore.outside_of`).
+        audit: the audit to use instead of a default one; its log says whether to clean.
+        partly: if not None, only some cells of each image are annotated: everything else is ignored, except a ring of
+            this many pixels around each of them (:func:`cellseg_d2.masks.ignore.outside_of`).
 
     Returns:
         The data set. When its ``audit.log`` has open errors it is not fit to be written.
@@ -162,7 +162,7 @@ def split_dataset(
     said = f"Split {how}, stratified by cell type, seed {seed}."
     if not grouped:
         said += (
-            "\nNothing tells which images come from one plate and well (no column sample_id): such images look alike "
+            "\nNothing says which images come from one plate and well (no column sample_id): such images look alike "
             "and may be\non both sides, which makes validation look better than it is."
         )
     # A type in fewer groups than there are parts cannot be in all of them.

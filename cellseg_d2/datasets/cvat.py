@@ -24,7 +24,7 @@ def read_cvat(path: str | Path) -> list[DrawnImage]:
     """Read an export; shapes of one label with the same ``group_id`` are parts of one cell.
 
     Raises:
-        CellSegError: it is no such XML.
+        CellSegError: it is not such a XML.
     """
     try:
         root = ElementTree.parse(path).getroot()
@@ -33,7 +33,7 @@ def read_cvat(path: str | Path) -> list[DrawnImage]:
     except (OSError, ElementTree.ParseError, ValueError) as error:
         raise CellSegError(f"{path} cannot be read as XML: {one_line(error)}") from None
     if root.tag != "annotations" or root.find("track") is not None:
-        raise CellSegError(f"{path} is no export 'CVAT for images 1.1': export the task again in this format")
+        raise CellSegError(f"{path} is not an export 'CVAT for images 1.1': export the task again in this format")
     images = []
     for node in root.findall("image"):
         name = name_of(node.get("name"))
@@ -59,7 +59,7 @@ def _shape(node: ElementTree.Element, row: int) -> Shape:
         elif node.tag == "mask":
             shape.masks = [_mask(node)]
         else:
-            shape.problem = f"it is of the kind {node.tag[:20]!r}, which is no outline of a cell"
+            shape.problem = f"it is of the kind {node.tag[:20]!r}, which is not an outline of a cell"
     except (TypeError, ValueError, OverflowError):
         shape.problem = f"its {node.tag} cannot be read"
     return shape

@@ -1,4 +1,4 @@
-"""The images that a user names, or that a COCO JSON names."""
+"""Find the images that a user or a COCO JSON names."""
 
 from __future__ import annotations
 

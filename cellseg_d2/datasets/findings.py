@@ -1,4 +1,4 @@
-"""What is noticed while annotations are read and checked: a list that can be shown, saved and refused."""
+"""Findings: errors and warnings about annotations, collected while they are read and checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KINDS = {
     "outside the image": Kind(ERROR, "pixels that the image does not have"),
     "overlaps itself": Kind(ERROR, "the same pixel is in two runs of one mask"),
     "unknown cell type": Kind(ERROR, "a cell type that is not among the categories"),
-    "malformed size": Kind(ERROR, "width or height is no positive whole number"),
+    "malformed size": Kind(ERROR, "width or height is not a positive whole number"),
     "inconsistent size": Kind(ERROR, "rows of one image give different sizes"),
     "missing id": Kind(ERROR, "a row that names no image"),
     "unknown image": Kind(ERROR, "an annotation of an image that is not listed"),
@@ -42,7 +42,7 @@ KINDS = {
     "several label images": Kind(ERROR, "an image has label images that differ", repairable=False),
     "binary mask": Kind(ERROR, "a mask of all cells, in which they have no numbers", repairable=False),
     "background with a number": Kind(ERROR, "a number that seems to be the background", repairable=False),
-    "numbers that are no cells": Kind(ERROR, "a photograph, or a mask of classes, as a label image", repairable=False),
+    "numbers that are not cells": Kind(ERROR, "a photograph, or a mask of classes, as a label image", repairable=False),
     "unsorted runs": Kind(WARNING, "runs not in ascending order; the pixels are clear"),
     "duplicate": Kind(WARNING, "the same mask as another row of the image"),
     "near-duplicate": Kind(WARNING, "IoU above 0.5 with another row of the image"),
@@ -62,11 +62,11 @@ KINDS = {
 
 @dataclass
 class Finding:
-    """One thing noticed.
+    """One error or warning.
 
     Attributes:
         kind: a key of :data:`KINDS`.
-        id: of the image; None when the row names none.
+        id: id of the image; None if the row names none.
         row: see :class:`cellseg_d2.datasets.records.CellAnnotation`; None when the whole image is meant.
         reason: what exactly, in words.
         action: what was done about it; None when nothing was changed.
@@ -102,7 +102,7 @@ class FindingLog(list[Finding]):
     """All findings of a data set, in the order in which they were noticed.
 
     Args:
-        clean: whether what can be repaired or dropped is; the log then says what was done about each finding.
+        clean: whether to repair or drop what is wrong; the log then says what was done about each finding.
     """
 
     def __init__(self, clean: bool = False):

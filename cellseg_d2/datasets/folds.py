@@ -1,4 +1,4 @@
-"""Splits in which images that look alike stay together and every cell type is shared out as evenly as that allows."""
+"""Split images so that images that look alike stay together and every cell type is spread as evenly as possible."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from cellseg_d2.errors import CellSegError
 
-# What it costs when a part gets no image of a type that has groups enough for all parts: more than any imbalance.
+# Cost of a part without an image of a type that has enough groups for all parts: more than any imbalance.
 _ABSENCE = 1e3
 _TRIES, _FEW_GROUPS = 20, 30
 
@@ -16,11 +16,11 @@ _TRIES, _FEW_GROUPS = 20, 30
 def split_groups(
     groups: Sequence[Hashable], types: Sequence[Hashable], shares: Sequence[float], seed: int = 0
 ) -> np.ndarray:
-    """Share images out to parts, group by group.
+    """Distribute images to parts, group by group.
 
-    Every group goes where it is missed most, the largest groups first; then single groups are moved, and pairs
-    exchanged, as long as that helps. What is minimised is the squared deviation of each part's share of each type's
-    images from the wanted one. A type with as many groups as there are parts is in all of them.
+    Each group goes to the part that lacks it most, the largest groups first; then single groups are moved, and pairs
+    exchanged, as long as that helps. The squared deviation of each part's share of each type's images from the wanted
+    share is minimised. A type with as many groups as there are parts is in all of them.
 
     Args:
         groups: ``N``, the group of each image; images of one group stay together.
@@ -85,7 +85,7 @@ class _Assignment:
         return float((((load - self.shares) ** 2) / self.shares).sum() + _ABSENCE * absent)
 
     def solve(self, order: np.ndarray) -> None:
-        """Place all groups, in the given order, each where it is missed most; then improve what has come of it."""
+        """Place all groups in the given order, each in the part that lacks it most; then improve the result."""
         for group in order:
             self._place(group)
         self.improve(order)

@@ -1,4 +1,4 @@
-"""The folder of the annotated images: which file an id means, whether it can be read and has the right size."""
+"""Look up annotated images in a folder, and check that they can be read and have the right size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ImageFolder:
         root: the folder.
         allow_missing: keep images without a file, with the size that their annotations give.
         recursive: whether images may lie in sub-folders.
-        keep: tells whether a file is one of the images; None takes all that have the suffix of one.
+        keep: says whether a file is one of the images; None takes all files with the suffix of an image.
 
     Raises:
         CellSegError: the folder does not exist, or two files share a stem.
@@ -65,7 +65,7 @@ class ImageFolder:
 
     @classmethod
     def of_names(cls, root: str | Path, names: Mapping[str, str], allow_missing: bool = False) -> ImageFolder:
-        """A folder of which only some images are of interest, and are known.
+        """A folder of which only the named images are used.
 
         Args:
             root: the folder.
@@ -77,7 +77,7 @@ class ImageFolder:
         return folder
 
     def expect(self, ids: Collection[str]) -> None:
-        """Refuse a folder that has none of the images, which must be the wrong one.
+        """Refuse a folder without any of the images: it must be the wrong one.
 
         Raises:
             CellSegError: no image with one of the ``ids`` is there and missing ones are not allowed.
@@ -101,7 +101,7 @@ class ImageFolder:
         Args:
             image: its id.
             sizes: those that its annotations give; empty when they give none.
-            log: takes what is wrong.
+            log: collects what is wrong.
 
         Returns:
             The path relative to the folder and the size by the file, None instead of the size when the file is missing

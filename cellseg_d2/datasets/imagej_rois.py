@@ -12,7 +12,7 @@ from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.shapes import DrawnImage, Shape, annotation_files, ellipse, open_drawn, ring_of
 from cellseg_d2.errors import CellSegError, one_line
 
-# What stands behind the image's name: this project's files, and ImageJ's own proposal.
+# Endings after the image's name: those of this project's files, and ImageJ's own proposal.
 ENDINGS = ("_rois", "_roiset", "_roi")
 _AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.RECT)
 _LARGEST_ROI = 1 << 24
@@ -30,7 +30,7 @@ def read_rois(path: str | Path) -> DrawnImage:
     """Read one set, of which all that has an area is a cell; the image is called as the file.
 
     Raises:
-        CellSegError: it is no ROI set.
+        CellSegError: it is not a ROI set.
     """
     path = Path(path)
     try:

@@ -31,11 +31,11 @@ class LabelRules:
     """What the numbers of label images mean.
 
     Attributes:
-        background: the number of the background beside 0; None is 0 alone, and a number that must be the background
-            is refused.
+        background: the number of the background besides 0; None means 0 alone, and refuses a number that must be the
+            background.
         components: what pieces of one number that do not touch (8-connected) are: ``"split"`` makes each a cell,
             ``"keep"`` one cell of them. ``"check"`` keeps them too, but refuses an image in which they say that numbers
-            are no cells.
+            are not cells.
     """
 
     background: int | None = None
@@ -45,7 +45,7 @@ class LabelRules:
 def read_label_image(path: str | Path) -> np.ndarray:
     """Read a label image: 8-, 16- or 32-bit PNG, TIFF or BMP; NumPy's ``.npy``, also Cellpose's ``_seg.npy``.
 
-    Floats are read if they are whole numbers. Of a pickle in an ``.npy`` nothing is run.
+    Floats are read if they are whole numbers. Code in a pickled ``.npy`` is never run.
 
     Returns:
         ``(H, W)``, an integer dtype, without negative values.
@@ -64,7 +64,7 @@ def read_label_image(path: str | Path) -> np.ndarray:
     if np.issubdtype(labels.dtype, np.floating):
         # Beyond 2^24 neighbouring whole numbers are the same float32, so that labels could have merged.
         if not np.isfinite(labels).all() or (labels != np.rint(labels)).any() or np.abs(labels).max(initial=0) > 2**24:
-            raise ImageError(f"{path} holds fractions or numbers that are no labels; save it as 16- or 32-bit integers")
+            raise ImageError(f"{path} holds fractions or numbers too large for labels; save it with 16 or 32 bits")
         labels = labels.astype(np.int64)
     if labels.size and labels.min() < 0:
         raise ImageError(f"{path} holds negative labels ({labels.min()}); 0 is background, cells are 1, 2, 3 …")
@@ -104,10 +104,10 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def cells_of_labels(labels: np.ndarray, rules: LabelRules) -> tuple[list[tuple[int, MaskCrop]], tuple[str, str] | None]:
-    """The cells of a label image, or why it is none.
+    """The cells of a label image, or the reason why it is not one.
 
     Args:
-        labels: ``(H, W)`` integers, as of :func:`read_label_image`.
+        labels: ``(H, W)`` integers, as :func:`read_label_image` returns them.
         rules: what the numbers mean.
 
     Returns:
@@ -143,7 +143,7 @@ def cells_of_labels(labels: np.ndarray, rules: LabelRules) -> tuple[list[tuple[i
             )
         elif count > _SCATTERED * len(numbers) + _SCATTERED_PIECES:
             return [], (
-                "numbers that are no cells",
+                "numbers that are not cells",
                 f"its {len(numbers)} numbers are in {count} pieces, as in a photograph or a mask of classes; every "
                 "cell needs a number of its own: --split-components makes each piece a cell, --keep-components takes "
                 "the numbers as they are",
@@ -159,7 +159,7 @@ class LabelImages:
         path: the folder of labels.
         categories: the one category.
         ids: stems of the images, sorted, and of label images without one.
-        has_groups: False; label images know no groups.
+        has_groups: False; label images have no groups.
 
     Args:
         images: the folder of images; None reads label images alone.
@@ -167,7 +167,7 @@ class LabelImages:
         category: name of all cells' category.
         drop: stems of images to leave out.
         allow_missing: keep label images whose image has no file.
-        only_labelled: leave out images without a label image, with a word; else they are errors.
+        only_labelled: leave out images without a label image, with a message; otherwise they are errors.
         ending: see :func:`cellseg_d2.datasets.label_pairs.pair_labels`.
         rules: what the numbers mean.
     """

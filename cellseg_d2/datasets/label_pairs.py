@@ -1,4 +1,4 @@
-"""Which label image belongs to which image, however tools name and place them."""
+"""Pair label images with their images, however tools name and place them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import IMAGE_SUFFIXES
 
-# What label images have behind the name of their image: Cellpose's, this project's and others' results.
+# Endings of label images after the name of their image: those of Cellpose, this project and other tools.
 ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
-# What images have behind the common name: Cellpose's own data.
+# Endings of images after the common name: those of Cellpose's own data.
 IMAGE_ENDINGS = ("_img", "_image")
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
 

@@ -38,11 +38,11 @@ def read_labelme(path: str | Path) -> DrawnImage:
     """Read one file; shapes of one name with the same ``group_id`` are parts of one cell.
 
     Raises:
-        CellSegError: it is no file of labelme.
+        CellSegError: it is not a file of labelme.
     """
     content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("shapes"), list):
-        raise CellSegError(f"{path} is no file of labelme: it has no list of 'shapes'")
+        raise CellSegError(f"{path} is not a file of labelme: it has no list of 'shapes'")
     name = name_of(content.get("imagePath")) or Path(path).stem
     shapes = [_shape(entry, row) for row, entry in enumerate(content["shapes"], start=1)]
     return DrawnImage(name, shapes, size_of(content.get("imageHeight"), content.get("imageWidth")))
@@ -50,7 +50,7 @@ def read_labelme(path: str | Path) -> DrawnImage:
 
 def _shape(entry: Any, row: int) -> Shape:
     if not isinstance(entry, Mapping):
-        return Shape(None, row, problem="it is no object")
+        return Shape(None, row, problem="it is not an object")
     group = entry.get("group_id")
     shape = Shape(name_of(entry.get("label")), row, group=group if isinstance(group, int | str) else None)
     form, ring = entry.get("shape_type", "polygon"), ring_of(entry.get("points"))
@@ -65,7 +65,7 @@ def _shape(entry: Any, row: int) -> Shape:
         shape.parts = [[ellipse(x, y, radius, radius)]]
     elif form == "mask" and len(ring) == 2:
         mask = _painted(entry.get("mask"), ring[0])
-        shape.masks, shape.problem = ([], "its mask is no PNG in base64") if mask is None else ([mask], None)
+        shape.masks, shape.problem = ([], "its mask is not a PNG in base64") if mask is None else ([mask], None)
     else:
         shape.problem = f"it is a {str(form)[:20]} of {len(ring)} points, which has no area"
     return shape

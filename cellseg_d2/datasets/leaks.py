@@ -1,4 +1,4 @@
-"""Images that are held out for validation or test and must not be trained on under any name."""
+"""Find images that are held out for validation or test, so that they are not trained on under any name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Pa
     """Images that must not be trained on because they are held out, whether by name or under another name.
 
     Args:
-        paths: of images.
+        paths: paths of images.
         held_out: COCO JSON files of annotated images. Where their image files are there, pixels are compared too.
 
     Returns:

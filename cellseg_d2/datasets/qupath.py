@@ -26,13 +26,13 @@ def read_geojson(path: str | Path) -> DrawnImage:
     The image is called as the file. A feature's class is its ``classification``.
 
     Raises:
-        CellSegError: it is no GeoJSON.
+        CellSegError: it is not GeoJSON.
     """
     path = Path(path)
     content = read_json(path)
     features = content.get("features") if isinstance(content, Mapping) else content
     if not isinstance(features, list):
-        raise CellSegError(f"{path} is no GeoJSON with a list of features")
+        raise CellSegError(f"{path} is not GeoJSON with a list of features")
     stem = next((path.name[: -len(ending)] for ending in ENDINGS if path.name.lower().endswith(ending)), path.stem)
     return DrawnImage(f"{stem}.geojson", [_shape(feature, row) for row, feature in enumerate(features, start=1)])
 

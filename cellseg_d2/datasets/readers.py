@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Annotated images that can be read one by one: what a reader opens.
+    """Annotated images that can be read one by one; the result of a reader.
 
     Attributes:
-        path: of the annotations.
+        path: path of the annotations.
         images: the folder of the images; None where there is none.
         categories: names of the categories, in the order of their ids.
         ids: names of the images.
-        has_groups: whether images know what others they look alike.
+        has_groups: whether it is known which images look alike.
         drop: ids of images to leave out.
     """
 
@@ -54,15 +54,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """What users say beside the path; a reader takes what concerns it.
+    """Options of readers; each reader uses those that concern it.
 
     Attributes:
         images: folder of the images.
         allow_missing: whether masks are read whose image has no file.
         drop: ids of images to leave out.
-        category: name for cells of which the source tells no kind.
+        category: name of the category of cells for which the source gives none.
         by_type: whether each kind of cells becomes a category.
-        cell_types: the kinds that may occur, in the order of their category ids; empty are the reader's own.
+        cell_types: the types that may occur, in the order of their category ids; empty means the reader's own.
         keep_empty: whether images without annotations are images without cells.
         only_labelled: whether images without a label image are left out.
         label_ending: what label images have behind their image's name; None is any of the usual ones.

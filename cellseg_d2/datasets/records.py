@@ -1,4 +1,4 @@
-"""Annotated images as plain records: what every reader gives and every writer, check and evaluation takes."""
+"""Records of annotated images, which every reader returns and every writer, check and evaluation takes."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ _PROBLEM_KINDS = {
 
 
 def plate_and_well(sample_id: str) -> str | None:
-    """What fields of one well share: ``"astros[cereb]_G11-4_Vessel-361_Ph_4"`` → ``"astros[cereb]_G11"``.
+    """Plate and well of a field: ``"astros[cereb]_G11-4_Vessel-361_Ph_4"`` → ``"astros[cereb]_G11"``.
 
-    None when the text is not made like that.
+    None if the text has another form.
     """
     parts = sample_id.split("_")
     if len(parts) < 2 or len(parts[1]) < 3:
@@ -49,14 +49,14 @@ class SartoriusCsv:
     """A ``train.csv`` to be read image by image.
 
     Attributes:
-        path: of the CSV.
+        path: path of the CSV.
         categories: the cell types, in the order of their category ids.
-        ids: of the images, in the order of their first rows.
+        ids: ids of the images, in the order of their first rows.
         rows: number of rows.
         has_groups: whether plate and well of the images are known.
 
     Args:
-        path: of the CSV, also gzipped.
+        path: path of the CSV, also gzipped.
         images: the folder of the images; None reads without them.
         cell_types: the types that may occur.
         drop: ids of images to leave out.
@@ -100,7 +100,7 @@ class SartoriusCsv:
         Rows with an open error are left out; refuse the result when ``log.open_errors`` is not empty.
 
         Args:
-            log: takes what is noticed. If ``log.clean`` is set, rows are repaired or dropped instead.
+            log: collects the findings. If ``log.clean`` is set, rows are repaired or dropped instead of refused.
         """
         for place in np.flatnonzero((self._table["id"] == "").to_numpy()):
             log.note("missing id", None, int(self._row_numbers[place]), "the column id is empty", repair="row dropped")
@@ -189,7 +189,7 @@ class SartoriusCsv:
 
 def _checked_runs(runs: np.ndarray, height: int, width: int, image: str, row: int, log: FindingLog) -> np.ndarray:
     """Canonical runs of the pixels inside the image, none when there is an error that may not be repaired."""
-    if _are_canonical(runs, height * width):  # as good as always, and quick to tell
+    if _are_canonical(runs, height * width):  # almost always, and quick to check
         return runs
     problems = run_problems(runs, height, width)
     clean = clean_runs(runs, height, width)
@@ -230,7 +230,7 @@ def _as_text(run: np.ndarray) -> str:
 
 
 def _size(height: str, width: str) -> tuple[int, int] | None:
-    """``(height, width)`` of a row; None when they are no size of an image. ``"704.0"`` is read as 704."""
+    """``(height, width)`` of a row; None when they are not a size of an image. ``"704.0"`` is read as 704."""
     try:
         numbers = float(height), float(width)
     except ValueError:

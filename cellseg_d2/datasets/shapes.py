@@ -1,7 +1,8 @@
-"""Annotations that people draw: polygons, rectangles, ellipses and painted masks with a name each, image by image.
+"""Drawn annotations: polygons, rectangles, ellipses and painted masks with names, image by image.
 
-What the readers of annotation tools have in common: each gives :class:`DrawnImage` records, and :class:`DrawnSource`
-makes a data set of them. Positions are ``(x, y)`` in pixels; the centre of the first pixel is ``(0.5, 0.5)``.
+The readers of annotation tools share this module: each returns :class:`DrawnImage` records, of which
+:class:`DrawnSource` makes a data set. Positions are ``(x, y)`` in pixels; the centre of the first pixel is
+``(0.5, 0.5)``.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ class Shape:
 
     Attributes:
         kind: the name of its class; None where it has none.
-        row: by what number the source names it.
+        row: the number by which the source names it.
         parts: for each of its parts, positions ``(K, 2)`` of the corners of its outlines; what is in an odd number of
             these is inside, so that an outline within another one is a hole.
         masks: painted parts beside them.
-        problem: why it is no cell; such a shape needs nothing else.
+        problem: why it is not a cell; such a shape needs nothing else.
         group: shapes of one image with the same are parts of one cell; None for one alone.
     """
 
@@ -57,9 +58,9 @@ class DrawnImage:
     """One image and what was drawn in it.
 
     Attributes:
-        file_name: as the tool calls it, maybe a path of another machine.
+        file_name: name given by the tool, possibly a path of another machine.
         shapes: the annotations.
-        size: ``(height, width)`` in pixels by the tool; None where it does not tell.
+        size: ``(height, width)`` in pixels, if the tool gives it.
     """
 
     file_name: str
@@ -76,7 +77,7 @@ class DrawnSource:
     """A data set of drawn annotations.
 
     Attributes:
-        path: of the annotations.
+        path: path of the annotations.
         images: the folder of the images.
         categories: names of the classes, in alphabetical order, with ``category`` for shapes without a name.
         ids: names of the images.
@@ -84,8 +85,8 @@ class DrawnSource:
         drop: ids of images to leave out.
 
     Args:
-        path: of the annotations.
-        drawn: what they say; images without shapes are images without cells.
+        path: path of the annotations.
+        drawn: the annotated images; those without shapes are images without cells.
         images: the folder of the images; None reads without them, with the sizes that the tool gives.
         category: the class of shapes without a name.
         drop: ids of images to leave out.
@@ -122,7 +123,7 @@ class DrawnSource:
         return len(self.ids)
 
     def give_sizes(self, sizes: Mapping[str, tuple[int, int]]) -> None:
-        """Say the sizes ``(height, width)`` of images by name, for formats that do not tell them."""
+        """Set the sizes ``(height, width)`` of images by name, for formats that do not contain them."""
         for name, size in sizes.items():
             if name in self._drawn and self._drawn[name].size is None:
                 self._drawn[name].size = size
@@ -147,7 +148,7 @@ class DrawnSource:
                 return None
             file_name, size = found[0], found[1] or size
         if size is None or size[0] * size[1] > MAX_PIXELS:
-            reason = "neither the annotations nor an image file tell a width and a height that an image can have"
+            reason = "neither the annotations nor an image file give a width and a height that an image can have"
             log.note("malformed size", name, None, reason, repair="image dropped")
             return None
         cells = []
@@ -200,7 +201,7 @@ def _ring_problem(ring: np.ndarray) -> str | None:
     if len(ring) < 3:
         return f"an outline has {len(ring)} corners, but at least three enclose an area"
     if not np.isfinite(ring).all() or np.abs(ring).max() > MAX_OUTLINE:
-        return "an outline has a corner that is no position in an image"
+        return "an outline has a corner that is not a position in an image"
     return None
 
 
@@ -233,13 +234,13 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float, turned: float 
 
 
 def name_of(value: object) -> str | None:
-    """A class's name on one line; None of what is none."""
+    """The name of a class on one line; None if the value is not a name."""
     text = value.strip() if isinstance(value, str) else ""
     return text if text and text.isprintable() else None
 
 
 def size_of(height: object, width: object) -> tuple[int, int] | None:
-    """Height and width as whole numbers above 0; None of what is none."""
+    """Height and width as whole numbers above 0; None if they are not."""
     try:
         sides = tuple(int(float(side)) for side in (height, width))  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -248,12 +249,12 @@ def size_of(height: object, width: object) -> tuple[int, int] | None:
 
 
 def open_drawn(path: Path, drawn: Sequence[DrawnImage], options: ReaderOptions) -> dict[str, Source]:
-    """The data set of what was read, with its images in the folder that was named, or beside the annotations.
+    """Make a data set of drawn images, with the image files in the named folder or beside the annotations.
 
     Args:
-        path: of the annotations, a file or a folder.
-        drawn: what they say.
-        options: of the reader. Without ``images`` these are looked for in :func:`places_beside`.
+        path: path of the annotations, a file or a folder.
+        drawn: the annotated images.
+        options: options of the reader. Without ``images`` these are looked for in :func:`places_beside`.
 
     Raises:
         CellSegError: there is no image, or no folder that has one of them.

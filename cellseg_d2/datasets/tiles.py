@@ -1,4 +1,4 @@
-"""Large images cut into tiles, so that a data set of one or a few can be split into training and validation."""
+"""Cut large images into tiles, so that a data set of one or a few images can be split into training and validation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.masks.crop import united
 from cellseg_d2.masks.overlaps import window_crop
 
-# What a tile's border leaves of a cell is a cell if it is at least this share of it.
+# A cell cut by a tile's border is kept if at least this share of it is left.
 _LEAST_SHARE = 0.1
 
 
@@ -28,13 +28,13 @@ class TiledSource:
     """A source whose images are cut into tiles, which are written as its records are read.
 
     Attributes:
-        path, categories, ids, has_groups, drop: of the source.
+        path, categories, ids, has_groups, drop: those of the source.
         images: the folder of the tiles.
 
     Args:
         source: with images.
-        tiles: along each side of an image.
-        folder: for the tiles, made where needed.
+        tiles: number of tiles along each side of an image.
+        folder: folder for the tiles, created if needed.
 
     Raises:
         CellSegError: the source has no images.

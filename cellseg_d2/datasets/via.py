@@ -25,13 +25,13 @@ def read_via(path: str | Path) -> list[DrawnImage]:
     ``class``, ``label`` or ``name``.
 
     Raises:
-        CellSegError: it is no such JSON.
+        CellSegError: it is not such a JSON.
     """
     content = read_json(path)
     if isinstance(content, Mapping) and isinstance(content.get("_via_img_metadata"), Mapping):
         content = content["_via_img_metadata"]
     if not isinstance(content, Mapping) or not content or not all(_is_image(entry) for entry in content.values()):
-        raise CellSegError(f"{path} is no JSON of VGG Image Annotator 1 or 2: it needs 'filename' and 'regions'")
+        raise CellSegError(f"{path} is not a JSON of VGG Image Annotator 1 or 2: it needs 'filename' and 'regions'")
     images = []
     for entry in content.values():
         regions = entry["regions"]

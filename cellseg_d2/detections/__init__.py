@@ -1,1 +1,1 @@
-"""What a network says about one image, and the fusion of what several say."""
+"""Detections of one image, their files, and the fusion of several sets of them."""

@@ -1,4 +1,4 @@
-"""From the maps of a dense branch to the detections of an image."""
+"""Convert the maps of a dense branch to the detections of an image."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cellseg_d2.masks.flows import flow_field
 
 @dataclass(frozen=True, eq=False)
 class DenseMaps:
-    """What a dense branch says about one image, on a grid of ``h`` × ``w``.
+    """Output of a dense branch for one image, on a grid of ``h`` × ``w``.
 
     Attributes:
-        stride: pixels of the image a side of a pixel of the maps.
+        stride: side of a pixel of the maps in pixels of the image.
         foreground: float32 ``(h, w)``, the probability that a pixel is in a cell.
         flow: float32 ``(2, h, w)``, x and y, toward the cell's centre; see :func:`cellseg_d2.masks.flows.flow_field`.
         classes: float32 ``(K, h, w)``, the probability of each class.
@@ -38,12 +38,13 @@ class DenseParams:
     """How maps become detections.
 
     Attributes:
-        threshold: of the foreground's probability. Lower than that of a mask, so that the latter can be chosen later.
-        min_pixels: of the maps, that a cell needs.
-        max_flow_error: cells are dropped whose mean squared difference between the field and the one that their masks
-            would have is above this, as Cellpose does.
-        mask_size: cells a side of the grids of masks.
-        limit: at most so many detections, the best ones.
+        threshold: least probability of the foreground. Lower than a mask's threshold, so that the latter can be chosen
+            later.
+        min_pixels: number of pixels of the maps that a cell needs.
+        max_flow_error: cells are dropped if the mean squared difference between the predicted field and the field of
+            their masks is above this, as in Cellpose.
+        mask_size: side of the grids of masks in cells.
+        limit: largest number of detections; the best are kept.
     """
 
     threshold: float = 0.4
@@ -71,8 +72,8 @@ def maps_to_detections(maps: DenseMaps, height: int, width: int, params: DensePa
     its mask would go: 1 if all of it does, 0 across it. Where a network is unsure of the direction, its field is short.
 
     Args:
-        maps: of the image alone, without padding.
-        height, width: of the image in pixels.
+        maps: maps of the image alone, without padding.
+        height, width: size of the image in pixels.
         params: by default :class:`DenseParams`'s own.
     """
     params = params or DenseParams()

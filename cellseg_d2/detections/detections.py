@@ -1,4 +1,4 @@
-"""What a Mask R-CNN says about one image, as arrays: boxes, scores, classes and small masks on the boxes' grids."""
+"""Detections of a Mask R-CNN in one image as arrays: boxes, scores, classes and small masks on the boxes' grids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cellseg_d2.masks.crop import MaskCrop
 
-# Masks whose interpolation is worked out at a time, which bounds its memory and keeps it in the processor's cache.
+# Number of masks interpolated at a time, which bounds the memory and keeps the arrays in the processor's cache.
 _CHUNK = 128
 
 
@@ -18,7 +18,7 @@ class Detections:
     """Detections of one image, best first or not, possibly overlapping.
 
     Attributes:
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         boxes: float32 ``(N, 4)``, ``(x0, y0, x1, y1)`` in pixels of the image.
         scores: float32 ``(N,)`` in 0…1.
         classes: int64 ``(N,)``, index of the class.
@@ -108,7 +108,7 @@ def _paste(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> Ite
     Args:
         masks: probabilities, float ``(N, M, M)``.
         boxes: ``(N, 4)``, ``(x0, y0, x1, y1)`` in pixels of the image.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
 
     Yields:
         For each mask the part of the image that its box reaches; 0 × 0 where there is none.

@@ -1,10 +1,10 @@
-"""Merging what several views or models say about one image into one set of detections.
+"""Merge the detections of several views or models of one image.
 
-Concatenating detections and leaving the rest to overlap removal collapses: what one model found alone stands beside
-what all agree on, and slightly different masks of one cell cut each other. Here detections of *different* views are
-linked where they mean the same cell, best agreement first, so that a cell takes at most one detection of each view.
-Boxes and scores are fused as in Solovyev, Wang & Gabruseva, "Weighted boxes fusion", Image and Vision Computing 107
-(2021); masks are averaged as probabilities. A view's own detections are never merged with each other: fusing a set of
+Concatenating detections and removing overlaps afterwards does not work: detections of a single model stay beside those
+that all agree on, and slightly different masks of one cell cut each other. Here detections of *different* views are
+linked if they show the same cell, best agreement first, so that a cell takes at most one detection of each view. Boxes
+and scores are fused as in Solovyev, Wang & Gabruseva, "Weighted boxes fusion", Image and Vision Computing 107 (2021);
+masks are averaged as probabilities. A view's own detections are never merged with each other: fusing a set of
 detections with itself gives it back.
 """
 
@@ -21,6 +21,7 @@ from pycocotools import mask as coco_mask
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import shared_pixels
 
 COMPARED = ("mask", "box")
 BOXES = ("weighted", "best")
@@ -242,17 +243,8 @@ def _binary_iou(pool: Detections, first: np.ndarray, second: np.ndarray) -> np.n
     """IoU in pixels of pairs of crops, float32 ``(P,)``."""
     areas = np.array([crop.area for crop in pool.masks], dtype=np.int64)
     pairs = zip(first.tolist(), second.tolist(), strict=True)
-    shared = np.array([_shared_pixels(pool.masks[i], pool.masks[j]) for i, j in pairs], dtype=np.int64)
+    shared = np.array([shared_pixels(pool.masks[i], pool.masks[j]) for i, j in pairs], dtype=np.int64)
     return (shared / np.maximum(areas[first] + areas[second] - shared, 1)).astype(np.float32)
-
-
-def _shared_pixels(one: MaskCrop, other: MaskCrop) -> int:
-    x0, y0 = (max(a, b) for a, b in zip(one.box[:2], other.box[:2], strict=True))
-    x1, y1 = (min(a, b) for a, b in zip(one.box[2:], other.box[2:], strict=True))
-    if x1 <= x0 or y1 <= y0:
-        return 0
-    parts = (crop.mask[y0 - crop.top : y1 - crop.top, x0 - crop.left : x1 - crop.left] for crop in (one, other))
-    return int(np.count_nonzero(np.logical_and(*parts)))
 
 
 def _average_soft(pool: Detections, cell: np.ndarray, share: np.ndarray, boxes: np.ndarray) -> np.ndarray:

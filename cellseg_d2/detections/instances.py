@@ -1,4 +1,4 @@
-"""The bridge from Detectron2's ``Instances`` to :class:`Detections`."""
+"""Convert between Detectron2's ``Instances`` and :class:`Detections`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnpastedMasks(nn.Module):
     Args:
         model: a model with ``GeneralizedRCNN``'s ``inference(batched_inputs, do_postprocess=False)``; a
             ``DistributedDataParallel`` around it is taken off.
-        dtype: of PyTorch's autocast, None for none.
+        dtype: used by PyTorch's autocast; None switches it off.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None):
@@ -30,7 +30,9 @@ class UnpastedMasks(nn.Module):
         self.dtype = dtype
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
-        """Args and result as of Detectron2's models in evaluation; ``height`` and ``width`` of an input are obeyed."""
+        """Arguments and result are those of Detectron2's models in evaluation; ``height`` and ``width`` of an input are
+        respected.
+        """
         device = next(self.model.parameters()).device.type
         with torch.autocast(device, dtype=self.dtype, enabled=self.dtype is not None):
             outputs = self.model.inference(batched_inputs, do_postprocess=False)
@@ -44,7 +46,7 @@ class MaskGrids:
     """Masks as probabilities on the grids of their boxes, which pass for Detectron2's pasted ones where they are read.
 
     One mask at a time is pasted into its image, when it is asked for: ``for mask in instances.pred_masks`` gives bool
-    ``(H, W)``, as of the stock model.
+    ``(H, W)``, as with the stock model.
 
     Attributes:
         probabilities: float ``(N, 1, M, M)``.
@@ -70,7 +72,7 @@ class MaskGrids:
         return MaskGrids(self.probabilities[index], self.boxes[index], self.image_size)
 
     def to(self, *args, **kwargs) -> MaskGrids:
-        """As of a tensor."""
+        """Like ``Tensor.to``."""
         return MaskGrids(self.probabilities.to(*args, **kwargs), self.boxes.to(*args, **kwargs), self.image_size)
 
 

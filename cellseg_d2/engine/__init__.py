@@ -1,1 +1,1 @@
-"""Training: set-up, the trainer, and what it records."""
+"""Training: set-up, trainer, hooks and records."""

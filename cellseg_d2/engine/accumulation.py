@@ -1,4 +1,4 @@
-"""Training on several batches an iteration, in the memory of one."""
+"""Train on several batches per iteration in the memory of one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class AccumulatingTrainer(SimpleTrainer):
     The losses that it reports are their means too. Processes that train together exchange gradients once an iteration.
 
     Args:
-        model, data_loader, optimizer: as of ``SimpleTrainer``.
-        batches: number of batches of an iteration, from 1 on.
+        model, data_loader, optimizer: as for ``SimpleTrainer``.
+        batches: number of batches per iteration, at least 1.
         amp: whether to compute in mixed precision, as ``AMPTrainer`` does; for CUDA.
     """
 

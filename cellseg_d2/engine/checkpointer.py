@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer, whose files are whole whenever the process is killed, and which notices damaged ones."""
+"""Detectron2's checkpointer with atomic writes and checks for damaged files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ NUMBERED = re.compile(r"model_(\d+)\.pth")
 
 
 class CellCheckpointer(DetectionCheckpointer):
-    """``DetectionCheckpointer``, safe against kills.
+    """``DetectionCheckpointer`` that survives a killed process.
 
-    A file is written beside its place and put there when the disk has it; only then does ``last_checkpoint`` name it.
-    So a process that is killed at any moment leaves the checkpoints from before it, or those and the new one.
+    A file is written under a temporary name and renamed once it is on the disk; only then does ``last_checkpoint`` name
+    it. A process that is killed at any moment thus leaves the earlier checkpoints, with or without the new one.
 
     Args:
-        model, save_dir, checkpointables: as of Detectron2.
+        model, save_dir, checkpointables: as in Detectron2.
         tag: whether what is saved becomes the checkpoint from which training resumes.
     """
 
@@ -40,7 +40,7 @@ class CellCheckpointer(DetectionCheckpointer):
         self._tag = tag
 
     def save(self, name: str, **kwargs) -> None:
-        """As of Detectron2.
+        """Save a checkpoint as Detectron2 does.
 
         Raises:
             CellSegError: it cannot be written, because the disk is full or for another reason of the system's.
@@ -61,12 +61,12 @@ class CellCheckpointer(DetectionCheckpointer):
             super().tag_last_checkpoint(last_filename_basename)
 
     def _load_file(self, filename: str) -> dict:
-        """The content of a checkpoint, without running code from it.
+        """Load a checkpoint without running code from it.
 
-        Detectron2's own would unpickle a file whose name ends in ``.pkl`` or ``.pyth``, whatever is in it.
+        Detectron2 would unpickle any file whose name ends in ``.pkl`` or ``.pyth``.
         """
         if not filename.endswith(".pth"):
-            raise CellSegError(f"{filename} is none of the checkpoints that a training here writes, which end in .pth")
+            raise CellSegError(f"{filename} is not a checkpoint of a training here: those end in .pth")
         try:
             content = torch.load(filename, map_location="cpu", weights_only=True)
         except MemoryError:
@@ -80,7 +80,8 @@ class CellCheckpointer(DetectionCheckpointer):
         return content
 
     def _load_model(self, checkpoint: dict):
-        """As of Detectron2, which would only warn of weights that do not fit, and fail in the optimizer's.
+        """Load the weights; Detectron2 would only warn of weights that do not fit, and fail later in the optimizer's
+        state.
 
         Raises:
             CellSegError: the checkpoint is of another network.
@@ -89,19 +90,19 @@ class CellCheckpointer(DetectionCheckpointer):
         if found is not None and (others := [*(name for name, *_ in found.incorrect_shapes), *found.missing_keys]):
             raise CellSegError(
                 f"the run in {self.save_dir} has another network or other classes ({others[0]} does not fit), so "
-                "--resume cannot go on with it: give its own configuration and datasets, or another OUTPUT_DIR"
+                "--resume cannot continue it: give its own configuration and datasets, or another OUTPUT_DIR"
             )
         return found
 
     def forget_last(self) -> None:
-        """Leave nothing to resume from; the checkpoints themselves stay."""
+        """Delete ``last_checkpoint``, so that nothing is resumed; the checkpoints themselves stay."""
         Path(self.save_dir, "last_checkpoint").unlink(missing_ok=True)
 
     def repair_last(self) -> None:
-        """Where ``last_checkpoint`` names a file that is missing or damaged, have it name the newest one before it.
+        """If ``last_checkpoint`` names a missing or damaged file, let it name the newest intact one.
 
-        No kill leads there, but a disk that loses what it had confirmed, or a full or careless copy of the folder.
-        What is done about it is logged.
+        A kill cannot cause this, but a disk that loses confirmed data can, or an incomplete copy of the folder. The
+        repair is logged.
         """
         if not self.has_checkpoint():
             return
@@ -113,7 +114,9 @@ class CellCheckpointer(DetectionCheckpointer):
         if whole is None:
             self.forget_last()
             logger.warning(
-                "the last checkpoint %s is %s, and there is no earlier one: training starts anew", last, state
+                "the last checkpoint %s is %s, and there is no earlier one: training starts at iteration 0",
+                last,
+                state,
             )
         else:
             self.tag_last_checkpoint(whole.name)
@@ -140,7 +143,7 @@ def is_whole(path: str | Path) -> bool:
 
 
 class _WholeFiles:
-    """Detectron2's ``PathManager``, but that a file appears under its name when it is written whole."""
+    """Detectron2's ``PathManager`` with atomic writes: a file gets its name when it is complete."""
 
     def __getattr__(self, name: str):
         return getattr(PathManager, name)

@@ -1,7 +1,7 @@
 """Hooks of the trainer: random states, averaged weights, the best model, records, checkpoints and curves.
 
-Their order in the trainer is evaluation, best model, records, checkpoint. A checkpoint knows all that came before it: a
-run that resumes from it has nothing to make up for.
+Their order in the trainer is evaluation, best model, records, checkpoint. A checkpoint thus contains the results of
+everything before it, and a resumed run repeats nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cellseg_d2.visualization.curves import plot_training
 
 
 class SeedSteps(HookBase):
-    """Sets the random states of this process before each iteration, for what the model draws.
+    """Sets the random states of this process before each iteration, for the random numbers of the model.
 
-    So an iteration draws the same whether the run was interrupted before it or not, and nothing needs to be stored.
-    Processes that train together draw apart.
+    An iteration thus uses the same numbers whether or not the run was interrupted before it, and no state is stored.
+    Processes that train together use different numbers.
 
     Args:
-        seed: of the run, from 0 on.
+        seed: seed of the run, at least 0.
     """
 
     def __init__(self, seed: int):
@@ -50,7 +50,7 @@ class WeightAverage(HookBase):
         averaged: the model with the averaged weights; its buffers are those of the trained one.
 
     Args:
-        model: that is trained; a ``DistributedDataParallel`` around it is taken off.
+        model: the model that is trained; a ``DistributedDataParallel`` around it is removed.
         decay: share of the average that an iteration leaves; less in the first ones, which begin from nothing:
             ``min(decay, (1 + n) / (10 + n))`` in the n-th, as TensorFlow's ``ExponentialMovingAverage``.
     """
@@ -87,7 +87,7 @@ class Evaluation(hooks.EvalHook):
     """Detectron2's hook, which says each score, and may also score the weights that a training begins from.
 
     Args:
-        period: in iterations.
+        period: iterations between drawings.
         evaluate: returns the results.
         first: whether a training that does not resume is scored at its beginning, as iteration 0.
     """
@@ -110,7 +110,7 @@ class Evaluation(hooks.EvalHook):
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
-    """Detectron2's hook, whose best score is kept in checkpoints and goes on from there."""
+    """Detectron2's hook, with the best score stored in checkpoints and restored from them."""
 
     def state_dict(self) -> dict:
         return {"metric": self._val_metric, "score": self.best_metric, "iteration": self.best_iter}
@@ -121,14 +121,14 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
 
 class RecordWriter(hooks.PeriodicWriter):
-    """Has files written every 20 iterations, after each evaluation and before each checkpoint.
+    """Writes the files of records every 20 iterations, after each evaluation and before each checkpoint.
 
     A run that resumes from a checkpoint thus finds all rows up to it. On a GPU, the largest memory that was allocated
     is written with them.
 
     Args:
-        writers: of files.
-        periods: of evaluations and checkpoints; 0 is never.
+        writers: writers of files.
+        periods: periods of evaluations and checkpoints in iterations; 0 means never.
     """
 
     def __init__(self, writers: Sequence[EventWriter], periods: Sequence[int]):
@@ -150,10 +150,10 @@ class RecordWriter(hooks.PeriodicWriter):
 
 
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
-    """Detectron2's hook, which writes the last checkpoint once more when the last evaluation is done.
+    """Detectron2's hook, which writes the last checkpoint once more after the last evaluation.
 
-    It is written before, so that an evaluation that fails costs no training, and after, so that it holds the best
-    score; also where a kill had left nothing else to do.
+    The checkpoint before the evaluation keeps the training if the evaluation fails; the one after it contains the best
+    score, also if a resumed run has nothing left to train.
     """
 
     def after_train(self) -> None:
@@ -167,7 +167,7 @@ class PlotCurves(HookBase):
     Must come after the hook that writes these files.
 
     Args:
-        period: in iterations.
+        period: iterations between drawings.
     """
 
     def __init__(self, period: int):

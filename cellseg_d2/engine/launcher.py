@@ -1,4 +1,4 @@
-"""Detectron2's launcher with an outcome: what the work returned, or in one sentence why a process ended."""
+"""Detectron2's launcher, which also returns the result of the work, or says in one sentence why a process ended."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def launch_work(
         work: a function of a module, so that other processes can import it.
         args: can be pickled.
         num_gpus: processes of each machine.
-        num_machines, machine_rank, dist_url: as of Detectron2; for several machines the URL is ``tcp://HOST:PORT`` of
+        num_machines, machine_rank, dist_url: as in Detectron2; for several machines the URL is ``tcp://HOST:PORT`` of
             the first. One machine finds a free port itself.
         timeout: how long a process waits for the others at one point.
 
@@ -102,7 +102,7 @@ def launch_work(
 
 
 def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue, imported: Sequence[str]) -> None:
-    """What each process does; leaves what it returned, or in a sentence why it could not go on."""
+    """Run the work in one process and report its result, or the sentence why it failed."""
     make_printing_safe()
     share_no_lock()
     if not torch.cuda.is_available():
@@ -134,7 +134,7 @@ def _ended(error: ProcessExitedException, outcome: multiprocessing.SimpleQueue, 
         if kind == "error":
             return CellSegError(said)
     how = f"was killed ({error.signal_name})" if error.signal_name else f"ended with exit code {error.exit_code}"
-    hint = ", maybe for want of memory" if error.signal_name == "SIGKILL" else ""
+    hint = ", possibly out of memory" if error.signal_name == "SIGKILL" else ""
     return CellSegError(f"process {error.error_index + 1} of {processes} {how}{hint}; the others were stopped")
 
 

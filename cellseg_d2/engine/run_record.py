@@ -1,4 +1,4 @@
-"""What is needed to repeat a run, beside its configuration."""
+"""Record what is needed to repeat a run besides its configuration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_run_files(cfg: CfgNode, datasets: Sequence[str], record: str, keep_con
     """Write ``config.yaml`` and the record of a run into ``OUTPUT_DIR``, both or neither, in the main process only.
 
     Args:
-        cfg: of the run, complete.
+        cfg: configuration of the run, complete.
         datasets: see :func:`write_run_record`.
         record: name of the record.
         keep_config: leave a ``config.yaml`` that is there as it is: that of the training whose model is evaluated.

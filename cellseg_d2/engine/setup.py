@@ -1,4 +1,4 @@
-"""From a configuration to one that is complete and checked: its data sets, its lengths, its weights."""
+"""Complete and check a configuration before training: data sets, length, classes, weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from detectron2.utils.file_io import PathManager
 
 from cellseg_d2.config import class_names
 from cellseg_d2.data.catalog import IGNORE, require_datasets
-from cellseg_d2.data.mixing import check_map_is_used, choose_classes, map_categories, repeat_factors
+from cellseg_d2.data.categories import check_map_is_used, choose_classes, map_categories, repeat_factors
 from cellseg_d2.engine.console import set_up_logging
 from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line
@@ -39,7 +39,7 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
     """Register the datasets, turn epochs into iterations, and check what would otherwise fail later or silently.
 
     Args:
-        cfg: of :func:`load_config`; changed in place.
+        cfg: result of :func:`load_config`; changed in place.
         train: False for evaluation only.
     """
     for name in cfg.TEST.EVALUATORS:
@@ -92,7 +92,7 @@ def check_start(cfg: CfgNode) -> None:
 
 
 def weigh_datasets(cfg: CfgNode) -> dict[str, float]:
-    """Have the data loader obey ``DATASETS.TRAIN_REPEAT_FACTOR``; returns the factor of each training dataset."""
+    """Apply ``DATASETS.TRAIN_REPEAT_FACTOR`` to the data loader; returns the factor of each training dataset."""
     factors = repeat_factors(cfg.DATASETS.TRAIN, cfg.DATASETS.TRAIN_REPEAT_FACTOR)
     if cfg.DATASETS.TRAIN_REPEAT_FACTOR:
         sampler = cfg.DATALOADER.SAMPLER_TRAIN
@@ -104,7 +104,7 @@ def weigh_datasets(cfg: CfgNode) -> dict[str, float]:
 
 
 def resolve_epochs(cfg: CfgNode, num_images: float) -> None:
-    """Set the iterations that ``SOLVER.EPOCHS`` and its kin stand for, given the size of the training set.
+    """Convert ``SOLVER.EPOCHS`` and the other keys in epochs to iterations, given the size of the training set.
 
     An epoch is as many iterations as it takes to see ``num_images`` images, rounded up for the whole length.
     """
@@ -214,7 +214,7 @@ def check_postprocess(cfg: CfgNode) -> None:
 
 
 def check_cells(cfg: CfgNode, cells: Mapping[str, int], train: bool) -> None:
-    """Refuse to train on no cell at all, and say where none is to be found in an evaluation.
+    """Refuse to train without a single annotated cell, and warn of an evaluation without any.
 
     Args:
         cfg: names the datasets.
@@ -235,7 +235,7 @@ def check_cells(cfg: CfgNode, cells: Mapping[str, int], train: bool) -> None:
 
 
 def check_resumed(cfg: CfgNode) -> None:
-    """Refuse to go on with a run that was made for other classes, as numbers and shapes alone would not always tell.
+    """Refuse to resume a run that was made for other classes, which numbers and shapes alone would not always show.
 
     Raises:
         CellSegError: names both.
@@ -249,24 +249,24 @@ def check_resumed(cfg: CfgNode) -> None:
         return
     if before and before != list(cfg.MODEL.CLASS_NAMES):
         raise CellSegError(
-            f"the run in {folder} is for the classes {', '.join(map(str, before))}, and --resume cannot go on with it "
+            f"the run in {folder} is for the classes {', '.join(map(str, before))}, and --resume cannot continue it "
             f"for {', '.join(cfg.MODEL.CLASS_NAMES)}: give the same datasets, or another OUTPUT_DIR"
         )
 
 
 def check_weights_stay(cfg: CfgNode) -> None:
-    """Refuse to begin with weights that the training would write over, which are those of an earlier one."""
+    """Refuse initial weights that the training would overwrite: those of an earlier training in the same folder."""
     check_outputs(
         Path(cfg.OUTPUT_DIR).glob("model_*.pth"), [cfg.MODEL.WEIGHTS or None, cfg.MODEL.TIMM.PRETRAINED or None]
     )
 
 
 def set_up_process(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """What Detectron2's ``default_setup`` does, but without writing the configuration, in place and before any check.
+    """Do what Detectron2's ``default_setup`` does, except writing the configuration in place before any check.
 
     Args:
         cfg: complete.
-        args: of the command line, for the log.
+        args: arguments of the command line, for the log.
     """
     rank = comm.get_rank()
     set_up_logging(cfg.OUTPUT_DIR, rank, args.eval_only)

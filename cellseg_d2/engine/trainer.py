@@ -17,8 +17,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from cellseg_d2.data.categories import in_classes, mixed
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
-from cellseg_d2.data.mixing import in_classes, mixed
 from cellseg_d2.data.stream import SampleStream, build_stream_loader
 from cellseg_d2.engine.accumulation import AccumulatingTrainer
 from cellseg_d2.engine.checkpointer import CellCheckpointer
@@ -86,8 +86,8 @@ class CellTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        """Names of images, which :meth:`test` reads as users' images are read. A loader that gives images may replace
-        it: the network then sees these as they are given.
+        """A loader of image names, which :meth:`test` reads as ``cellseg-d2 infer`` reads images. A loader that gives
+        images may replace it; the network then gets these as they are.
         """
         return build_detection_test_loader(cfg, dataset_name, mapper=without_annotations, num_workers=0)
 
@@ -121,10 +121,10 @@ class CellTrainer(DefaultTrainer):
         return model
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As of ``DefaultTrainer``; weights that are not resumed from are adapted (:func:`load_pretrained`).
+        """As in ``DefaultTrainer``; weights other than those of a resumed run are adapted (:func:`load_pretrained`).
 
-        A last checkpoint that is damaged is replaced by the one before it. A training that starts anew leaves nothing
-        of an earlier one to resume from.
+        A damaged last checkpoint is replaced by the one before it. A new training removes the marker by which an
+        earlier one could be resumed.
         """
         if comm.is_main_process() and resume:
             self.checkpointer.repair_last()
@@ -142,17 +142,17 @@ class CellTrainer(DefaultTrainer):
             self.checkpointer.forget_last()  # now that nothing can be refused any more
 
     def train(self) -> dict | None:
-        """As of ``DefaultTrainer``.
+        """Train as ``DefaultTrainer`` does.
 
         Raises:
-            CellSegError: memory does not suffice. Less of it would be another training, so that is for users to choose.
+            CellSegError: out of memory. Using less would change the training, so users must choose that.
         """
         stream = getattr(self.data_loader, "dataset", None)
         if isinstance(stream, SampleStream):
             stream.start_at(self.start_iter * self.cfg.SOLVER.GRADIENT_ACCUMULATION)
         elif self.start_iter > 0:
             logger.warning(
-                "the data loader of %s begins anew: only that of build_stream_loader goes on where it was",
+                "the data loader of %s starts again: only that of build_stream_loader continues where it was",
                 type(self).__name__,
             )
         try:
@@ -181,12 +181,12 @@ class CellTrainer(DefaultTrainer):
         super().load_state_dict(state_dict)
         if (seed := state_dict.get("seed", self.cfg.SEED)) != self.cfg.SEED:
             logger.warning(
-                "the run began with SEED %d and goes on with %d: it is none that repeats", seed, self.cfg.SEED
+                "the run began with SEED %d and continues with %d, so it cannot be repeated", seed, self.cfg.SEED
             )
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict:
-        """As ``DefaultTrainer.test`` of what ``cellseg-d2 infer`` predicts with the same configuration."""
+        """Like ``DefaultTrainer.test``, on what ``cellseg-d2 infer`` predicts with the same configuration."""
         return super().test(cfg, EvaluatedSegmenter(cfg, model), evaluators)
 
     def build_writers(self) -> list[EventWriter]:
@@ -197,7 +197,7 @@ class CellTrainer(DefaultTrainer):
         return [*printers, TensorboardXWriter(self.cfg.OUTPUT_DIR)]
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Detectron2's, but that a checkpoint comes after the evaluation, whose score it holds."""
+        """Detectron2's hooks, with the checkpoint after the evaluation, so that it contains the score."""
         cfg, folder = self.cfg, Path(self.cfg.OUTPUT_DIR)
         average = WeightAverage(self.model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         model = average.averaged if average else self.model

@@ -1,4 +1,4 @@
-"""Per-iteration losses as a CSV file, and Detectron2's metrics, both whole after kills and resumptions."""
+"""Write losses per iteration as a CSV file, and Detectron2's metrics; both stay complete after interruptions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class LossCSVWriter(EventWriter):
     Detectron2's own writers store a median over the last 20 iterations, at every 20th; here nothing is smoothed.
     Columns: ``iteration``, ``total_loss``, the losses by name, ``lr``, ``data_time`` and ``time`` in seconds.
 
-    A run that starts at iteration 0 starts the file anew. A resumed run keeps the rows before its first iteration and
-    drops the others, which are about to be done again.
+    A run that starts at iteration 0 starts a new file. A resumed run keeps the rows before its first iteration and
+    drops the others, which it will repeat.
 
     Args:
-        path: of the CSV file.
+        path: the CSV file.
     """
 
     def __init__(self, path: str | Path):
@@ -80,11 +80,11 @@ class LossCSVWriter(EventWriter):
 class MetricsWriter(EventWriter):
     """Detectron2's ``JSONWriter``, whose file keeps each iteration once.
 
-    Detectron2 appends to what is there: a line that a kill cut off would swallow the next one, and a resumed run would
-    tell iterations twice. Here, the first write of a run drops both, and everything where the run starts anew.
+    Detectron2 appends to the file: a line cut off by a kill would swallow the next one, and a resumed run would list
+    iterations twice. Here, the first write of a run removes both; a new run removes everything.
 
     Args:
-        path: of the file, with a JSON object a line.
+        path: the file, with one JSON object per line.
     """
 
     def __init__(self, path: str | Path):

@@ -1,4 +1,4 @@
-"""Evaluators by name, each a decorated function in a file of this folder."""
+"""Build evaluators by name; each is a decorated function in a file of this folder."""
 
 from __future__ import annotations
 

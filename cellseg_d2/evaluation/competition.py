@@ -19,8 +19,8 @@ from cellseg_d2.data.catalog import IGNORE
 from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
-from cellseg_d2.detections.raw import FILE_NAME as RAW_FILE_NAME
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import FILE_NAME as DETECTIONS_FILE_NAME
+from cellseg_d2.detections.saved import save_detections
 from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.masks.coco import rles_of
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class CompetitionEvaluator(DatasetEvaluator):
-    """Scores what would be submitted: cells after thresholds and overlap removal.
+    """Scores the cells that would be submitted: after thresholds and overlap removal.
 
     What is predicted in a region in which nobody annotated does not count. Where images hold several
     types of cells, each type's score compares its own cells only.
@@ -50,7 +50,7 @@ class CompetitionEvaluator(DatasetEvaluator):
         output_dir: where ``submission.csv`` and ``competition.json`` go; None writes nothing.
         save_detections: whether what the model detected, before any of ``params``, goes to ``detections.npz`` too, and
             ``params`` to ``postprocess.yaml``: what ``cellseg-d2 tune-postprocess`` starts from.
-        class_names: of the model, for ``detections.npz``; None are the dataset's.
+        class_names: classes of the model, for ``detections.npz``; None takes the dataset's.
 
     Result of ``evaluate``: ``{"competition": {"mean", "<cell type>", …, "score@0.50" …, "precision50", "recall50",
     "tp50", "fp50", "fn50"}}``, scores in 0…1.
@@ -119,7 +119,7 @@ class CompetitionEvaluator(DatasetEvaluator):
             write_submission(self._output_dir / "submission.csv", rows)
             write_json_atomic(self._output_dir / "competition.json", summary.to_dict(), indent=1)
             if self._save_detections:
-                save_raw(self._output_dir / RAW_FILE_NAME, detections, self._class_names)
+                save_detections(self._output_dir / DETECTIONS_FILE_NAME, detections, self._class_names)
                 self._params.to_yaml(self._output_dir / PARAMS_FILE_NAME, "What the score beside this was made with.")
         return {"competition": summary.metrics()}
 

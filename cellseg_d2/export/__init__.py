@@ -1,1 +1,1 @@
-"""Writing cells in the forms that others read."""
+"""Write cells in the formats that other programs read."""

@@ -20,7 +20,7 @@ def write_coco_cells(path: str | Path, segmentation: Segmentation) -> None:
     ids count the class names from 1 on. ``file_name`` is the image's; where it is from no file, its name with ``.png``.
 
     Args:
-        path: of the JSON.
+        path: path of the JSON.
         segmentation: the cells.
     """
     write_coco_files({Path(path): ([segmentation.encoded()], {})}, segmentation.class_names)

@@ -1,4 +1,4 @@
-"""The files that a segmentation can be written to, by name.
+"""The formats in which a segmentation can be written.
 
 Each format is a decorated function in a file beside this one, which is imported when a file is written, so that a tool
 can list the names in its help at once.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Format(Entry):
-    """One kind of file: called as ``format(path, segmentation)``, it writes the file, whole or not at all.
+    """One kind of file: called as ``format(path, segmentation)``, it writes the file atomically.
 
     The decorator's ``suffix`` ends the file's name, after the name of the image.
     """
@@ -41,7 +41,7 @@ class Format(Entry):
 
 
 FORMATS = Registry("FORMATS", "cellseg_d2.export", "the format", Format)
-# Formats of which a batch of images goes into one file; of all others there is one file an image.
+# Formats with one file for a batch of images; all others have one file per image.
 TOGETHER = {
     "submission": ("submission.csv", "the competition's file: one row a cell, masks share no pixel"),
     "csv": ("cells.csv", "measurements of all cells of all images, one row a cell, for Excel, R and pandas"),
@@ -54,7 +54,7 @@ TOGETHER = {
 
 
 def batch_formats() -> dict[str, str]:
-    """What the results of a batch can be saved as, with a line about each."""
+    """The formats in which results of a batch can be saved, with a line about each."""
     together = {name: summary for name, (_, summary) in TOGETHER.items()}
     return together | {name: entry.summary for name, entry in FORMATS.items() if name not in TOGETHER}
 
@@ -73,7 +73,7 @@ def choose_formats(names: Iterable[str]) -> dict[str, Format]:
 
 
 def unknown_format(unknown: Sequence[str], known: Iterable[str]) -> CellSegError:
-    """The error of names that are no formats."""
+    """The error of names that are not formats."""
     hint = did_you_mean(unknown[0], known) or "; choose from " + ", ".join(known)
     return CellSegError(f"unknown format {', '.join(unknown)}{hint}")
 
@@ -97,10 +97,10 @@ def folder_stem(folder: str) -> Path:
 def check_distinct(
     paths: Iterable[str | Path], reserved: Iterable[str] = (), folders: Iterable[str] | None = None
 ) -> None:
-    """Refuse images whose results would go by one name, on this system or on another one that they are copied to.
+    """Refuse images whose results would have the same file name, on this system or on one that they are copied to.
 
     Args:
-        paths: of the images. Their results are called by :func:`file_stem` of their names without suffix.
+        paths: paths of the images. Their results are named by :func:`file_stem` of their names without suffix.
         reserved: names of other files beside the results, without suffix.
         folders: in which the results of each image are, where they are not all in one.
 

@@ -28,7 +28,7 @@ def write_geojson(path: str | Path, segmentation: Segmentation) -> None:
     are the numbers of :func:`cellseg_d2.inference.measure.measure_cells`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         segmentation: the cells; none give an empty collection.
     """
     measured = segmentation.measure().drop(columns=["label", "class"]).to_dict("records")

@@ -1,4 +1,4 @@
-"""Label images as TIFF, which ImageJ, Fiji, napari, QuPath, CellProfiler and every array library open."""
+"""Write label images as TIFF, which ImageJ, Fiji, napari, QuPath, CellProfiler and every array library open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_labels(path: str | Path, segmentation: Segmentation) -> None:
     known; of more than 65,535 cells, uint32 with plain resolution tags.
 
     Args:
-        path: of the TIFF.
+        path: path of the TIFF.
         segmentation: the cells; where they overlap, the earlier one shows.
     """
     height, width = segmentation.height, segmentation.width
@@ -59,7 +59,7 @@ def write_labels(path: str | Path, segmentation: Segmentation) -> None:
 
 
 def label_bands(crops: Sequence[MaskCrop], height: int, width: int, rows: int) -> Iterator[np.ndarray]:
-    """The label image of crops from top to bottom, int32 ``(rows, width)`` at a time, the last band maybe lower."""
+    """The label image of crops from top to bottom, int32 ``(rows, width)`` at a time; the last band may be lower."""
     tops = np.array([crop.box[1] for crop in crops], dtype=np.int64)
     bottoms = np.array([crop.box[3] for crop in crops], dtype=np.int64)
     for top in range(0, height, rows):

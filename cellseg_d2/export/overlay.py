@@ -1,4 +1,4 @@
-"""The picture of a segmentation as PNG."""
+"""Write the picture of a segmentation as PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ROI sets for ImageJ and Fiji: a ZIP of ROIs that the ROI Manager opens."""
+"""Write ROI sets for ImageJ and Fiji: a ZIP of ROIs that the ROI Manager opens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_rois(path: str | Path, segmentation: Segmentation, position: int = 0) 
     is empty.
 
     Args:
-        path: of the ZIP.
+        path: path of the ZIP.
         segmentation: the cells.
         position: slice of a stack to which the ROIs belong, from 1 on; with 0 they show on all.
 

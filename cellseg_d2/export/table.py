@@ -1,4 +1,4 @@
-"""Measurements as CSV, for spreadsheets and statistics."""
+"""Write measurements as CSV, for spreadsheets and statistics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_table(path: str | Path, segmentation: Segmentation) -> None:
     """Write :meth:`Segmentation.measure` with the names of its columns as the first line.
 
     Args:
-        path: of the CSV, UTF-8, separated by commas, with decimal points; names as
+        path: path of the CSV, UTF-8, separated by commas, with decimal points; names as
             :func:`cellseg_d2.io.csv.spreadsheet_text`.
         segmentation: the cells; without any, only the first line is written.
     """

@@ -1,1 +1,1 @@
-"""Files that are whole or not there, and what is read from them as text."""
+"""Atomic writing of files, and strict reading of text files."""

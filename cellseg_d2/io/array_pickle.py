@@ -1,8 +1,8 @@
-"""Pickles of arrays read without unpickling anything: what they may name are the readers of this module.
+"""Read pickles of arrays without running code: all names in them are resolved to functions of this module.
 
-A pickle is a program that calls what it names. To allow only NumPy's own functions would not make it harmless: a state
-for ``dtype`` can have raw bytes taken for pointers to objects. So nothing of NumPy's is called with what a file says;
-each name that arrays are pickled under stands for a function here that makes an array of plain numbers, or refuses.
+A pickle is a program that calls what it names. Allowing only NumPy's own functions would not make it harmless: a state
+for ``dtype`` can turn raw bytes into pointers to objects. Therefore no function of NumPy is called with content of a
+file; each name that pickled arrays use is replaced by a function here that makes an array of plain numbers, or refuses.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def parse_array_pickle(data: bytes, objects: bool = False) -> object:
 
 
 def _check_memo(data: bytes) -> None:
-    """Refuse a pickle that numbers what it remembers beyond what it has: all places up to there would be reserved."""
+    """Refuse a pickle whose memo indices exceed its size, as memory would be reserved for all of them."""
     for steps, (opcode, argument, _) in enumerate(pickletools.genops(data), start=1):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= (argument or 0) <= steps:
             raise pickle.UnpicklingError("it remembers more than it holds")
 
 
 class _Named:
-    """What a pickle gets for a name: it can be called, and nothing else."""
+    """Replaces a name in a pickle: it can only be called."""
 
     __slots__ = ("_make",)
 
@@ -81,7 +81,7 @@ class _DType:
     def __init__(self, name: object, *_: object):
         text = name.lstrip("".join(_BYTE_ORDERS)) if isinstance(name, str) else name
         if text not in self.known:
-            raise pickle.UnpicklingError(f"it has arrays of type {name!r:.40}, which are no plain numbers")
+            raise pickle.UnpicklingError(f"it has arrays of type {name!r:.40}, which are not plain numbers")
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: Sequence) -> None:

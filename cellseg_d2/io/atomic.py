@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Write files and folders atomically: an incomplete file never appears under its final name."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from cellseg_d2.errors import CellSegError
 
-# What `atomic_path` writes to; the number is that of the process.
+# Name of a temporary file of `atomic_path`; the number is that of the process.
 TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.part(\.[^.]*)?", re.DOTALL)
-# Bytes that a name may have on nearly all file systems, and that a temporary one has at most.
+# Largest number of bytes of a name on nearly all file systems, and of a temporary name.
 LONGEST_NAME, _LONGEST_TEMPORARY = 255, 120
-# The files of the `atomic_set` that this code is in, and whether the disk is waited for; by the places that they take.
+# The files of the current `atomic_set`, by their final paths, and whether to wait for the disk.
 _set: ContextVar[dict[Path, tuple[Path, bool]] | None] = ContextVar("_set", default=None)
 
 
@@ -29,11 +29,11 @@ _set: ContextVar[dict[Path, tuple[Path, bool]] | None] = ContextVar("_set", defa
 def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not.
 
-    The folder is made where needed. The temporary name keeps the suffix, which writers of images look at. What a
-    process leaves that is killed meanwhile, :func:`remove_leftovers` removes.
+    The folder is created if needed. The temporary name keeps the suffix, which writers of images need.
+    :func:`remove_leftovers` removes the temporary files of killed processes.
 
     Args:
-        path: of the file.
+        path: path of the file.
         sync: wait until the disk has the content before the file takes its name, and until it has the name. A killed
             process harms no file without that, but a machine that loses its power may.
 
@@ -61,11 +61,11 @@ def atomic_path(path: str | Path, sync: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_set() -> Iterator[None]:
-    """Files that belong together: all that :func:`atomic_path` writes in the block take their places at its end.
+    """Write several files as one: all that :func:`atomic_path` writes in the block get their names at its end.
 
-    When one of them cannot, or the block raises, none does, and what was there before is there again. A kill between
-    the first and the last of them leaves some files missing, but never new ones beside old ones. A set within a set is
-    a part of it.
+    If one of them fails, or the block raises, none is replaced, and the earlier files are restored. A kill between the
+    first and the last of them leaves some files missing, but never new ones beside old ones. A set within a set is a
+    part of it.
 
     Example:
         >>> with atomic_set():  # doctest: +SKIP
@@ -91,7 +91,7 @@ def atomic_set() -> Iterator[None]:
 
 
 def _rename(source: Path, target: Path, shown: Path) -> None:
-    """Errors name ``shown``, and not a temporary file, which nobody knows."""
+    """Let errors name ``shown`` instead of a temporary file."""
     try:
         os.replace(source, target)
     except OSError as error:
@@ -99,7 +99,7 @@ def _rename(source: Path, target: Path, shown: Path) -> None:
 
 
 def _take_places(files: Mapping[Path, Path]) -> None:
-    """Give all files their names, or leave all as it was."""
+    """Give all files their names, or restore everything."""
     if len(files) == 1:  # is at no moment missing
         for path, temporary in files.items():
             _rename(temporary, path, path)
@@ -134,7 +134,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     What killed processes have left of the same folder is removed before.
 
     Args:
-        path: of the folder; no link. One that is there stays as it was until the new one is whole.
+        path: path of the folder; no link. One that is there stays as it was until the new one is whole.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def _sync(path: Path) -> None:
 
 
 def remove_leftovers(folder: str | Path) -> list[Path]:
-    """Remove what killed processes of this machine have left half-written in a folder and those below it.
+    """Remove incomplete files that killed processes of this machine have left in a folder and its sub-folders.
 
     Returns:
         What was removed; files of processes that still run are not.
@@ -243,7 +243,7 @@ def unpacked_size(path: str | Path) -> int:
 
 
 def check_writable(folder: str | Path) -> None:
-    """Make a folder and try to write into it, before hours of work turn out to have nowhere to go.
+    """Create a folder and try to write into it, so that a failure is found before hours of work.
 
     Raises:
         CellSegError: it cannot be made or written to.
@@ -260,11 +260,11 @@ def check_writable(folder: str | Path) -> None:
 
 
 def write_text_atomic(path: str | Path, text: str, sync: bool = False) -> None:
-    """Write ``text`` (UTF-8) to ``path``, whole or not at all; ``sync`` as for :func:`atomic_path`."""
+    """Write ``text`` (UTF-8) to ``path`` atomically; ``sync`` as for :func:`atomic_path`."""
     with atomic_path(path, sync) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json_atomic(path: str | Path, value: object, indent: int | None = None, sync: bool = False) -> None:
-    """Write ``value`` as JSON to ``path``, whole or not at all; ``sync`` as for :func:`atomic_path`."""
+    """Write ``value`` as JSON to ``path`` atomically; ``sync`` as for :func:`atomic_path`."""
     write_text_atomic(path, json.dumps(value, indent=indent) + "\n", sync)

@@ -13,8 +13,8 @@ class BoundedCache(Generic[Value]):
     """Keeps what was used last, up to ``max_bytes``; 0 keeps nothing. Each worker process has its own.
 
     Args:
-        max_bytes: of all values together.
-        size: tells the bytes of a value.
+        max_bytes: largest number of bytes of all values together.
+        size: gives the bytes of a value.
     """
 
     def __init__(self, max_bytes: int, size: Callable[[Value], int]):

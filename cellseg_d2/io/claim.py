@@ -1,4 +1,4 @@
-"""One process at a time that writes to a folder, and nothing half-written from the one before."""
+"""Lock a folder for one writing process, and remove incomplete files of the process before."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _claims: dict[Path, tuple[int, IO[str]]] = {}
 
 
 def claim(folder: str | Path) -> None:
-    """Take a folder for this process to its end, and remove what a killed process has left there half-written.
+    """Lock a folder for this process until it ends, and remove incomplete files that a killed process has left there.
 
-    Two processes that write to one folder mix their results. That happens easily when a program that starts others is
-    killed and started again, while those go on. A folder that this process has is taken again without a word.
+    Two processes that write to one folder mix their results. This happens easily if a program that starts others is
+    killed and started again while those continue. A folder that this process has already locked may be locked again.
 
     Raises:
         CellSegError: another process of this machine writes there, or it cannot be written to.

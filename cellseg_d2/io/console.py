@@ -1,4 +1,4 @@
-"""Standard output and error that take any text and never end a run: what is printed may get lost, results may not."""
+"""Standard output and error that accept any text and never end a run: printed text may get lost, results may not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ERRORS = "cellseg_d2.plain"
 
 
 class _Unbreakable(io.RawIOBase):
-    """A stream of bytes that goes on when what it writes to is gone.
+    """A stream of bytes that keeps accepting data when its target is gone.
 
     Attributes:
         failure: why nothing is written any more; None as long as all is well.
@@ -50,9 +50,9 @@ class _Unbreakable(io.RawIOBase):
 
 
 def make_printing_safe() -> None:
-    """Have this process print to any console, to one that is closed, and to a pipe that nobody reads any more.
+    """Let this process print to any console, also to a closed one and to a pipe that is no longer read.
 
-    Characters that the console lacks are replaced by others (``≤`` by ``<=``), or by their codes.
+    Characters that the console lacks are replaced by others (``≤`` by ``<=``) or by escapes.
     """
     codecs.register_error(_ERRORS, _in_plain_letters)
     logging.raiseExceptions = False  # what cannot be logged is no reason for a traceback

@@ -1,4 +1,4 @@
-"""Reading CSV files strictly: as text, with the line of every row, and with clear errors; and writing tables."""
+"""Read CSV files strictly, as text with the line of every row and clear errors; and write tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_UNPACKED, _DENSEST, _SMALL = 10**9, 50, 2**25
 # Fields that are in memory beside the table, and commas of a header: a short file can stand for any number of fields.
 _CHUNK_VALUES, _MAX_COLUMNS = 2**20, 10_000
-# What spreadsheets take for the beginning of a formula, also after apostrophes, see `spreadsheet_text`.
+# Characters with which spreadsheets begin a formula, also after apostrophes, see `spreadsheet_text`.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -29,11 +29,11 @@ _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read columns of a CSV as text.
 
-    Gzip is told by the file's content, a byte order mark is skipped, blank lines are skipped. An apostrophe before what
-    spreadsheets would take for a formula is taken off, see :func:`spreadsheet_text`.
+    Gzip is detected by the file's content; a byte order mark and blank lines are skipped. An apostrophe before what
+    spreadsheets would read as a formula is removed, see :func:`spreadsheet_text`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         required: columns that must be there.
         optional: columns that are read where they are there.
 
@@ -144,7 +144,7 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def write_csv_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write :func:`csv_text` in UTF-8, whole or not at all."""
+    """Write :func:`csv_text` in UTF-8 atomically."""
     write_text_atomic(path, csv_text(table))
 
 
@@ -164,7 +164,7 @@ def _read_bytes(path: Path) -> bytes:
             if len(data) > limit:
                 raise CellSegError(f"{path} unpacks to more than {limit / 1e6:,.0f} MB, which no such CSV does")
         if b"\0" in data:  # pandas would end a field there
-            raise CellSegError(f"{path} is no text in UTF-8 (it has NUL characters); save it as CSV in UTF-8")
+            raise CellSegError(f"{path} is not text in UTF-8 (it has NUL characters); save it as CSV in UTF-8")
         data = data.removeprefix(codecs.BOM_UTF8)
         data.decode()
         return data
@@ -175,6 +175,6 @@ def _read_bytes(path: Path) -> bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise CellSegError(f"{path} is a damaged or truncated gzip file; copy or download it again") from None
     except UnicodeDecodeError as error:
-        raise CellSegError(f"{path} is no text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from None
+        raise CellSegError(f"{path} is not text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from None
     except OSError as error:
         raise CellSegError(f"{path} cannot be read: {error.strerror or error}") from None

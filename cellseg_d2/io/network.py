@@ -1,4 +1,4 @@
-"""Downloads that end: the libraries that download for us wait for a silent server without any limit."""
+"""Time limits for downloads: the libraries that download for this project wait for a silent server without limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SILENCE = 60.0  # seconds
 
 @contextmanager
 def limited_silence(seconds: float | None = None) -> Iterator[None]:
-    """In the block, connections on which nothing comes for so long raise ``TimeoutError``; :data:`SILENCE` by default.
+    """In the block, connections that receive nothing for this long raise ``TimeoutError``; :data:`SILENCE` by default.
 
     It is for connections that are opened in the block and say nothing of a limit themselves.
     """

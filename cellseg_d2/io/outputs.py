@@ -1,4 +1,4 @@
-"""No tool writes over what it reads, nor takes for images what the project itself has written."""
+"""Refuse outputs that would overwrite inputs, and recognise pictures that the project itself has written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_own_result(path: str | Path) -> bool:
 
 
 def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None]) -> None:
-    """Refuse to write over what is read; called before anything is written.
+    """Refuse to overwrite inputs; called before anything is written.
 
     Args:
         outputs: files that will be written, and folders in which any file may be.

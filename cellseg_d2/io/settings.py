@@ -1,4 +1,4 @@
-"""Nested settings, such as configurations, as plain values: made flat, and compared."""
+"""Flatten and compare nested settings such as configurations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading JSON and YAML of any origin: plain values or one clear sentence, whatever the file holds."""
+"""Read JSON and YAML of any origin as plain values, with one clear sentence for every error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_json(path: str | Path) -> Any:
     ``NaN`` and ``Infinity`` are read as floats, as Python writes them; where numbers matter they are to be checked.
 
     Raises:
-        CellSegError: it does not exist, is no JSON, or is nested beyond reason.
+        CellSegError: it does not exist, is not JSON, or is nested beyond reason.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -45,7 +45,7 @@ def is_json_list(path: str | Path) -> bool:
 
 
 def read_record(path: str | Path) -> dict | None:
-    """The object in a JSON file of this project's own; None where there is none, or a kill or a disk has damaged it."""
+    """The object in a JSON file that this project wrote; None if the file is missing or damaged."""
     try:
         content = read_json(path)
     except CellSegError:
@@ -54,11 +54,11 @@ def read_record(path: str | Path) -> dict | None:
 
 
 def check_form(value: Any, form: Any, where: object) -> None:
-    """Refuse a value out of JSON or YAML that is of another form than its readers rely on, however deep.
+    """Refuse a value read from JSON or YAML that does not have the form its readers rely on, at any depth.
 
     Args:
         value: as read.
-        form: a type or several (a bool is no number, where bool is not among them); ``[form]`` for a list of such
+        form: a type or several (a bool is not a number, where bool is not among them); ``[form]`` for a list of such
             values; ``{key: form}`` for an object, of which any key may be missing and others may be there, unless
             ``"*"`` says what these are.
         where: the file, for the message.
@@ -95,7 +95,7 @@ def _first_wrong(value: Any, form: Any, keys: tuple[str, ...]) -> tuple[tuple[st
 
 
 def check_inside(name: str, where: str) -> str:
-    """A file's name that a file of strangers gives, relative to a folder.
+    """Check a file name given by an untrusted file, relative to a folder.
 
     Args:
         name: with ``/``, or on some systems ``\\``, between folders. A full path is taken as it is.
@@ -113,7 +113,7 @@ def read_yaml(path: str | Path) -> Any:
     """Read a YAML file as plain values: Python tags, which could run code, are refused.
 
     Raises:
-        CellSegError: it cannot be read, is no YAML, names a Python object, or is nested or repeated beyond reason.
+        CellSegError: it cannot be read, is not YAML, names a Python object, or is nested or repeated beyond reason.
     """
     try:
         loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8-sig"))
@@ -126,9 +126,9 @@ def read_yaml(path: str | Path) -> Any:
     except OSError as error:
         raise CellSegError(f"{path} cannot be read: {error.strerror}") from None
     except RecursionError:
-        raise CellSegError(f"{path} is no valid YAML: its lists or mappings are nested too deeply") from None
+        raise CellSegError(f"{path} is not valid YAML: its lists or mappings are nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, a wrong encoding
-        raise CellSegError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise CellSegError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _expanded_size(root: yaml.Node) -> float:

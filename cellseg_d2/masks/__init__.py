@@ -1,1 +1,1 @@
-"""Masks of cells and their encodings; needs neither torch nor Detectron2."""
+"""Masks of cells and their encodings; imports neither PyTorch nor Detectron2."""

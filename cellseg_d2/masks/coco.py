@@ -1,4 +1,4 @@
-"""One segmentation of a COCO JSON, in any of its forms and from any hand, as compressed RLE."""
+"""Convert one segmentation of a COCO JSON, in any form that tools write, to compressed RLE."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def to_rle(segmentation: object, height: int, width: int) -> tuple[dict, float]:
         segmentation: polygons ``[[x, y, x, y, …], …]`` in pixels, which are rasterised as pycocotools does, or an RLE
             dict, with ``counts`` compressed or not. One polygon may stand without the outer list, its points may be
             pairs ``[[x, y], [x, y], …]``, and an RLE's ``size`` may be missing.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
 
     Returns:
         The RLE, compressed and checked, and by how many pixels polygons leave the image, 0 within
@@ -75,7 +75,7 @@ def _outline(polygon: Any) -> np.ndarray:
         polygon = [value for point in polygon for value in point]
     numbers = isinstance(polygon, list) and all(type(x) in (int, float) and abs(x) <= MAX_OUTLINE for x in polygon)
     if not numbers or len(polygon) % 2 or len(polygon) < 6:
-        raise RLEError("its polygon is no list of x, y pairs, at least three of them, each a position in an image")
+        raise RLEError("its polygon is not a list of x, y pairs, at least three of them, each a position in an image")
     points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
     length = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
     if length > MAX_OUTLINE:

@@ -82,7 +82,7 @@ def runs_to_crop(runs: np.ndarray, width: int) -> MaskCrop:
 
     Args:
         runs: canonical runs (see :func:`cellseg_d2.masks.rle.clean_runs`).
-        width: of the image in pixels. A run may continue over the end of a line.
+        width: width of the image in pixels. A run may continue over the end of a line.
     """
     if len(runs) == 0:
         return MaskCrop(0, 0, np.zeros((0, 0), dtype=bool))
@@ -141,7 +141,7 @@ def kaggle_to_crop(text: str, height: int, width: int) -> MaskCrop:
     """The tight crop of the competition's text; parts outside the image are cut off.
 
     Raises:
-        cellseg_d2.masks.rle.RLEError: the text is no list of pairs.
+        cellseg_d2.masks.rle.RLEError: the text is not a list of pairs.
     """
     return runs_to_crop(clean_runs(parse_kaggle_rle(text), height, width), width)
 

@@ -1,4 +1,4 @@
-"""What a dense branch learns from: per-pixel maps of an image's cells."""
+"""Training targets of a dense branch: per-pixel maps of an image's cells."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def dense_targets(
 ) -> DenseTargets:
     """The maps of an image's cells.
 
-    What several cells claim, pixels and blocks, belongs to the smallest of them: of contested pixels that costs the
-    larger one less. Parts into which a cell is cut thereby have centres of their own.
+    Pixels and blocks that several cells claim belong to the smallest of them, since the larger cell loses a smaller
+    share. A cell that is cut into parts by this gets a centre for each part.
 
     Args:
         masks: ``N`` cells in an image of ``H`` × ``W`` pixels.
         classes: int64 ``(N,)``.
-        stride: pixels a side of a block; at the lower and right border, what a block lacks is background.
+        stride: side of a block in pixels; blocks at the lower and right border are filled up with background.
         ignore: bool ``(H, W)``, where nobody annotated: blocks without a cell that have a pixel of it teach nothing.
 
     Returns:

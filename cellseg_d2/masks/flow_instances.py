@@ -1,11 +1,11 @@
-"""Cells from a field that points toward their centres: pixels that end up in the same place belong together."""
+"""Group pixels into cells by following a field that points toward the cells' centres."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-# Steps of a pixel that are worked out one by one; whole walks are put together from these.
+# Steps of a pixel that are computed one by one; whole walks are joined from these.
 _STEPS = 12
 # Doublings of the walk: 12 · 2⁸ steps are enough for any cell.
 _DOUBLINGS = 8
@@ -14,11 +14,11 @@ _NEAR = np.ones((2, 2), np.uint8)
 
 
 def follow_flows(field: np.ndarray, inside: np.ndarray, min_pixels: int = 1) -> np.ndarray:
-    """Label the pixels by where the field leads them.
+    """Label each pixel by the place to which the field leads it.
 
-    A pixel walks along the interpolated field, a step of one pixel at a time (Euler's method). After a few steps it is
-    somewhere else in the foreground, from where another pixel has walked on already: walks are put together, twice as
-    long each time, so that hundreds of steps cost little more than the first few.
+    A pixel walks along the interpolated field in steps of one pixel (Euler's method). After a few steps it is at
+    another foreground pixel, whose own walk is already known: joining the two doubles the length of the walk, so that
+    hundreds of steps cost little more than the first few.
 
     Args:
         field: float32 ``(2, H, W)``, x and y in pixels, at most about 1 long.

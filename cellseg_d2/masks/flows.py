@@ -1,9 +1,9 @@
 """Fields that point from every pixel of a cell toward its centre, after Cellpose.
 
-Heat is let in at the centre of a cell, spreads inside it and is lost at its outline; the field is the direction in
-which the heat rises (Stringer, Wang, Michaelos & Pachitariu, "Cellpose: a generalist algorithm for cellular
-segmentation", Nature Methods 18, 2021). Whoever follows it stays inside the cell, around corners and along branches, up
-to the one place where it ends: unlike the offset to the centre it can be learnt from the near surroundings of a pixel.
+Heat enters at the centre of a cell, spreads inside it and is lost at its outline; the field is the direction in which
+the heat rises (Stringer, Wang, Michaelos & Pachitariu, "Cellpose: a generalist algorithm for cellular segmentation",
+Nature Methods 18, 2021). A path along it stays inside the cell, around corners and along branches, and ends at one
+place. Unlike the offset to the centre, the field can be learnt from the near surroundings of a pixel.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from skimage import measure
 
 # A centre is at least this share as far inside of its cell as the pixel that is furthest inside.
 _DEEP = 0.75
-# Steps of diffusion for a pixel of a cell's longer side. Where the heat has not come everywhere by then, as in a
-# spiral, it gets as many again.
+# Steps of diffusion for a pixel of a cell's longer side. Where the heat has not reached every pixel by then, as in a
+# spiral, the number is doubled.
 _STEPS = 2
 # Cells larger than this need the range of float64: heat falls by a factor for every pixel of a thin process.
 _LARGE = 64
@@ -30,9 +30,9 @@ _ATLAS_PIXELS = 2**21
 def flow_field(labels: np.ndarray) -> np.ndarray:
     """Unit vectors toward the centre of each cell.
 
-    The centre is that pixel nearest to the centroid which is about as far inside of the cell as any: the cell body of
-    one with branches, the middle of a rod. Each 8-connected part of a label has a centre of its own. The field of a
-    mirrored or turned image is the mirrored or turned field.
+    The centre is the pixel nearest to the centroid among those that are about as far inside the cell as any: the cell
+    body of a cell with branches, the middle of a rod. Each 8-connected part of a label has its own centre. The field of
+    a mirrored or turned image is the mirrored or turned field.
 
     Args:
         labels: integers ``(H, W)``, 0 for background.

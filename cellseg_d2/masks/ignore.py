@@ -33,7 +33,7 @@ def outside_of(cells: Sequence[MaskCrop], height: int, width: int, ring: int = 0
 
     Args:
         cells: that are annotated.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         ring: so many pixels around each cell are not ignored: they count as background.
 
     Returns:

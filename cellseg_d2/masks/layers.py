@@ -79,7 +79,7 @@ class LabelLayers:
         if len(self.layer_of_cell) != len(self.label_of_cell):
             raise ValueError(f"{len(self.layer_of_cell)} cells have layers, but {len(self.label_of_cell)} have labels")
         if len(self) and not 0 <= self.layer_of_cell.min() <= self.layer_of_cell.max() < shape[0]:
-            raise ValueError(f"layer_of_cell names a layer that is none of the {shape[0]}")
+            raise ValueError(f"layer_of_cell names a layer that is not one of the {shape[0]}")
         if len(self) and not 0 < self.label_of_cell.min() <= self.label_of_cell.max() <= MAX_LABEL[dtype]:
             raise ValueError(f"label_of_cell must be 1…{MAX_LABEL[dtype]}")
 
@@ -206,8 +206,8 @@ def _paint(positions: np.ndarray, cells: np.ndarray, number: int, height: int, w
     Args:
         positions: row-major positions in the image ``(P,)``; a cell has no position twice.
         cells: the cell of each position ``(P,)``.
-        number: of cells, ``N``.
-        height, width: of the image in pixels.
+        number: number of cells, ``N``.
+        height, width: size of the image in pixels.
     """
     pairs = _overlapping_pairs(positions, cells, number, height * width)
     # Whatever takes fewer bytes; among equals, what has fewer layers to transform.

@@ -1,4 +1,4 @@
-"""One cell's mask as a small picture of its shape alone: turned, mirrored and scaled so that like shapes look alike."""
+"""Normalise the shape of one cell's mask: turn, mirror and scale it so that similar shapes look alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARGIN = 2
 
 @dataclass(frozen=True)
 class Pose:
-    """How a shape lies in its image, which its normalised picture does not tell.
+    """How a shape lies in its image: what normalising it has removed.
 
     Attributes:
         scale: pixels of the image per cell of the grid.
@@ -34,7 +34,7 @@ def normalize_shape(mask: np.ndarray, size: int = 32) -> tuple[np.ndarray, Pose]
 
     Args:
         mask: bool ``(h, w)`` with at least one pixel.
-        size: of the grid, more than twice :data:`MARGIN`.
+        size: size of the grid, more than twice :data:`MARGIN`.
 
     Returns:
         The share of each cell of the grid that is covered, float32 ``(size, size)`` in 0…1, and what was undone.

@@ -29,7 +29,7 @@ def resolve_overlaps(
 
     Args:
         crops: ``N`` masks. What lies outside the image is cut off.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         policy: who keeps a contested pixel: ``"score"`` the cell with the higher score, ``"smaller"`` or ``"larger"``
             the cell whose mask has fewer or more pixels. Ties go to the higher score, then to the earlier cell.
         scores: ``(N,)``, higher is better; None ranks the crops as they are listed, best first.
@@ -73,7 +73,7 @@ def label_image(crops: Sequence[MaskCrop], height: int, width: int) -> np.ndarra
 
     Args:
         crops: ``N`` masks. What lies outside the image is cut off.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
 
     Returns:
         int32 ``(height, width)``, 0 for background and ``i + 1`` for ``crops[i]``.

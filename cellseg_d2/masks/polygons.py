@@ -21,7 +21,7 @@ from cellseg_d2.masks.crop import MaskCrop
 
 @dataclass(frozen=True, eq=False)
 class Polygon:
-    """One piece of a mask whose pixels hang together by their edges.
+    """One piece of a mask whose pixels are connected by their edges.
 
     Attributes:
         exterior: ring around the piece, its :func:`signed_area` is positive.
@@ -57,8 +57,8 @@ def outline(crop: MaskCrop) -> list[Polygon]:
 
     Pieces that only share a corner, as 8-connected masks have them, become polygons of their own.
 
-    The time goes with the number of corners: only these are looked at one by one, and they are joined by a property of
-    shapes with right angles: along each line of the grid they are the start and the end of an edge in turn.
+    The time is proportional to the number of corners: only these are visited one by one. They are joined by a property
+    of shapes with right angles: along each line of the grid, corners are in turn the start and the end of an edge.
 
     Example:
         >>> [polygon] = outline(MaskCrop(0, 5, np.ones((1, 3), bool)))
@@ -153,7 +153,7 @@ def fill(rings: Sequence[np.ndarray], height: int, width: int) -> MaskCrop:
     Args:
         rings: ``(K, 2)`` each, positions ``(x, y)`` in pixels, also between corners of pixels; what leaves the image is
             cut off.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
 
     Example:
         >>> fill([np.array([[5, 0], [8, 0], [8, 1], [5, 1]])], 4, 9).box

@@ -1,4 +1,4 @@
-"""Flaws in the shape of one cell's mask: holes, loose pieces, straight lines that no cell has; and their repair."""
+"""Find and repair flaws in the shape of one cell's mask: holes, loose pieces, straight lines that no cell has."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def measure_shape(crop: MaskCrop, height: int) -> MaskShape:
 
     Args:
         crop: a tight, non-empty mask.
-        height: of the image in pixels.
+        height: height of the image in pixels.
     """
     mask = crop.mask.view(np.uint8)
     # One pixel of background all around joins what lies outside of the cell into one piece.
@@ -62,7 +62,7 @@ def longest_straight_edge(crop: MaskCrop, height: int) -> int:
 
     Args:
         crop: a tight, non-empty mask.
-        height: of the image in pixels.
+        height: height of the image in pixels.
     """
     mask = crop.mask
     above = mask.copy()

@@ -4,8 +4,8 @@ Runs are ``(R, 2)`` int64 arrays of ``[start, length]``: 0-based positions in th
 must not be mixed: Kaggle's runs are **row-major** (``position = y * width + x``), COCO's are **column-major**
 (``position = x * height + y``). Masks themselves are in :mod:`cellseg_d2.masks.crop`.
 
-What is read and written in Python is done for all masks of an image at once, which for hundreds of them is much faster;
-a single mask is a batch of one.
+All masks of an image are decoded and encoded at once, which is much faster for hundreds of them; a single mask is a
+batch of one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from cellseg_d2.errors import CellSegError
 
 NO_RUNS = np.zeros((0, 2), dtype=np.int64)
-# Images beyond this are taken for nonsense: a mask as large takes a gigabyte, and pycocotools counts in 32 bits.
+# Larger images are refused: one mask would take a gigabyte, and pycocotools counts in 32 bits.
 MAX_PIXELS = 2**30
 
 _WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -43,7 +43,7 @@ def parse_kaggle_rle(text: str) -> np.ndarray:
         Runs ``(R, 2)`` int64, 0-based, in the order written.
 
     Raises:
-        RLEError: a token is no integer or is beyond 64 bits, or the number of tokens is odd.
+        RLEError: a token is not an integer or is beyond 64 bits, or the number of tokens is odd.
 
     Example:
         >>> parse_kaggle_rle("1 3 10 2").tolist()
@@ -98,7 +98,7 @@ def runs_from_labels(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.nda
 
     Args:
         labels: integers ``(H, W)``, 0 for background, ``i + 1`` for cell ``i``.
-        count: of the cells, ``N``. Any of them may have no pixel.
+        count: number of the cells, ``N``. Any of them may have no pixel.
 
     Returns:
         The runs of all cells, int64 ``(R, 2)``, and the cell of each, int64 ``(R,)``, ascending.
@@ -169,7 +169,7 @@ def clean_runs(runs: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Args:
         runs: ``(R, 2)`` in either order.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
 
     Returns:
         Runs ``(R', 2)`` int64.
@@ -228,7 +228,7 @@ def decode_coco(rle: Mapping) -> np.ndarray:
         rle: ``{"size": [height, width], "counts": str | bytes | list[int]}``.
 
     Raises:
-        RLEError: it is no such dict, or the counts do not add up to the size.
+        RLEError: it is not such a dict, or the counts do not add up to the size.
     """
     return _decode([rle], *rle_size(rle))[0]
 
@@ -238,7 +238,7 @@ def decode_coco_many(rles: Sequence[Mapping], height: int, width: int) -> tuple[
 
     Args:
         rles: ``N`` of one image.
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
 
     Returns:
         The runs of all masks, int64 ``(R, 2)``, and the index of the mask of each, int64 ``(R,)``, ascending.
@@ -266,7 +266,7 @@ def _decode(rles: Sequence[Mapping], height: int, width: int) -> tuple[np.ndarra
     counts, per_mask = _counts([rle["counts"] for rle in rles])
     # Before the sums, which huge counts could overflow to the very size.
     if (counts < 0).any() or (counts > height * width).any():
-        raise RLEError(f"its counts are no parts of the image's {height} × {width} pixels")
+        raise RLEError(f"its counts are not parts of the image's {height} × {width} pixels")
     ends, last = np.cumsum(counts), np.cumsum(per_mask)
     covered = np.diff(np.concatenate([[0], ends])[np.concatenate([[0], last])])
     if (covered != height * width).any():
@@ -283,13 +283,13 @@ def rle_size(rle: object) -> tuple[int, int]:
     """``(height, width)`` in pixels of a COCO RLE, of which also ``counts`` must be there.
 
     Raises:
-        RLEError: it is no dict with both, or its size is none.
+        RLEError: it is not a dict with both, or its size is none.
     """
     if not isinstance(rle, Mapping) or not {"size", "counts"} <= rle.keys():
         raise RLEError("its run lengths lack size or counts")
     size = rle["size"]
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(_is_side(side) for side in size):
-        raise RLEError(f"the size of its run lengths, {size!r:.40}, is no height and width")
+        raise RLEError(f"the size of its run lengths, {size!r:.40}, is not height and width")
     height, width = map(int, size)
     if height * width > MAX_PIXELS:
         raise RLEError(f"its size of {width} × {height} pixels is beyond any image")
@@ -301,7 +301,7 @@ def _is_side(side: object) -> bool:
 
 
 def _counts(values: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
-    """COCO's counts of all masks, one behind the other, and how many each has, both int64."""
+    """COCO's counts of all masks, one after the other, and how many each has, both int64."""
     if all(isinstance(value, str | bytes) for value in values):
         return _decompress(values)
     parts = [_plain_counts(value) if isinstance(value, list) else _decompress([value])[0] for value in values]
@@ -311,7 +311,7 @@ def _counts(values: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
 def _plain_counts(counts: list) -> np.ndarray:
     """Uncompressed counts as int64; whatever else a list may hold is refused rather than rounded."""
     if not all(type(count) is int and -(2**63) <= count < 2**63 for count in counts):
-        raise RLEError("its counts are no list of whole numbers")
+        raise RLEError("its counts are not a list of whole numbers")
     return np.array(counts, dtype=np.int64)
 
 

@@ -1,1 +1,1 @@
-"""What predictions are worth: scores, and the kinds of errors; needs neither torch nor Detectron2."""
+"""Scores of predictions and kinds of errors; imports neither PyTorch nor Detectron2."""

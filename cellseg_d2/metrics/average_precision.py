@@ -1,6 +1,6 @@
 """Average precision and recall by COCO's and by LIVECell's protocol.
 
-The computation is faster-coco-eval's, which equals pycocotools' and stays fast with thousands of detections an image.
+Computed by faster-coco-eval, which equals pycocotools and stays fast with thousands of detections per image.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def evaluate_coco(
             (compressed RLE) and, if the boxes are not those of the masks, ``bbox`` (x, y, width, height in pixels).
         protocol: ``"livecell"`` (the best 100, 500 and 2000 detections of an image; small to 324 px², large from
             961 px²) or ``"coco"`` (the best 1, 10 and 100; 1024 and 9216 px²).
-        kinds: of ``"bbox"`` and ``"segm"``.
+        kinds: which of ``"bbox"`` and ``"segm"`` to compute.
         image_ids: numbers of the images to look at, by default all.
 
     Returns:
@@ -106,7 +106,7 @@ def _prepare_truth(file: CocoFile) -> dict:
 
 def _check_results(results: Sequence[Mapping], truth: Mapping) -> None:
     if not isinstance(results, Sequence) or isinstance(results, str):
-        raise CellSegError("the predictions are no COCO results: those are a list of detections")
+        raise CellSegError("the predictions are not COCO results: those are a list of detections")
     needed = {"image_id", "category_id", "score", "segmentation"}
     for number, result in enumerate(results):
         if not isinstance(result, Mapping) or not needed <= result.keys():

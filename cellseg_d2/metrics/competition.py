@@ -143,7 +143,7 @@ def score_types(
         predicted_types, true_types: their types, as many.
 
     Returns:
-        By type, of those that there are on either side.
+        The score by type, for every type that occurs on either side.
     """
     return {
         name: score_image(
@@ -261,8 +261,8 @@ class CompetitionScore:
         """The figures under flat names, as Detectron2's evaluators report them.
 
         ``mean``, each cell type's name, ``score@0.50`` … ``score@0.95``, and at IoU 0.5 ``precision50``, ``recall50``,
-        ``tp50``, ``fp50``, ``fn50``. An undefined precision or recall is NaN. A type that is called as one of these,
-        or ``iteration``, which tables of scores have beside them, has `` (type)`` behind its name.
+        ``tp50``, ``fp50``, ``fn50``. An undefined precision or recall is NaN. A type with one of these names, or
+        ``iteration``, which tables of scores also have, gets `` (type)`` after its name.
         """
         thresholds = {f"score@{threshold}": value for threshold, value in self.per_threshold.items()}
         half = {name: float("nan") if value is None else value for name, value in self._at_half.items()}
@@ -305,6 +305,6 @@ class CompetitionScore:
                 for image, score in ((image, self.images[image]) for image in lowest)
             ]
             headers = ["worst images", "cell type", "score", "TP", "FP", "FN"]
-            # Image ids such as 1e5514 are no numbers.
+            # Image ids such as 1e5514 are not numbers.
             parts.append(tabulate(rows, headers, floatfmt=".3f", disable_numparse=[0]))
         return "\n\n".join(parts)

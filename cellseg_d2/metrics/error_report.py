@@ -1,4 +1,4 @@
-"""Errors of many images gathered: by cell type, by size, by crowding, and what correcting each kind would give."""
+"""Summarise the errors of many images by cell type, size and crowding, and what correcting each kind would give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong between true and predicted cells: missed, merged, split, badly outlined, spurious.
+"""Classify errors of predicted cells: missed, merged, split, badly outlined, spurious.
 
 Cells are matched one to one at IoU > 0.5, as the competition's metric does at its lowest threshold. Every cell that
 finds no partner then gets exactly one kind of error, the first of :data:`DEFINITIONS` that applies.
@@ -140,7 +140,7 @@ def _classify(
     predicted_open: np.ndarray,
     true_open: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kinds of the true and of the predicted cells; ``…_open`` tells which have no match. ``iou`` is ``(P, T)``."""
+    """Kinds of the true and of the predicted cells; ``…_open`` says which have no match. ``iou`` is ``(P, T)``."""
     # IoU = I / (A + B - I), solved for the intersection I; rounding makes it exact again.
     overlap = np.rint(iou * (predicted_areas[:, None] + true_areas) / (1 + iou))
     of_true = overlap / np.maximum(true_areas, 1)  # (P, T), share of the true cell that is covered

@@ -1,4 +1,4 @@
-"""Parts of networks that Detectron2 lacks, in its registries; importing this package registers what its files hold."""
+"""Parts of networks that Detectron2 lacks, in its registries; importing this package registers all of them."""
 
 from cellseg_d2.registry import import_all
 

@@ -1,4 +1,4 @@
-"""How well an RPN's anchors cover the cells of a data set, and anchors fitted to it.
+"""Measure how well an RPN's anchors cover the cells of a data set, and fit anchors to it.
 
 Detectron2's ``DefaultAnchorGenerator`` repeats the same boxes at every cell of a level's feature map. The best of those
 positions is found without laying them out: for an anchor of one shape the overlap falls with the distance in x and, by
@@ -28,8 +28,8 @@ class Anchors:
     Attributes:
         sizes: by level, square roots of the areas in pixels of the network's input.
         ratios: by level, height / width.
-        strides: of the levels' feature maps in pixels.
-        offset: of the first anchor's centre from the image's corner, in strides.
+        strides: strides of the levels' feature maps in pixels.
+        offset: distance of the first anchor's centre from the image's corner, in strides.
     """
 
     sizes: tuple[tuple[float, ...], ...]
@@ -54,7 +54,7 @@ class Anchors:
         )
 
     def yaml(self) -> str:
-        """As it is pasted into a configuration."""
+        """YAML to be pasted into a configuration."""
         ratios = self.ratios[:1] if len(set(self.ratios)) == 1 else self.ratios
         return (
             f"MODEL:\n  ANCHOR_GENERATOR:\n    SIZES: {_yaml_list(self.sizes)}\n    ASPECT_RATIOS: {_yaml_list(ratios)}"
@@ -79,13 +79,15 @@ class CellBoxes:
         return len(self.boxes)
 
     def resized(self, short_side: int, max_size: int = 100_000) -> CellBoxes:
-        """As of Detectron2's ``ResizeShortestEdge``: the short side as given, unless the long one gets too long."""
+        """Boxes of images resized as by Detectron2's ``ResizeShortestEdge``: to the given short side, unless the long
+        one gets too long.
+        """
         scale = short_side / self.image_sizes.min(axis=1)
         scale = np.minimum(scale, max_size / self.image_sizes.max(axis=1))
         return self._to(np.floor(self.image_sizes * scale[:, None] + 0.5))
 
     def zoomed(self, factor: float) -> CellBoxes:
-        """All lengths times ``factor``."""
+        """Boxes of images enlarged by ``factor``."""
         return self._to(self.image_sizes * factor)
 
     def sample(self, per_type: int, seed: int = 0) -> CellBoxes:
@@ -116,7 +118,7 @@ def read_boxes(path: str | Path) -> CellBoxes:
     """The boxes in a COCO JSON, as they are written there; regions marked ``iscrowd`` and empty boxes are left out.
 
     Raises:
-        CellSegError: the file is no COCO JSON with boxes, or has none.
+        CellSegError: the file is not a COCO JSON with boxes, or has none.
     """
     file = read_coco(path)
     cells = [a for a in file.annotations if is_cell(a)]
@@ -140,7 +142,7 @@ def best_iou(cells: CellBoxes, anchors: Anchors) -> np.ndarray:
 
     Args:
         cells: in pixels of the network's input.
-        anchors: of all levels.
+        anchors: anchors of all levels.
 
     Returns:
         float64 ``(N,)``.
@@ -208,8 +210,8 @@ def fit_anchors(
         sizes_per_level: number of sizes at each level.
         ratios: number of ratios, odd.
         strides, offset: see :class:`Anchors`.
-        thresholds: of the best IoU. From 0.7 on the RPN learns an anchor as a cell; a cell without one is learnt from
-            its best anchor alone, which needs to be corrected the more the lower its IoU is.
+        thresholds: thresholds of the best IoU. From 0.7 on the RPN learns an anchor as a cell; a cell without one is
+            learnt from its best anchor alone, which needs to be corrected the more the lower its IoU is.
 
     Returns:
         Sizes in whole pixels, ratios with two decimals.

@@ -34,7 +34,7 @@ class BlockwiseRPN(RPN):
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """As of ``RPN``: by image labels (1 cell, 0 background, -1 left out) and boxes of the cells ``(R, 4)``."""
+        """As in ``RPN``: by image, labels (1 cell, 0 background, -1 left out) and boxes of cells ``(R, 4)``."""
         everywhere = Boxes.cat(anchors)
         labels, boxes = [], []
         for instances in gt_instances:
@@ -66,7 +66,7 @@ def unknown_boxes(truth: Instances, boxes: Boxes) -> torch.Tensor:
     So none of them overlaps a cell's box with an IoU of 0.5 or more.
 
     Args:
-        truth: of the image.
+        truth: truth of the image.
         boxes: ``N`` of them, in its pixels.
     """
     ignore = getattr(truth.gt_masks, "ignore", None) if truth.has("gt_masks") else None

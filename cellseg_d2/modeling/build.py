@@ -1,4 +1,4 @@
-"""The network of a configuration, or in one sentence why there can be none."""
+"""Build the network of a configuration, or say in one sentence why that is impossible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cellseg_d2.errors import CellSegError, one_line
 
 
 def build_network(cfg: CfgNode) -> nn.Module:
-    """As Detectron2's ``build_model``.
+    """Like Detectron2's ``build_model``.
 
     Raises:
         CellSegError: values of the right types make no network together, or name parts that do not exist.

@@ -1,4 +1,6 @@
-"""Networks that say of every pixel whether it is in a cell and where its centre is, alone or beside an R-CNN."""
+"""Networks that predict for every pixel whether it is in a cell and where the cell's centre is, alone or beside an
+R-CNN.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ class DenseSegmenter(ReflectionPaddedRCNN):
         }
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:
-        """Losses in training, otherwise predictions; as of ``GeneralizedRCNN``."""
+        """Losses in training, otherwise predictions, as in ``GeneralizedRCNN``."""
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
@@ -84,7 +86,7 @@ class DenseSegmenter(ReflectionPaddedRCNN):
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> list[Instances] | list[dict]:
-        """As of ``GeneralizedRCNN``."""
+        """As in ``GeneralizedRCNN``."""
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         decoded = self.dense_head.decode(images.tensor, features)
@@ -99,7 +101,7 @@ class DenseSegmenter(ReflectionPaddedRCNN):
     def box_losses(
         self, batched_inputs: list[dict], images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Losses of what learns beside the dense branch: nothing."""
+        """Losses besides those of the dense branch: none."""
         return {}
 
     def dense_detections(self, decoded: torch.Tensor, sizes: list[tuple[int, int]]) -> list[Detections]:
@@ -114,7 +116,7 @@ class DenseSegmenter(ReflectionPaddedRCNN):
 
     @torch.no_grad()
     def dense_maps(self, batched_inputs: list[dict]) -> list[DenseMaps]:
-        """What the dense branch says about each image; inputs as in evaluation."""
+        """Output of the dense branch for each image; inputs as in evaluation."""
         images = self.preprocess_image(batched_inputs)
         return self._maps(self.dense_head.decode(images.tensor, self.backbone(images.tensor)), images.image_sizes)
 
@@ -174,7 +176,7 @@ class DenseRCNN(DenseSegmenter):
     def box_losses(
         self, batched_inputs: list[dict], images: ImageList, features: Mapping[str, torch.Tensor], decoded: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Those of proposals and heads."""
+        """Losses of the proposals and heads."""
         truth = [inputs["instances"].to(self.device) for inputs in batched_inputs]
         proposals, losses = self.proposal_generator(images, features, truth)
         return {**self.roi_heads(images, self._with_context(features, decoded), proposals, truth)[1], **losses}
@@ -203,8 +205,8 @@ class MaskContext(nn.Module):
         """
         Args:
             levels: names of outputs of the backbone.
-            input_shape: of these outputs.
-            channels: of the decoder's features.
+            input_shape: shapes of these outputs.
+            channels: number of channels of the decoder's features.
         """
         super().__init__()
         self.levels = list(levels)
@@ -214,7 +216,7 @@ class MaskContext(nn.Module):
 
     @staticmethod
     def name(level: str) -> str:
-        """Of the level with what is added."""
+        """Name of a level with the added features."""
         return f"{level}_dense"
 
     def forward(self, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Convolutions that do the work of the frozen norms behind them, for prediction."""
+"""Fold frozen norms into the convolutions before them, for prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The number format that a network computes its predictions in."""
+"""Choose the number format in which a network predicts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
 def prediction_dtype(precision: str, device: torch.device | str) -> torch.dtype | None:
-    """What PyTorch's autocast is to use in prediction; None for float32 throughout.
+    """The dtype for PyTorch's autocast in prediction; None for float32 throughout.
 
     Args:
         precision: ``TEST.PRECISION``. ``"auto"`` is bfloat16 on processors that have instructions for it, where it was
             measured to be faster and to give the same scores; float32 elsewhere.
-        device: of the network.
+        device: device of the network.
 
     Raises:
         CellSegError: there is no such precision.

@@ -1,4 +1,4 @@
-"""An R-CNN that sees images mirrored at their borders where Detectron2 pads them with a flat grey."""
+"""An R-CNN that pads images with their reflection instead of Detectron2's flat grey."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detectron2.structures import ImageList
 class ReflectionPaddedRCNN(GeneralizedRCNN):
     """``GeneralizedRCNN`` for networks with GroupNorm that were trained on crops.
 
-    Sides that are no multiple of the backbone's coarsest stride are padded. A group norm takes its mean and variance
+    Sides that are not a multiple of the backbone's coarsest stride are padded. A group norm takes its mean and variance
     over the whole feature map: a flat strip, which crops of a fitting size never had, changes them everywhere, and
     cells are no longer found, with wide strips most of them. A border of mirrored image leaves them about as they are.
     Boxes end at the image's own border, as always.
@@ -20,7 +20,7 @@ class ReflectionPaddedRCNN(GeneralizedRCNN):
     """
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """As of ``GeneralizedRCNN``; in evaluation the padding of each image is its own reflection."""
+        """As in ``GeneralizedRCNN``; in evaluation the padding of each image is its own reflection."""
         if self.training:
             return super().preprocess_image(batched_inputs)
         sizes = [tuple(inputs["image"].shape[-2:]) for inputs in batched_inputs]

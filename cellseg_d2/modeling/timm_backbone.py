@@ -18,7 +18,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.io.network import limited_silence
 
-# The names that configurations give to feature maps of these strides, as of Detectron2's ResNets.
+# The names that configurations give to feature maps of these strides, as in Detectron2's ResNets.
 FEATURES = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 NORMS = ("FrozenBN", "")
 
@@ -27,8 +27,8 @@ class TimmBackbone(Backbone):
     """The feature maps of strides 4, 8, 16 and 32 of a timm network, as ``res2`` … ``res5``.
 
     Args:
-        name: of the network in timm.
-        channels: of the images.
+        name: name of the network in timm.
+        channels: number of channels of the images.
         norm: ``"FrozenBN"`` keeps the statistics and factors of batch norms as they were trained, which small batches
             cannot improve; ``""`` leaves the network's norms as they are.
 

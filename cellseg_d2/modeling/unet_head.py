@@ -1,4 +1,4 @@
-"""A U-Net's decoder over a feature pyramid, with what makes cells of its pixels."""
+"""A U-Net's decoder over a feature pyramid, with a head that predicts cells for every pixel."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def build_dense_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.M
 
     Args:
         cfg: the configuration.
-        input_shape: of the backbone's outputs, by name.
+        input_shape: shapes of the backbone's outputs, by name.
     """
     return SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.DENSE.NAME)(cfg, input_shape)
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class UNetHead(nn.Module):
-    """From coarse to fine, each level of a pyramid joined with what is known from the coarser ones.
+    """Decodes a feature pyramid from coarse to fine, joining each level with the decoded coarser ones.
 
     As in a U-Net (Ronneberger, Fischer & Brox, MICCAI 2015), but the skip connections are sums, which take half the
     operations of a concatenation. The finest level's own pixels and, as one more skip connection, those of the image
@@ -56,15 +56,15 @@ class UNetHead(nn.Module):
     ):
         """
         Args:
-            input_shape: of the backbone's outputs, by name.
+            input_shape: shapes of the backbone's outputs, by name.
             in_features: names of those that are used, in any order; strides must double from one to the next.
-            image_channels: of the network's input.
-            channels: of all layers.
-            num_classes: of cells; their kind is predicted only where there are several.
-            stride: of the predictions, 1, 2 or 4 pixels of the image.
+            image_channels: number of channels of the network's input.
+            channels: number of channels of all layers.
+            num_classes: number of classes; the class is predicted only if there are several.
+            stride: stride of the predictions, 1, 2 or 4 pixels of the image.
             stem: whether the image itself is one of the skip connections.
-            norm: of the layers, a name of Detectron2's.
-            loss_weights: of ``foreground``, ``boundary``, ``flow`` and ``class``.
+            norm: norm of the layers, one of Detectron2's names.
+            loss_weights: weights of the losses ``foreground``, ``boundary``, ``flow`` and ``class``.
 
         Raises:
             CellSegError: there is no such stride or pyramid.
@@ -120,7 +120,7 @@ class UNetHead(nn.Module):
 
         Args:
             images: normalised and padded, ``(B, C, H, W)``.
-            features: of the backbone, by name.
+            features: features of the backbone, by name.
         """
         x = None
         for name, skip, block in zip(self.levels, self.skips, self.blocks, strict=True):
@@ -151,7 +151,7 @@ class UNetHead(nn.Module):
         difference) and of the classes over the pixels of cells.
 
         Args:
-            maps: of :meth:`predict`.
+            maps: result of :meth:`predict`.
             targets: for each image the tensors of :class:`cellseg_d2.masks.dense_targets.DenseTargets`; they may be
                 smaller than the maps, whose padding is not learnt from.
         """

@@ -1,1 +1,1 @@
-"""From detections to cells: the steps, their parameters, and the tuning of these."""
+"""Post-processing of detections to cells: the steps, their parameters, and the tuning of the parameters."""

@@ -1,4 +1,4 @@
-"""Non-maximum suppression on masks: of detections that cover the same cell, the best one stays."""
+"""Non-maximum suppression on masks: of the detections that cover one cell, keep the best."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def mask_nms(pairs: MaskPairs, present: np.ndarray, max_iou: float = 1.0, max_co
     """Greedy suppression: going from the best mask to the worst, drop what overlaps a kept one too much.
 
     Args:
-        pairs: of ``N`` masks that are ordered best first.
+        pairs: pairs of ``N`` masks that are ordered best first.
         present: bool ``(N,)``, the masks that take part.
         max_iou, max_containment: a mask is dropped when either is above this for a better one; 1 drops none.
 

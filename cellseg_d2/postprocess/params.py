@@ -16,7 +16,7 @@ from cellseg_d2.io.atomic import write_text_atomic
 from cellseg_d2.io.text import read_yaml
 from cellseg_d2.masks.overlaps import POLICIES
 
-# A fragment of a configuration, of the values that the detections beside it were made into cells with.
+# Fragment of a configuration with the values by which the detections beside it were turned into cells.
 FILE_NAME = "postprocess.yaml"
 RANKINGS = ("box", "box*mask")
 
@@ -108,7 +108,7 @@ class PostprocessParams:
         return {name.upper(): list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def to_yaml(self, path: str | Path, comment: str = "") -> None:
-        """Write all values as a fragment of a configuration, whole or not at all, below ``comment``.
+        """Write all values as a fragment of a configuration atomically, below ``comment``.
 
         A configuration can name the file as ``_BASE_``, and ``--postprocess`` of the tools lays it over one.
         """

@@ -1,4 +1,4 @@
-"""From overlapping detections to what is submitted: cells that do not share a pixel.
+"""Turn overlapping detections into cells that share no pixel.
 
 The steps are separate functions so that :mod:`cellseg_d2.postprocess.tuning` can repeat the last ones without the
 first.
@@ -29,7 +29,7 @@ class Cells:
     """The cells of one image: disjoint masks, best score first.
 
     Attributes:
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         crops: ``N`` tight binary masks that share no pixel.
         scores: float32 ``(N,)``, those that ``PostprocessParams.ranking`` names.
         classes: int64 ``(N,)``, index of the class.
@@ -71,7 +71,7 @@ class Candidates(Cells):
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """Who got which pixel.
+    """Assignment of contested pixels to cells.
 
     Attributes:
         labels: int32 ``(H, W)``, 0 for background, ``r + 1`` for the candidate ``order[r]``.
@@ -106,10 +106,10 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
     images do without.
 
     Args:
-        detections: of the whole image.
-        params: what the steps go by.
-        pasted: the masks on the pixels of the image, one for each detection, where they are at hand or are others
-            than ``detections`` holds.
+        detections: detections of the whole image.
+        params: parameters of the steps.
+        pasted: the masks on the pixels of the image, one for each detection, if they are already computed or differ
+            from those in ``detections``.
     """
     candidates = find_candidates(detections, params, pasted)
     chosen = choose(candidates, params)
@@ -138,9 +138,9 @@ def find_candidates(
     """Steps 1 to 5 of :func:`postprocess`.
 
     Args:
-        detections: raw, of one image.
-        params: of which the last steps' values do not matter.
-        pasted: ``detections.soft_crops()`` if they are at hand, so that they need not be made again.
+        detections: detections of one image, before any threshold.
+        params: parameters; those of the later steps do not matter.
+        pasted: ``detections.soft_crops()`` if already computed.
     """
     if params.vote and len(detections):
         detections = replace(detections, classes=np.full(len(detections), vote_class(detections)))

@@ -1,8 +1,8 @@
-"""Searching the post-processing that scores best on validation images, and what of the gain other images will see.
+"""Search the post-processing that scores best on validation images, and estimate its gain on other images.
 
 The competition's metric has no ranking: the thresholds change the score directly, and differ between cell types. A
-search always finds something that fits the images it looked at. What it is worth is therefore measured by repeating
-the whole search in a cross-validation, where each image is scored with values that were found without it.
+search always finds something that fits the images it looked at. The gain is therefore measured by repeating the whole
+search in a cross-validation, where each image is scored with values that were found without it.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def space_of(names: Sequence[str]) -> SearchSpace:
     """The usual values of these parameters only; all others stay as they are.
 
     Raises:
-        CellSegError: a name is none of the attributes of :class:`SearchSpace`.
+        CellSegError: a name is not one of the attributes of :class:`SearchSpace`.
     """
     known = [field.name for field in fields(SearchSpace)]
     if unknown := [name for name in names if name not in known]:
-        raise CellSegError(f"{unknown[0]!r} is none of the parameters that are searched: {', '.join(known)}")
+        raise CellSegError(f"{unknown[0]!r} is not one of the searched parameters: {', '.join(known)}")
     return SearchSpace(**{name: () for name in known if name not in names})
 
 
@@ -147,7 +147,8 @@ def search(
     Args:
         images: at least one.
         start: where to begin. Its ``vote`` is kept.
-        num_classes: of the model; the result has one value for each where ``PostprocessParams`` allows it.
+        num_classes: number of classes of the model; the result has one value for each where ``PostprocessParams``
+            allows it.
         space: the values to try.
         trials: how many settings are tried at most.
         on_trial: called before each.
@@ -185,7 +186,7 @@ class TuningResult:
     Attributes:
         start, params: before, and fitted to all images.
         fold_params: fitted to all but the images of one fold, ``K``.
-        names, types: of the ``N`` images; the type is None where it is unknown.
+        names, types: names and types of the ``N`` images; the type is None where it is unknown.
         folds: int64 ``(N,)``, in which each image was held out.
         default, fitted, held_out: float64 ``(N,)``, the score of each image with ``start``, with ``params``, and with
             the ``fold_params`` that were found without it.
@@ -256,14 +257,14 @@ def tune(
 
     Args:
         images: by name.
-        num_classes: of the model.
+        num_classes: number of classes of the model.
         start: the values to begin with and to compare with.
         types: cell type by image name: folds are stratified by it, and scores reported.
         groups: what images that look alike have in common, by name; they are held out together. By default, each image
             is on its own.
         space, trials: see :func:`search`.
         folds: at least 2.
-        seed: of the split.
+        seed: seed of the split.
         progress: whether to show a bar.
 
     Raises:

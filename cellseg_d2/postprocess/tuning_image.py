@@ -1,4 +1,4 @@
-"""One image on which many settings of the post-processing are tried."""
+"""Score many settings of the post-processing on one image."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class ImageTrials:
 
 
 def make_trials(images: Mapping[str, Detections], truth: Truth, names: Iterable[str]) -> dict[str, ImageTrials]:
-    """Detections and truth of the images ``names`` brought together.
+    """The trials of the images ``names``, from their detections and truth.
 
     Raises:
         CellSegError: the size of an image is not the same in both.

@@ -1,1 +1,1 @@
-"""Readers of true and predicted cells, and the writer of the competition's submissions."""
+"""Read true and predicted cells, and write the competition's submissions."""

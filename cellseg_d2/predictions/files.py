@@ -1,4 +1,4 @@
-"""Predictions that others left in files, as detections: submissions, COCO results, saved raw detections."""
+"""Read predictions from files as detections: submissions, COCO results, saved detections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.raw import load_raw
+from cellseg_d2.detections.saved import load_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
 from cellseg_d2.predictions.results import read_results
@@ -22,8 +22,8 @@ class Predicted(NamedTuple):
 
     Attributes:
         images: detections by image name.
-        class_names: of their classes; None if the file does not tell, and all are of class 0.
-        scored: whether it tells the scores; without, all are 1.
+        class_names: names of their classes; None if the file does not contain them, and all are of class 0.
+        scored: whether the file contains scores; otherwise all are 1.
     """
 
     images: dict[str, Detections]
@@ -37,12 +37,12 @@ def read_detections(
     categories: Sequence[str],
     numbered: str | Path | None = None,
 ) -> Predicted:
-    """Predictions of images from a file, told apart by its name.
+    """Read the predictions of images from a file, whose suffix gives the format.
 
     Args:
         path: a submission (``.csv``, ``.csv.gz``), COCO results (``.json``) or saved detections (``.npz``, see
-            :mod:`cellseg_d2.detections.raw`).
-        sizes: ``(height, width)`` in pixels by image name; predictions of other images are left away.
+            :mod:`cellseg_d2.detections.saved`).
+        sizes: ``(height, width)`` in pixels by image name; predictions of other images are left out.
         categories: names by which COCO results mean the ids 1, 2 …
         numbered: the COCO JSON that COCO results' ``image_id`` refers to; None if they are names.
 
@@ -55,7 +55,7 @@ def read_detections(
     elif kind.endswith(".json"):
         predicted = Predicted(_from_results(path, sizes, categories, numbered), list(categories), True)
     elif kind.endswith(".npz"):
-        raw = load_raw(path)
+        raw = load_detections(path)
         predicted = Predicted({name: raw.images[name] for name in sizes if name in raw.images}, raw.class_names, True)
     else:
         raise CellSegError(f"{path} is neither a submission (.csv), nor COCO results (.json), nor detections (.npz)")

@@ -24,10 +24,10 @@ def read_results(
     """Read COCO results.
 
     Args:
-        path: of the JSON.
+        path: path of the JSON.
         sizes: ``(height, width)`` in pixels by name of the image.
-        names: of the images by id, as :attr:`cellseg_d2.datasets.coco_file.CocoFile.stems_as_written` has them; an
-            ``image_id`` that is not among them is itself the name.
+        names: names of the images by id, as :attr:`cellseg_d2.datasets.coco_file.CocoFile.stems_as_written` has them;
+            an ``image_id`` that is not among them is itself the name.
         categories: names by id, by which a COCO JSON's own categories are translated; None are 1, 2 … in their order.
 
     Returns:
@@ -43,7 +43,7 @@ def read_results(
     if isinstance(results, CocoFile):
         images, results = results.image_names().values(), _listed(results, categories)
     if not isinstance(results, list):
-        raise CellSegError(f"{path} is no COCO results: those are a list of detections")
+        raise CellSegError(f"{path} is not COCO results: those are a list of detections")
     found: dict[str, list[dict]] = {}
     for index, result in enumerate(track(results, f"reading {Path(path).name}", "cell")):
         where = f"{path}, detection {index}"
@@ -78,7 +78,7 @@ def _listed(file: CocoFile, categories: Mapping[int, str] | None) -> list[dict]:
         unknown = [name for name in file.categories.values() if name not in known]
         if unknown and len(categories) == len(file.categories) == 1:  # of one class each: whatever they are called
             known[unknown[0]] = next(iter(categories))
-        # Of another category than all true ones, a cell is no match for COCO's measure.
+        # Of another category than all true ones, a cell is not a match for COCO's measure.
         beyond = max(categories, default=0) + 1
         ids = {own: known.get(name, beyond) for own, name in file.categories.items()}
     results = []

@@ -24,14 +24,14 @@ def write_submission(
     cells: Mapping[str, Iterable[str | MaskCrop]] | Iterable[tuple[str, Iterable[str | MaskCrop]]],
     widths: int | Mapping[str, int] | None = None,
 ) -> None:
-    """Write a submission, whole or not at all.
+    """Write a submission atomically.
 
     Args:
         path: ends in ``.csv`` or ``.csv.gz``. Ids are written as :func:`cellseg_d2.io.csv.spreadsheet_text`.
         cells: by image id, or as pairs with it, in the order in which they are written: Kaggle RLE texts, or crops.
             Cells without pixels are left out. An image without a cell gets one row with an empty ``predicted``, as the
             competition wants.
-        widths: of the images in pixels, one for all or by image id; only needed for crops.
+        widths: widths of the images in pixels, one for all or by image id; only needed for crops.
 
     Example:
         >>> write_submission("submission.csv", {"7ae19de7bc2a": ["1 3 10 2"], "d48ec7815252": []})  # doctest: +SKIP
@@ -67,7 +67,7 @@ def read_submission(path: str | Path) -> dict[str, list[str]]:
         are not checked here: see :func:`validate_submission`.
 
     Raises:
-        CellSegError: the file is missing, is no CSV, lacks a column or has a row without ``id``.
+        CellSegError: the file is missing, is not a CSV, lacks a column or has a row without ``id``.
     """
     table = read_csv_table(path, COLUMNS)
     nameless = table.index[table["id"] == ""]
@@ -84,12 +84,12 @@ def decode_cells(texts: Sequence[str], height: int, width: int, where: str) -> l
     """The masks of one image's texts; parts outside the image are cut off, and a mask may have no pixel.
 
     Args:
-        texts: Kaggle RLE, as of :func:`read_submission`.
-        height, width: of the image in pixels.
+        texts: Kaggle RLE, as :func:`read_submission` returns them.
+        height, width: size of the image in pixels.
         where: file and image, for the message.
 
     Raises:
-        CellSegError: a text is no list of pairs; the message says which.
+        CellSegError: a text is not a list of pairs; the message says which.
     """
     crops = []
     for number, text in enumerate(texts, start=1):
@@ -105,13 +105,14 @@ def validate_submission(
     sizes: tuple[int, int] | Mapping[str, tuple[int, int]],
     ids: Iterable[str] | None = None,
 ) -> list[str]:
-    """What the competition would refuse in a submission, or punish without a word.
+    """List what the competition would refuse in a submission, or score as wrong without a message.
 
     Args:
-        cells: as of :func:`read_submission`.
+        cells: as :func:`read_submission` returns them.
         sizes: ``(height, width)`` in pixels, one for all images or by image id; the masks of an image without a known
             size are not checked.
-        ids: of all images that must be there, for example those of ``sample_submission.csv``; None skips this check.
+        ids: ids of all images that must be there, for example those of ``sample_submission.csv``; None skips this
+            check.
 
     Returns:
         One sentence for each problem, at most one of a kind for each cell; empty when all is well.

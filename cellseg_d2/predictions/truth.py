@@ -1,4 +1,4 @@
-"""Reading what is compared, in any of its forms, as masks by image.
+"""Read ground truth and predictions in any format as masks by image.
 
 Ground truth is the competition's ``train.csv`` or a COCO JSON, predictions are a submission or COCO results. Images are
 matched by name: the column ``id``, or the stem of COCO's ``file_name``. Masks become COCO RLE.
@@ -37,8 +37,8 @@ class TrueImage:
     Attributes:
         height, width: in pixels.
         masks: compressed COCO RLEs.
-        cell_type: of most of its cells; None when there is none, or when the file names no types.
-        types: of the cells, in the order of ``masks``.
+        cell_type: type of most of its cells; None if there is none, or if the file names no types.
+        types: types of the cells, in the order of ``masks``.
         ignore: where nobody annotated, as one compressed COCO RLE: predictions there are not judged.
     """
 
@@ -57,9 +57,10 @@ class Truth:
     Attributes:
         images: by name.
         coco: the COCO JSON that was read, with its masks as compressed RLEs; None for a CSV.
-        names: of the images by their number in the COCO JSON, see :class:`cellseg_d2.datasets.coco_file.CocoFile`.
+        names: names of the images by their number in the COCO JSON, see
+            :class:`cellseg_d2.datasets.coco_file.CocoFile`.
         warnings: sentences about what was left out.
-        files: of the images by their number in the COCO JSON, whether they are there or not.
+        files: files of the images by their number in the COCO JSON, whether they exist or not.
         ids: names of the images by what the COCO JSON itself calls them.
     """
 
@@ -90,7 +91,8 @@ class Predictions:
         results: COCO results, below the threshold too, with the truth's numbers of images and masks as compressed RLEs;
             None for a submission.
         warnings: sentences about what is not as it should be.
-        types: of the cells by image name, in the order of ``masks``; None for a submission, which does not tell.
+        types: types of the cells by image name, in the order of ``masks``; None for a submission, which does not
+            contain them.
     """
 
     masks: dict[str, list[dict]]
@@ -120,9 +122,9 @@ def read_predictions(
     images, or what ``cellseg-d2 infer`` has written.
 
     Args:
-        path: of the file, or a folder.
-        truth: whose images are predicted. Predictions for other images are left out, with a warning, and those in
-            regions to ignore without one.
+        path: path of the file or folder.
+        truth: the truth of the predicted images. Predictions for other images are left out, with a warning, and those
+            in regions to ignore without one.
         score_threshold: detections of COCO results need at least this score.
         overlaps: ``"resolve"`` gives every contested pixel to the cell with the higher score, in a submission to the
             earlier one; ``"keep"`` scores the masks as they stand. None resolves COCO results and keeps all others.
@@ -201,7 +203,7 @@ def _is_csv(path: str | Path) -> bool:
 
 
 def _chosen(path: str | Path) -> Path:
-    """Of the folder of ``cellseg-d2 infer`` the submission or the COCO JSON, where it has one; else what is given."""
+    """The submission or the COCO JSON in a folder of ``cellseg-d2 infer``, if it has one; else ``path`` itself."""
     path = Path(path)
     return next((path / name for name in ("submission.csv", "coco.json") if (path / name).is_file()), path)
 

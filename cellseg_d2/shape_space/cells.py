@@ -1,4 +1,4 @@
-"""The masks of converted data sets as normalised pictures, with what is known of each."""
+"""Read the masks of converted data sets as normalised pictures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class CellTable:
         rows: the annotation's number in its file, ``N``; None where it has none.
         types: names, ``N``.
         crops: their masks.
-        heights: int64 ``(N,)``, of their images.
-        cut: bool ``(N,)``, whether a cell touches its image's border, so that its shape is not known.
+        heights: int64 ``(N,)``, heights of their images.
+        cut: bool ``(N,)``, whether a cell touches its image's border, so that its shape is unknown.
     """
 
     images: list[str]
@@ -65,7 +65,7 @@ class CellTable:
 
 
 def table_of(records: Sequence[ImageRecord]) -> CellTable:
-    """The cells of annotated images; those whose type is only "cell" are of their image's, where it has one."""
+    """The cells of annotated images; a cell whose type is only "cell" gets its image's type, if that has one."""
     pairs = [(record, cell) for record in records for cell in record.cells]
     by_image = {record.id: {cell.cell_type for cell in record.cells} for record in records}
     return CellTable(
@@ -85,7 +85,7 @@ def read_cells(paths: Sequence[str | Path]) -> CellTable:
     """The cells of converted data sets (COCO JSON).
 
     Raises:
-        CellSegError: a file cannot be read, or there is not one cell in any.
+        CellSegError: a file cannot be read, or none contains a cell.
     """
     table = table_of([record for path in paths for record in load_coco(path)])
     if not len(table):

@@ -1,4 +1,4 @@
-"""Two dimensions of a space of shapes, to be looked at."""
+"""Project a space of shapes to two dimensions, for pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Plane:
         return cls(origin, axes)
 
     def project(self, latents: np.ndarray) -> np.ndarray:
-        """Where latents ``(N, D)`` lie: x and y, ``(N, 2)``."""
+        """Project latents ``(N, D)`` to x and y, ``(N, 2)``."""
         return (latents - self.origin) @ self.axes.T
 
     def lift(self, points: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Annotations by the plausibility of their shapes, beside what the audit's rules say about the same masks."""
+"""Rank annotations by the plausibility of their shapes, and compare the ranking with the audit's rules."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def average_precision(flawed: Sequence[bool] | np.ndarray) -> float:
 
 
 def agreement(table: pd.DataFrame) -> str:
-    """How far the first cells of a ranking are those that the audit's rules find: a table, empty if they find none."""
+    """Compare the first cells of a ranking with those that the audit's rules find: a table, empty if they find none."""
     rows = []
     for name, column in FLAWS.items():
         flawed = (table[column] > 0).to_numpy()

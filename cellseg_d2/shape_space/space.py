@@ -1,4 +1,4 @@
-"""A trained space of shapes: where masks lie in it, how plausible they are, and new masks out of it."""
+"""A trained space of shapes: place masks in it, judge their plausibility, and draw new masks from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cellseg_d2.weights.weight_files import read_weight_file
 
 FORMAT = "cellseg-d2 shape space 1"
 SIZES = (32, 48, 64)
-# Kept of the cells that a space is learnt from, for the map and for drawing.
+# Number of training cells that are kept with a space, for the map and for drawing new cells.
 MAX_REFERENCES = 4000
 _BATCH = 256
 _NEAREST = 6  # cells, with itself, between which new ones are drawn
@@ -37,10 +37,11 @@ class Placed:
     """Masks in a space of shapes.
 
     Attributes:
-        latents: float32 ``(N, D)``, the mean of where each lies.
+        latents: float32 ``(N, D)``, the mean position of each.
         scales: float32 ``(N,)``, pixels of the image per cell of the normalised grid.
-        misfits: float32 ``(N,)``, how far the space's own picture at that place is from the mask, in nats.
-        improbabilities: float32 ``(N,)``, ``misfits`` and how far off the place is: the negative evidence lower bound.
+        misfits: float32 ``(N,)``, distance between the mask and the decoded picture at its position, in nats.
+        improbabilities: float32 ``(N,)``, ``misfits`` plus the divergence of the position: the negative evidence lower
+            bound.
     """
 
     latents: np.ndarray
@@ -106,10 +107,10 @@ class ShapeSpace:
     """A space of shapes of a data set.
 
     Args:
-        network: trained.
-        type_names: of the cells that it was trained on.
+        network: the trained network.
+        type_names: types of the cells that it was trained on.
         references: some of these cells.
-        usual: how improbable they are.
+        usual: the usual improbabilities of these cells.
 
     Example:
         >>> space = ShapeSpace.load("shapes.safetensors")  # doctest: +SKIP
@@ -125,7 +126,7 @@ class ShapeSpace:
 
     @property
     def size(self) -> int:
-        """Of the normalised grid."""
+        """Side of the normalised grid."""
         return self.network.size
 
     @property
@@ -247,7 +248,7 @@ class ShapeSpace:
             raise
         except Exception as error:  # safetensors, JSON and PyTorch raise almost anything for files of another kind
             raise CellSegError(
-                f"{path} is no space of shapes as cellseg-d2 shape-space train writes it ({first_line(error)})"
+                f"{path} is not a space of shapes as cellseg-d2 shape-space train writes it ({first_line(error)})"
             ) from None
         return cls(network, about["types"], references, usual)
 
@@ -260,7 +261,7 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
 
 
 def _check_values(references: References, usual: Usual, about: dict) -> None:
-    """Refuse numbers that no cells have; that they are finite has been seen to."""
+    """Refuse numbers that no cells have; that they are finite has been checked."""
     count = len(references.types)
     if references.latents.shape != (count, about["latent"]) or references.scales.shape != (count,) or not count:
         raise ValueError("its arrays do not fit each other")
@@ -271,7 +272,7 @@ def _check_values(references: References, usual: Usual, about: dict) -> None:
 
 
 def check_settings(size: int, latent: int, width: int) -> None:
-    """Refuse what is no network, or one too large for what it is there for.
+    """Refuse settings that make no network, or one that is too large for its purpose.
 
     Raises:
         CellSegError: names the setting.
@@ -284,7 +285,7 @@ def check_settings(size: int, latent: int, width: int) -> None:
 
 
 def place_pictures(network: ShapeVAE, pictures: np.ndarray, scales: np.ndarray) -> Placed:
-    """Where normalised pictures, float32 ``(N, S, S)``, lie in a network's space."""
+    """Place normalised pictures, float32 ``(N, S, S)``, in a network's space."""
     with torch.inference_mode():
         own = torch.from_numpy(pictures)
         mean, log_variance = network.encode(own)
@@ -296,7 +297,7 @@ def place_pictures(network: ShapeVAE, pictures: np.ndarray, scales: np.ndarray) 
 
 
 def join(parts: Sequence[Placed], latent: int) -> Placed:
-    """Several one behind the other; ``latent`` is the number of dimensions."""
+    """Concatenate several; ``latent`` is the number of dimensions."""
     nothing = np.zeros(0, dtype=np.float32)
     parts = [Placed(np.zeros((0, latent), dtype=np.float32), nothing, nothing, nothing), *parts]
     return Placed(*(np.concatenate([getattr(part, name) for part in parts]) for name in Placed.__dataclass_fields__))

@@ -1,4 +1,4 @@
-"""Training of a space of shapes on one processor core, in minutes."""
+"""Train a space of shapes on one processor core, in minutes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Settings:
 
     Attributes:
         latent: number of dimensions.
-        size: of the normalised pictures.
+        size: side of the normalised pictures.
         width: channels of the first convolution.
-        steps: batches in all.
+        steps: number of batches.
         batch: pictures in each.
-        rate: highest learning rate, which is reached after a third and goes down to nothing.
-        max_cells: more cells than this are not used; which, is drawn.
-        seed: of all that is drawn: the same seed gives the same space on the same machine.
+        rate: highest learning rate, which is reached after a third of the steps and then falls to 0.
+        max_cells: largest number of cells; of more, this many are drawn.
+        seed: seed of all random numbers: the same seed gives the same space on the same machine.
     """
 
     latent: int = 2
@@ -55,8 +55,8 @@ def train_space(cells: CellTable, settings: Settings | None = None, progress: bo
     Cells that their image's border cuts are left out: their straight edges are not their own.
 
     Args:
-        cells: to learn from.
-        settings: of the training.
+        cells: the cells to learn from.
+        settings: settings of the training.
         progress: whether to show bars.
 
     Raises:

@@ -16,7 +16,7 @@ class ShapeVAE(nn.Module):
     """Three convolutions of stride 2, two linear layers, and the same backwards.
 
     Args:
-        size: of the pictures, a multiple of 8.
+        size: side of the pictures, a multiple of 8.
         latent: number of latent dimensions.
         width: channels of the first convolution; the following have two and four times as many.
     """
@@ -52,7 +52,7 @@ class ShapeVAE(nn.Module):
         )
 
     def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and logarithm of the variance ``(N, latent)`` of where pictures ``(N, S, S)`` in 0…1 lie."""
+        """Mean and logarithm of the variance ``(N, latent)`` of the positions of pictures ``(N, S, S)`` in 0…1."""
         mean, log_variance = self.encoder(pictures[:, None] - 0.5).chunk(2, dim=1)
         return mean, log_variance.clamp(-12, 4)
 

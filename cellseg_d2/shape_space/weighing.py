@@ -1,4 +1,4 @@
-"""Plausibility as a factor of detections' scores."""
+"""Multiply scores of detections by their plausibility."""
 
 from __future__ import annotations
 

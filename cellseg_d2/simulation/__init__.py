@@ -1,10 +1,10 @@
 """Simulated images of cell cultures, in the competition's layout.
 
-Neurons as the competition's instrument shows them (``scene``), and cultures of many kinds, from single cells to sheets
-without gaps, as several kinds of microscopes show them (``culture``).
+``scene`` simulates neurons as the competition's instrument shows them, ``culture`` cultures of many kinds, from single
+cells to sheets without gaps, under several kinds of microscopes.
 
-They stand in for data that may not be redistributed: the demo and the tests run on them, and networks can be trained on
-them without any licence. Nothing in them is taken from real images but figures: counts, areas, shares of overlap.
+They replace data that may not be redistributed: the demo and the tests run on them, and networks can be trained on them
+without any licence. Only figures are taken from real images: counts, areas, shares of overlap.
 """
 
 from cellseg_d2.simulation.culture import simulate_culture

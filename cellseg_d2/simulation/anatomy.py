@@ -1,4 +1,4 @@
-"""Where edges and nuclei of cells lie, found for all cells of a label image at once."""
+"""Find the edges and nuclei of all cells of a label image at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Anatomy:
     """Edges and nuclei of the cells of one label image.
 
     Attributes:
-        count: of labels, with 0.
+        count: number of labels, including 0.
         depth: distance of each pixel to the edge of its cell, float32 ``(H, W)``.
         to_contact: distance to the nearest line where two cells touch.
         to_free: distance to the nearest pixel without a cell.
@@ -18,8 +18,8 @@ class Anatomy:
         label, y, x: label and place of these pixels, ``(n,)``.
         nuclear: their distance from the middle of the nucleus, ``(n,)``; 1 on its outline.
         nucleus: how far they belong to it, 0 to 1, ``(n,)``.
-        area: of each label in pixels, ``(count,)``.
-        center: of each nucleus as ``y, x``, ``(count, 2)``.
+        area: area of each label in pixels, ``(count,)``.
+        center: centre of each nucleus as ``y, x``, ``(count, 2)``.
         axes: its half axes, the long one first, ``(count, 2)``.
         turn: direction of the long one in radians, ``(count,)``.
 

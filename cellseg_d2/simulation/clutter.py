@@ -1,4 +1,4 @@
-"""What lies in a culture besides cells: neurites, dead cells and their debris, dust, out-of-focus matter.
+"""Draw what a culture contains besides cells: neurites, dead cells and their debris, dust, out-of-focus matter.
 
 All of it is drawn into the thickness field and none of it is annotated, as in the competition's data.
 """
@@ -20,7 +20,7 @@ def draw_paths(thickness: np.ndarray, paths: np.ndarray, width: int, level: np.n
     Args:
         thickness: float32 ``(H, W)``, changed in place.
         paths: ``(n, steps + 1, 2)`` as ``x, y``.
-        width: of the lines in pixels.
+        width: width of the lines in pixels.
         level: ``(n,)`` thickness of each path, at most 64.
     """
     layer = np.zeros(thickness.shape, dtype=np.uint8)

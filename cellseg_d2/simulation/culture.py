@@ -36,7 +36,7 @@ def simulate_culture(
     Args:
         kind: one of :data:`CULTURE_TYPES`; any name where ``shapes`` are given.
         rng: source of all randomness.
-        height, width: of the image in pixels, at least 64.
+        height, width: size of the image in pixels, at least 64.
         density: share of the area that cells take relative to what is usual; 0 gives an image without cells.
         scope: what images of one well have in common; drawn from ``rng`` when None.
         shapes: masks of the cells to be laid out, bool, tight, one component each, at least one.
@@ -73,7 +73,7 @@ def simulate_culture(
             add_dye(dye, anatomy, layer.build, stain, rng)
         else:
             add_thickness(thickness, anatomy, layer.build, rng, layer.bend)
-    # Fields without cells are there to teach what is none.
+    # Fields without cells teach what is not a cell.
     dirt = scope.dirt * (1 if layers else rng.uniform(1, 4))
     if scope.modality == "fluorescence":
         add_bright_specks(dye, rng, dirt)

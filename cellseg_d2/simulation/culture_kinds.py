@@ -1,4 +1,4 @@
-"""How cultures of each kind are laid out, how large their cells are and how they are built."""
+"""Lay out cultures of each kind, and choose size and build of their cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A simulated data set as a folder in exactly the competition's layout."""
+"""Write a simulated data set as a folder in exactly the competition's layout."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class ImageJob:
         split: ``"train"`` or ``"test"``.
         name: the image's id, 12 hexadecimal digits.
         cell_type: one of the simulator's cell types, or of a space of shapes.
-        seed: of the image's own random numbers.
-        well_seed: of what all images of the well have in common.
+        seed: seed of the image's own random numbers.
+        well_seed: seed of what all images of the well have in common.
         height, width: in pixels.
         density: number of cells relative to what is usual.
         dead_cells: mean number of floating dead cells beside what is usual.
@@ -113,16 +113,16 @@ def write_dataset(
 
     It has ``train.csv``, ``train/``, ``test/``, ``sample_submission.csv``, a ``README.txt``, and in ``test.csv`` the
     truth of the test images, which the competition keeps to itself. Train and test images come from
-    different wells. The folder appears whole or not at all, and its contents do not depend on ``workers``.
+    different wells. The folder is written atomically, and its contents do not depend on ``workers``.
 
     Args:
-        folder: to write; must not exist, or be empty, or be an older simulated data set if ``overwrite``.
+        folder: folder to write; must not exist, or be empty, or be an older simulated data set if ``overwrite``.
         kind: which cell types: one of :data:`KINDS`.
         shapes: simulate cultures of the types of this space instead, whose outlines are drawn from it.
         images_per_type, test_per_type: number of images, for all types of the kind or by cell type (types left out get
             none).
-        seed: of everything.
-        height, width: of the images in pixels.
+        seed: seed of all random numbers.
+        height, width: size of the images in pixels.
         density: number of cells relative to what is usual.
         dead_cells: mean number of floating dead cells in 520 × 704 pixels of an image of neurons, beside what is usual.
         images_per_well: images of a type that share a plate and a well, and with it their looks.
@@ -137,7 +137,7 @@ def write_dataset(
     Raises:
         CellSegError: an argument makes no sense, or the folder holds something else.
     """
-    folder = Path(os.path.realpath(folder))  # of a link the folder, which is replaced while the link stays
+    folder = Path(os.path.realpath(folder))  # the target of a link, which is replaced while the link stays
     if kind not in KINDS:
         raise CellSegError(f"the kind {kind!r} cannot be simulated; choose from {', '.join(KINDS)}")
     types = KINDS[kind] if shapes is None else tuple(shapes.type_names)
@@ -297,7 +297,7 @@ def _check(
     if not 0 <= density < np.inf:
         raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
     if not 0 <= dead_cells < np.inf:
-        raise CellSegError(f"{dead_cells} dead cells an image make no sense; take 0 or more")
+        raise CellSegError(f"{dead_cells} dead cells per image make no sense; take 0 or more")
     if dead_cells and not any(c.get(neuron) for c in counts.values() for neuron in CELL_TYPES):
         raise CellSegError("dead cells are simulated among neurons alone; ask for neurons, or for none (0)")
     if images_per_well < 1 or workers < 1:
@@ -314,7 +314,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     readme = folder / "README.txt"
     simulated = readme.is_file() and re.match(_ANY_TITLE, readme.read_text(encoding="utf-8", errors="replace"))
     if not simulated:
-        raise CellSegError(f"{folder} holds files that are no simulated data set; name another folder")
+        raise CellSegError(f"{folder} holds files that are not simulated data set; name another folder")
     if not overwrite:
         raise CellSegError(
             f"{folder} already holds a simulated data set; overwrite it (--overwrite) or name another folder"

@@ -1,4 +1,4 @@
-"""What lies in a culture besides cells, and is not annotated: dust, debris, fibres, bubbles, smears."""
+"""Draw dirt, which is not annotated: dust, debris, fibres, bubbles, smears."""
 
 from __future__ import annotations
 

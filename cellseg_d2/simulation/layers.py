@@ -23,7 +23,7 @@ class Layer:
 
     Attributes:
         labels: int32 ``(H, W)``, 0 where no cell is.
-        build: of its cells.
+        build: build of its cells.
         bend: the map that bent them, None where there is none.
     """
 
@@ -101,7 +101,7 @@ def lift(rng: np.random.Generator, labels: np.ndarray, share: float, reach: floa
     Args:
         rng: source of randomness.
         labels: changed in place.
-        share: of the cells.
+        share: share of the cells that is taken.
         reach: by how much they grow, in pixels.
     """
     above = np.zeros_like(labels)

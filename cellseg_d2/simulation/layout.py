@@ -1,7 +1,7 @@
-"""Where cells lie: how many, in which clusters, and how much they overlap.
+"""Place cells: how many, in which clusters, and how much they overlap.
 
 Annotators outlined crowded cells side by side, so that most masks share a thin seam with a neighbour and few share
-more. That is repeated here: a new cell is pushed against an older one and loses what would lie deep inside it.
+more. This is imitated here: a new cell is pushed against an older one and loses the part that would lie deep inside it.
 """
 
 from __future__ import annotations

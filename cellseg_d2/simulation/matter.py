@@ -1,4 +1,4 @@
-"""What cells are made of: from label images to optical thickness and to dye.
+"""Convert label images of cells to optical thickness and to dye.
 
 Thickness is in the units of :mod:`cellseg_d2.simulation.microscopes`: a thin spread cell is about 10 thick.
 """
@@ -21,7 +21,7 @@ class Build:
     """How the cells of one picture are built, on average; thicknesses may be negative, which looks bright.
 
     Attributes:
-        diameter: of a typical cell in pixels.
+        diameter: diameter of a typical cell in pixels.
         detail: size of the finest structures (grains, seams, edges) in pixels.
         height: thickness of the flat part.
         inset: pixels between a free edge of the mask, which annotators draw around the halo, and the cell's.
@@ -75,8 +75,8 @@ def add_thickness(
 
     Args:
         thickness: the field.
-        anatomy: of the cells.
-        build: of the cells, on average; each deviates.
+        anatomy: anatomy of the cells.
+        build: build of the cells, on average; each deviates.
         rng: source of randomness.
         bend: the map along which fibres run.
     """

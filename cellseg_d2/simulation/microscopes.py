@@ -1,4 +1,4 @@
-"""How microscopes show thickness and dye: phase contrast, relief contrast, brightfield, fluorescence.
+"""Render thickness and dye as microscopes show them: phase contrast, relief contrast, brightfield, fluorescence.
 
 Grey levels follow from thickness by first-order models. Phase contrast compares the thickness with its surroundings
 (halo); brightfield out of focus shows its curvature, dark or bright by the side of focus (transport of intensity);
@@ -30,7 +30,7 @@ class Microscope:
         halo: width of the halo, or of the fringe in brightfield, in pixels.
         halo_share: strength of the halo; 0 is none, with 1 wide plateaus take the background's grey.
         glow: share of the halo that is 3.5 times as wide.
-        direction: of the relief's light, in radians.
+        direction: direction of the relief's light, in radians.
         noise: standard deviation of the sensor's noise, in grey levels.
         grain: width of the noise in pixels; 0 is uncorrelated.
         shading: uneven light, standard deviation over mean.
@@ -38,7 +38,7 @@ class Microscope:
         aperture: radius of the field of view over half the image's diagonal; corners beyond are black.
         dirt: amount of dust and debris relative to what is usual.
         scratches: mean number.
-        quality: of JPEG compression, 0 to 100; 100 is none.
+        quality: quality of JPEG compression, 0 to 100; 100 is none.
     """
 
     modality: str = "phase"

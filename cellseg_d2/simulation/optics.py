@@ -1,4 +1,4 @@
-"""From optical thickness to a phase-contrast picture.
+"""Render optical thickness as a phase-contrast picture.
 
 Phase contrast shows thickness against its surroundings: what is thicker than the mean around it turns dark and gets a
 bright halo. To first order that is a difference of Gaussians of the thickness, the wide ones standing for the light

@@ -1,4 +1,4 @@
-"""Outlines of cells that lie alone or over each other: spread, spindly, branched and round ones."""
+"""Draw outlines of cells that lie alone or over each other: spread, spindly, branched and round ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def spread_cell(rng: np.random.Generator, diameter: float, elongation: float = 1
 
     Args:
         rng: source of randomness.
-        diameter: of a disc of about the same area, in pixels.
+        diameter: diameter of a disc of about the same area, in pixels.
         elongation: length over width.
     """
     polygon = _anchored(rng, int(rng.integers(3, 10)), elongation, hollow=rng.uniform(0.0, 0.65))

@@ -1,4 +1,4 @@
-"""Cells that touch: the plane shared out among them, from islands to a sheet without gaps.
+"""Lay out cells that touch by dividing the plane among them, from islands to a sheet without gaps.
 
 Every pixel belongs to the nearest seed, as in a Voronoi diagram, up to a reach from it. The diagram is computed on a
 canvas that is stretched and bent before it is laid onto the image, which makes borders curved and wavy, and cells
@@ -62,7 +62,7 @@ def draw_seeds(
 
     Args:
         rng: source of randomness.
-        shape: of the canvas.
+        shape: height and width of the canvas.
         diameter: in pixels.
         regularity: steps of relaxation; 0 leaves them as unequal as chance makes them.
         gradient: how far sizes differ between parts of the canvas; 0 is not at all.
@@ -128,7 +128,7 @@ def partition(
         diameter: mean of the cells (of a disc of the same area), in pixels.
         coverage: share of the image that lies in islands; from 1 on there are no gaps.
         stretch: length of the cells over their width.
-        waviness: of the borders; 1 is usual.
+        waviness: waviness of the borders; 1 is usual.
         regularity: steps of relaxation, see :func:`draw_seeds`.
         island: width of the islands, in diameters.
         tightness: how far their notches and small gaps are filled, in diameters.

@@ -1,4 +1,4 @@
-"""One simulated image: cells placed, drawn with all that lies between them, and seen through the microscope."""
+"""Simulate one image: place cells, draw them with everything between them, and render them as a microscope does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def simulate_image(
     Args:
         cell_type: ``"shsy5y"``, ``"astro"`` or ``"cort"``.
         rng: source of all randomness.
-        height, width: of the image in pixels, at least 64.
+        height, width: size of the image in pixels, at least 64.
         density: number of cells (and of debris) relative to what is usual; 0 gives an image without cells.
         appearance: what images of one well have in common; drawn from ``rng`` when None.
         dead_cells: mean number of floating dead cells in 520 × 704 pixels, beside what is usual, and half as many dark
@@ -59,7 +59,7 @@ def simulate_image(
     if not 0 <= density < np.inf:
         raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
     if not 0 <= dead_cells < np.inf:
-        raise CellSegError(f"{dead_cells} dead cells a field make no sense; take 0 or more")
+        raise CellSegError(f"{dead_cells} dead cells per field make no sense; take 0 or more")
     look = Appearance.draw(rng) if appearance is None else appearance
     shape = (height + 2 * MARGIN, width + 2 * MARGIN)
     scale = density * shape[0] * shape[1] / REFERENCE_PIXELS

@@ -1,1 +1,1 @@
-"""Images too large for a network at once: tiles, and what happens at their seams."""
+"""Tiling of images that are too large for a network, and merging of cells at the seams."""

@@ -1,4 +1,4 @@
-"""The tiles of an image: windows of one size that overlap, and what belongs to each of them."""
+"""Divide an image into overlapping windows of one size, each with a core that belongs to it alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Tile:
     """One window of an image, and the part of it that is its own.
 
     Attributes:
-        top, left, height, width: of the window, in pixels.
+        top, left, height, width: place and size of the window, in pixels.
         core: ``(x0, y0, x1, y1)`` in pixels of the image, the end exclusive. The cores of a grid share nothing and
             cover the image.
     """
@@ -35,7 +35,7 @@ class Tile:
 
 
 def check_windows(tile: int | None, overlap: int = 0) -> None:
-    """Refuse windows that users ask for in which no cell would be seen: an image would take hours and show nothing.
+    """Refuse windows that are too small to show a cell: an image would take hours and give nothing.
 
     Args:
         tile: side in pixels; None is the model's own.
@@ -57,7 +57,7 @@ def tile_grid(height: int, width: int, tile: int = 1024, overlap: int = 128) -> 
     cores meet in the middle of what neighbours share; at the border of the image they reach up to it.
 
     Args:
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         tile: side of a window in pixels; an image that is smaller makes its windows smaller.
         overlap: pixels, less than ``tile``.
 

@@ -1,4 +1,4 @@
-"""Merging what overlapping tiles of an image show, so that every cell is found once.
+"""Merge the detections of overlapping tiles so that every cell is found once.
 
 A detection belongs to the tile in whose core the centre of its box lies. Cores meet in the middle of the overlap, from
 which it follows, side by side: a cell that any tile sees whole is seen whole by the tile that it belongs to, and what
@@ -35,7 +35,7 @@ _EDGE_PIXELS, _EDGE_SHARE = 4, 0.05
 
 @dataclass(frozen=True, eq=False)
 class _TilePart:
-    """What is kept of one tile.
+    """Detections kept of one tile.
 
     Attributes:
         detections: ``N``, in coordinates of the image.
@@ -54,7 +54,7 @@ class TiledDetections:
     """Collects the detections of an image's tiles; keeps those that may count.
 
     Args:
-        height, width: of the image in pixels.
+        height, width: size of the image in pixels.
         tiles: all of its tiles.
         min_score: what is below this is only counted for the vote on the image's class.
     """

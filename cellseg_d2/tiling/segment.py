@@ -1,4 +1,4 @@
-"""Segmenting images of any size, tile by tile.
+"""Segment images of any size, tile by tile.
 
 A network sees one tile at a time; tiles overlap, so that a cell which one tile cuts is whole in its neighbour. What is
 kept in memory is one tile and the cells found so far, nothing of the size of the image.
@@ -35,7 +35,7 @@ def segment_tiled(
     progress: bool = True,
     keep: Callable[[Detections], object] | None = None,
 ) -> Cells:
-    """The cells of an image of any size.
+    """Find the cells of an image of any size.
 
     An image that fits into one tile gives what :func:`cellseg_d2.postprocess.steps.postprocess` gives for it. In
     larger ones the tiles' detections are merged first (:func:`cellseg_d2.tiling.seams.merge_tiles`), then all

@@ -1,1 +1,1 @@
-"""Pictures of masks, of predictions beside the truth, and of training curves; needs neither torch nor Detectron2."""
+"""Pictures of masks, of predictions beside the truth, and of training curves."""

@@ -1,4 +1,4 @@
-"""A picture of how well anchors cover cells."""
+"""Draw how well anchors cover cells."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def save_iou_histogram(
     """Draw the best anchor IoU of all cells, one panel a type and one line a set of anchors.
 
     Args:
-        path: of the PNG.
-        ious: by the name of a set of anchors, float ``(N,)`` as of :func:`cellseg_d2.modeling.anchors.best_iou`.
+        path: path of the PNG.
+        ious: by the name of a set of anchors, float ``(N,)``, results of :func:`cellseg_d2.modeling.anchors.best_iou`.
         types: ``(N,)`` of str.
         threshold: marked; the legends give the shares of cells below it.
     """

@@ -1,4 +1,4 @@
-"""A sheet of one training image and what the training's own mapper makes of it."""
+"""Draw one training image beside samples that the training's own mapper makes of it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def augmentation_sheet(
         mapper: in training mode, as the trainer uses it.
         entry: dataset dict of the image.
         title: for the strip on top.
-        count: of samples.
+        count: number of samples.
         columns: samples in a row.
-        seed: of the random draws; sample ``i`` is the same for any ``count``.
+        seed: seed of the random numbers; sample ``i`` is the same for any ``count``.
 
     Returns:
         ``(h, w, 3)`` uint8 RGB.

@@ -1,4 +1,4 @@
-"""A prediction beside the truth, so that hits, misses and false alarms are seen at once."""
+"""Draw a prediction beside the truth, with hits, misses and false positives in different colours."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def read_loss_csv(path: str | Path) -> pd.DataFrame:
     """Read the per-iteration losses of a run, also while it is being written.
 
     A last line without its line break is left out, as it may be half-written. Where a resumed run went back, the
-    iterations that it repeated count as written last. What is no finite number becomes NaN.
+    iterations that it repeated count as written last. What is not a finite number becomes NaN.
 
     Args:
         path: CSV with the columns ``iteration``, ``total_loss``, ``loss_…``, and possibly ``lr``, ``data_time``,
@@ -55,7 +55,7 @@ def read_loss_csv(path: str | Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=str, on_bad_lines="skip", skipinitialspace=True, index_col=False)
     except (ValueError, pd.errors.ParserError) as error:
-        raise CellSegError(f"{path} is no table of losses: {first_line(error)}") from None
+        raise CellSegError(f"{path} is not a table of losses: {first_line(error)}") from None
     missing = [name for name in ("iteration", "total_loss") if name not in frame.columns]
     if missing:
         raise CellSegError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(map(str, frame.columns))}")
@@ -66,11 +66,11 @@ def read_loss_csv(path: str | Path) -> pd.DataFrame:
 def read_scores(path: str | Path, prefix: str = "competition/") -> pd.DataFrame:
     """Read the validation scores from Detectron2's ``metrics.json`` (one JSON object a line).
 
-    Lines that are no JSON object (the last one may be half-written) and lines without a score are passed over.
+    Lines that are not a JSON object (the last one may be half-written) and lines without a score are passed over.
 
     Args:
-        path: of the file; one that does not exist has no scores yet.
-        prefix: of the scores' keys.
+        path: path of the file; one that does not exist has no scores yet.
+        prefix: prefix of the scores' keys.
 
     Returns:
         The columns ``iteration`` and, without the prefix, the scores (float64), ordered by ``iteration``.
@@ -148,7 +148,7 @@ def plot_training(
         cell_types: the keys, beside ``mean``, that are drawn as scores; by default all that
             :meth:`cellseg_d2.metrics.competition.CompetitionScore.metrics` does not name itself (``score@0.50``,
             ``tp50`` …).
-        score_prefix: of the scores' keys.
+        score_prefix: prefix of the scores' keys.
 
     Raises:
         CellSegError: the CSV cannot be read or lacks a column, or the picture cannot be written.
@@ -169,9 +169,9 @@ def training_figure(
     """What :func:`plot_training` draws, without a title.
 
     Args:
-        losses, scores: of :func:`read_loss_csv` and :func:`read_scores`.
+        losses, scores: results of :func:`read_loss_csv` and :func:`read_scores`.
         cell_types: see :func:`plot_training`.
-        colors: of the cell types.
+        colors: colours of the cell types.
     """
     figure = Figure(figsize=(14, 7.2), dpi=110, facecolor="white", layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(1.35, 1), height_ratios=(3.2, 1))

@@ -1,4 +1,4 @@
-"""Pictures of errors: what became of the cells by type, size and crowding, and each image with its errors in colour.
+"""Draw errors: plots by type, size and crowding of the cells, and each image with its errors in colour.
 
 Drawn with matplotlib's objects alone, as in :mod:`cellseg_d2.visualization.curves`.
 """
@@ -54,12 +54,12 @@ def error_panel(
     upscale: int = 2,
     thickness: int = 2,
 ) -> np.ndarray:
-    """Image, truth and prediction side by side, each cell in the colour of what became of it.
+    """Image, truth and prediction side by side, each cell in the colour of its kind of error.
 
     Args:
         image: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
         truth, prediction: the T and P masks that ``errors`` is about, in the same order.
-        errors: of :func:`cellseg_d2.metrics.error_types.find_errors`.
+        errors: result of :func:`cellseg_d2.metrics.error_types.find_errors`.
         title: for the strip on top.
         upscale, thickness: as in :func:`cellseg_d2.visualization.overlays.draw_outlines`.
 
@@ -125,7 +125,7 @@ def plot_groups(report: ErrorReport, by: str, output_png: str | Path, distance: 
     """Draw errors and recall against the size or the crowding of cells.
 
     Args:
-        report: of all images.
+        report: the errors of all images.
         by: ``"size"`` or ``"crowding"``.
         output_png: the picture, replaced as a whole.
         distance: in pixels, at which cells count as neighbours; for the label only.

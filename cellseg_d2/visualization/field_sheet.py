@@ -1,4 +1,4 @@
-"""What a dense branch says about an image, beside the cells that come of it."""
+"""Draw the output of a dense branch beside the cells that are made of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def field_sheet(
 
     Args:
         image: as in :func:`cellseg_d2.visualization.overlays.to_display`, ``(H, W)``.
-        maps: of the image, of any size.
+        maps: output of the dense branch for the image, of any size.
         crops: its cells.
         title: for the strip on top.
         columns: pictures in a row.

@@ -1,4 +1,4 @@
-"""The look that the pictures of measurements share: matplotlib's objects alone, without ``pyplot``."""
+"""Common style of all plots, with matplotlib's objects alone, without ``pyplot``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TYPE_LINE_COLORS = {"shsy5y": "#C99A00", "astro": "#0072B2", "cort": "#D55E00"}
 
 
 def type_line_colors(types: Sequence[str]) -> dict[str, str]:
-    """A colour for each cell type: its own, or the next that is no type's own."""
+    """A colour for each cell type: its own, or the next that is not a type's own."""
     others = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
     return {name: TYPE_LINE_COLORS.get(name, others[place % len(others)]) for place, name in enumerate(types)}
 
@@ -65,7 +65,7 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the figure as PNG, whole or not at all.
+    """Write the figure as PNG atomically.
 
     Raises:
         CellSegError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Outlines of cells over their image.
+"""Draw outlines of cells over their image.
 
 Each cell is drawn inside its own crop, so the cost grows with the cells and not with cells × image. Pictures are
 ``(H, W, 3)`` uint8, **RGB**. The colours follow Okabe & Ito (2008), which stay apart under the common forms of colour
@@ -125,7 +125,7 @@ def draw_outlines(
         image: as in :func:`to_display`, which stretches its contrast.
         crops: N masks.
         colors: one RGB colour for all, or ``(N, 3)`` (see :func:`type_colors`); by default :func:`distinct_colors`.
-        thickness: of the outlines, in pixels of the result.
+        thickness: thickness of the outlines in pixels of the result.
         fill: opacity in 0 … 1 of the colour inside the cells, one or ``(N,)``.
         labels: N short texts, written at the middle of the cells.
         upscale: whole-number magnification; with 2 the outline of a cell 15 pixels wide leaves its inside visible.
@@ -304,7 +304,7 @@ def _marked() -> PngInfo:
 
 
 def save_image(path: str | Path, rgb: np.ndarray) -> None:
-    """Write an RGB picture ``(H, W, 3)`` uint8 as PNG, whole or not at all; the folder is made where needed.
+    """Write an RGB picture ``(H, W, 3)`` uint8 as PNG atomically; the folder is made where needed.
 
     Raises:
         CellSegError: the name does not end in ``.png``, or the file cannot be written.

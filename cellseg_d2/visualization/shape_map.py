@@ -1,4 +1,4 @@
-"""A space of shapes as pictures: what lies where, which cells are there, and the least plausible ones."""
+"""Draw a space of shapes: its map, the cells in it, and the least plausible ones."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def shape_map(space: ShapeSpace, plane: Plane, points: np.ndarray, types: Sequen
     """Left the shapes that the space has on a grid of places, right the cells at their places, by type.
 
     Args:
-        space: of the shapes.
-        plane: of it that is shown.
+        space: the space of shapes.
+        plane: the plane of it that is shown.
         points: float ``(N, 2)``, at least one, where the cells lie on the plane.
-        types: of the cells, ``N``.
-        title: of the picture.
+        types: types of the ``N`` cells.
+        title: title of the picture.
     """
     # The same part of the plane for all data sets of its kind.
     all_points = np.concatenate([plane.project(space.references.latents), points])
@@ -82,12 +82,12 @@ def _scatter(axes: Axes, points: np.ndarray, types: Sequence[str]) -> None:
 def rank_sheet(
     space: ShapeSpace, table: pd.DataFrame, masks: Sequence[np.ndarray], title: str, columns: int = 8
 ) -> np.ndarray:
-    """The first cells of a ranking: the normalised mask, and beside it what the space makes of it.
+    """Draw the first cells of a ranking: the normalised mask and beside it the shape decoded at its position.
 
     Args:
-        space: of the shapes.
+        space: the space of shapes.
         table: the first rows of :func:`cellseg_d2.shape_space.ranking.rank_cells`.
-        masks: of these cells, in that order.
+        masks: masks of these cells, in that order.
         title: for the strip on top.
         columns: cells in a row.
 

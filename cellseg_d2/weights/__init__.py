@@ -1,1 +1,1 @@
-"""Weights: read without running code, fitted to a network, and handed on as model folders."""
+"""Read weights without running code, adapt them to a network, and package models for sharing."""

@@ -1,7 +1,7 @@
-"""Starting from weights of another training: other classes, other channels, other anchors, a cascade.
+"""Adapt weights of another training: other classes, other channels, other anchors, a cascade.
 
-Detectron2's checkpointer takes what has the same name and shape and warns of the rest. For a model that is to be
-fine-tuned that is too little where a parameter can be adapted, and too much where nothing useful is left.
+Detectron2's checkpointer takes what has the same name and shape and warns of the rest. For fine-tuning this takes too
+little where a parameter can be adapted, and too much where nothing useful is left.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ CLASS_ROWS = (
     (re.compile(r"roi_heads\.mask_head\.predictor\.(weight|bias)"), 1, 0),
     (re.compile(r"dense_head\.classifier\.(weight|bias)"), 1, 0),
 )
-# What the parameters have adapted to, without having its shape.
+# Settings that the parameters depend on although their shapes do not.
 SILENT_SETTINGS = ("PIXEL_MEAN", "PIXEL_STD", "ANCHOR_GENERATOR.SIZES", "ANCHOR_GENERATOR.ASPECT_RATIOS")
 
 
 @dataclass
 class Transfer:
-    """What became of the weights.
+    """How the weights were used.
 
     Attributes:
         loaded: parameters of the model that were taken as they are.
@@ -57,13 +57,13 @@ class Transfer:
         rows = [
             *(("loaded", f"{module}.*", f"{count} parameters") for module, count in _modules(self.loaded).items()),
             *(("adapted", name, how) for name, how in self.adapted.items()),
-            *(("initialised anew", name, why) for name, why in self.initialised.items()),
+            *(("newly initialised", name, why) for name, why in self.initialised.items()),
             *(("not used", f"{module}.*", f"{count} parameters") for module, count in _modules(self.unused).items()),
         ]
         return "\n".join(
             [
                 f"{len(self.loaded)} parameters loaded, {len(self.adapted)} adapted, {len(self.initialised)} "
-                f"initialised anew, {len(self.unused)} of the weights not used",
+                f"newly initialised, {len(self.unused)} of the weights not used",
                 tabulate(rows, ["", "parameter", ""], disable_numparse=True),
                 *self.notes,
             ]
@@ -93,7 +93,7 @@ def load_pretrained(model: nn.Module, cfg: CfgNode) -> Transfer:
         cfg: with ``MODEL.WEIGHTS`` and the names of the model's classes.
 
     Returns:
-        What became of each parameter.
+        How each parameter was initialised.
 
     Raises:
         CellSegError: the file cannot be read, or is of another network: nothing matches, a part of the backbone does
@@ -163,7 +163,7 @@ def _fitted(
     """The value for a parameter and how it was adapted (empty: not), or None and why there is none."""
     if sources is not None:
         for pattern, rows, background in CLASS_ROWS:
-            # Box regression may be the same for all classes; its four rows then are no class's.
+            # Box regression may be the same for all classes; its four rows then belong to no class.
             if pattern.fullmatch(name) and len(target) == rows * len(sources) + background:
                 return _by_class(value, target, sources, rows, background)
     if value.shape == target.shape:
@@ -196,7 +196,7 @@ def _by_class(
     new = len(sources) - len(known)
     if len(known) > len(set(known)):
         return result, "the only class of the weights for each"
-    return result, "classes of the same names" + f", {new} of {len(sources)} initialised anew" * (new > 0)
+    return result, "classes of the same names" + f", {new} of {len(sources)} newly initialised" * (new > 0)
 
 
 def _class_sources(before: Sequence[str] | None, now: Sequence[str]) -> list[int | None] | None:
@@ -261,7 +261,7 @@ def _config_beside(path: Path) -> dict:
         return {}
     content = read_yaml(file)
     if not isinstance(content, dict) or not isinstance(content.get("MODEL"), dict):
-        raise CellSegError(f"{file}, which tells the classes of {path.name}, is no configuration: it has no MODEL")
+        raise CellSegError(f"{file}, which tells the classes of {path.name}, is not a configuration: it has no MODEL")
     return content["MODEL"]
 
 

@@ -1,4 +1,4 @@
-"""Models to hand on: a folder with a short configuration and weights that cannot run code.
+"""Package models for sharing: a folder with a short configuration and weights that cannot run code.
 
 The project's own are in ``cellseg_d2/models``. Wherever weights are named, ``cellseg://NAME/model.safetensors`` stands
 for theirs, as ``detectron2://`` does for those of Detectron2's model zoo.
@@ -58,10 +58,10 @@ def export_model(cfg: CfgNode, weights: str | Path, folder: str | Path, *, half:
     """Write ``config.yaml`` and ``model.safetensors`` of a trained model; returns the folder.
 
     Args:
-        cfg: of the run. Written is what matters to prediction and differs from the defaults, and all of
+        cfg: configuration of the run. What prediction needs and differs from the defaults is written, and all of
             ``TEST.POSTPROCESS``.
         weights: its checkpoint.
-        folder: made where needed; files of the same names are replaced, and a ``postprocess.yaml`` of an earlier
+        folder: created if needed; files of the same names are replaced, and a ``postprocess.yaml`` of an earlier
             version, which would be laid over the configuration, is removed.
         half: weights as 16-bit floats, which take half the space. Predictions differ by less than one part in 1,000.
     """

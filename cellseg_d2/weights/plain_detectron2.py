@@ -1,4 +1,4 @@
-"""Models for those with Detectron2 and without this package: in its own keys and files, with the same detections."""
+"""Export models for plain Detectron2, without this package: its own keys and files, the same detections."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ _MODEL = """\
 def export_plain_detectron2(cfg: CfgNode, weights: str | Path, folder: str | Path) -> Path:
     """Write ``config.yaml`` of Detectron2's keys only and ``model_final.pth``; returns the folder.
 
-    Plain Detectron2 detects the same with them in 8-bit images as this package does before any post-processing.
+    With them, plain Detectron2 detects the same in 8-bit images as this package does before post-processing.
 
     Args:
-        cfg: of the run.
+        cfg: configuration of the run.
         weights: its checkpoint; all parameters are kept with 32 bits.
-        folder: made where needed; files of the same names are replaced.
+        folder: created if needed; files of the same names are replaced.
 
     Raises:
-        CellSegError: the network, or what an image goes through before it, is none of Detectron2's; the weights do not
+        CellSegError: the network, or what an image goes through before it, is not Detectron2's; the weights do not
             fit; or the folder holds other weights.
     """
     check_plain(cfg)

@@ -1,4 +1,4 @@
-"""Weights of timm's networks, from a file, a package or the hub, into the backbone of a detector."""
+"""Load weights of timm's networks from a file, a package or the hub into the backbone of a detector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.modeling.timm_backbone import TimmBackbone
 from cellseg_d2.weights.weight_files import read_weight_file
 
-# Values of MODEL.TIMM.PRETRAINED that are no file.
+# Values of MODEL.TIMM.PRETRAINED other than files.
 FROM_HUB, FROM_PACKAGE = "hub", "package"
 # Packages of the Python package index that hold weights, and where.
 PACKAGES = {
@@ -36,7 +36,7 @@ def load_backbone(model: torch.nn.Module, source: str) -> None:
     backbone = getattr(model.backbone, "bottom_up", model.backbone)
     if not isinstance(backbone, TimmBackbone):
         raise CellSegError(
-            "MODEL.TIMM.PRETRAINED is set, but MODEL.BACKBONE.NAME is no network of timm: choose "
+            "MODEL.TIMM.PRETRAINED is set, but MODEL.BACKBONE.NAME is not a network of timm: choose "
             "build_timm_fpn_backbone, or give MODEL.WEIGHTS"
         )
     if source == FROM_HUB:

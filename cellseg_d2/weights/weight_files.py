@@ -1,4 +1,4 @@
-"""Reading files of weights without running code from them."""
+"""Read files of weights without running code from them."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def read_weight_file(path: str | Path) -> WeightFile:
     """Read a ``.pth`` of tensors, a ``.safetensors``, or a ``.pkl`` of arrays as Detectron2's model zoo has them.
 
     Unlike Detectron2's checkpointer this never runs code from a file, so that no flag and no list of known checksums is
-    needed for files of strangers: PyTorch's own unpickler for weights only, safetensors, which has no code, and an
+    needed for untrusted files. It uses PyTorch's unpickler for weights only, safetensors, which has no code, and an
     unpickler of its own (:mod:`cellseg_d2.io.array_pickle`) with which a ``.pkl`` can name nothing but arrays.
 
     Raises:
         CellSegError: it cannot be read, holds anything else than weights, which is where code would be, holds values
-            that are no finite numbers, or claims to hold many times more than the file has room for.
+            that are not finite numbers, or claims to hold many times more than the file has room for.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,7 +104,7 @@ def _check_values(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
     for name, value in weights.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CellSegError(
-                f"{path} holds values in {name!r} that are no finite numbers, as a training that diverged leaves them; "
+                f"{path} holds values in {name!r} that are not finite numbers, as diverged training leaves them; "
                 "take an earlier checkpoint"
             )
 

@@ -1,4 +1,4 @@
-"""Trained weights into a model, without running code from the file and without leaving a part untrained."""
+"""Load trained weights into a model without running code from the file and without leaving a part untrained."""
 
 from __future__ import annotations
 

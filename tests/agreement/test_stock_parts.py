@@ -82,13 +82,13 @@ def test_a_training_with_stock_loader_mapper_and_evaluator(config, tmp_path, cap
     results = json.loads((tmp_path / "run/coco_instances_results.json").read_text())
     assert results
     assert all("counts" in result["segmentation"] for result in results)
-    assert "begins anew" not in caplog.text
+    assert "starts again" not in caplog.text
 
     trainer.checkpointer.tag_last_checkpoint("model_0000000.pth")
     again = StockTrainer(cfg)
     again.resume_or_load(resume=True)
     again.train()
-    assert "the data loader of StockTrainer begins anew" in caplog.text
+    assert "the data loader of StockTrainer starts again" in caplog.text
 
 
 def test_the_stock_evaluator_sees_the_masks_of_the_stock_model(config):

@@ -1,7 +1,7 @@
 """What a model costs is measured on the model of the configuration, trained and used as it says."""
 
 from cellseg_d2.benchmarks.models import measure_model
-from cellseg_d2.benchmarks.report import models_table
+from cellseg_d2.benchmarks.tables import models_table
 
 
 def test_time_and_memory_of_a_small_model(repository):

@@ -4,7 +4,7 @@ import numpy as np
 import tifffile
 
 from cellseg_d2.benchmarks.mosaic import disc_field, draw_disc, measure_mosaic, write_mosaic
-from cellseg_d2.benchmarks.report import mosaic_table
+from cellseg_d2.benchmarks.tables import mosaic_table
 
 
 def test_the_written_mosaic_shows_the_discs(tmp_path):

@@ -11,7 +11,7 @@ from cellseg_d2.benchmarks import prediction, prediction_ways
 from cellseg_d2.benchmarks.prediction import densest_detections, measure_ways, peak_bytes, simulated_detections
 from cellseg_d2.benchmarks.prediction_ways import LOOPS, OURS, STOCK, STOCK_DISJOINT, by_label_image, ways
 from cellseg_d2.cli import benchmark
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import save_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.rle import parse_kaggle_rle
 
@@ -80,12 +80,12 @@ def test_detections_without_pixels_are_refused(detections, quick):
 
 def test_the_densest_image_of_a_file(detections, tmp_path):
     few = detections.select(np.arange(5))
-    save_raw(tmp_path / "detections.npz", {"few": few, "many": detections}, ["cell"])
+    save_detections(tmp_path / "detections.npz", {"few": few, "many": detections}, ["cell"])
     name, found = densest_detections(tmp_path / "detections.npz", 7)
     assert name == "many"
     assert sorted(found.scores) == sorted(detections.scores)[-7:]
     assert len(densest_detections(tmp_path / "detections.npz")[1]) == 12
-    save_raw(tmp_path / "none.npz", {"none": few.select([])}, ["cell"])
+    save_detections(tmp_path / "none.npz", {"none": few.select([])}, ["cell"])
     with pytest.raises(CellSegError, match="no image with detections"):
         densest_detections(tmp_path / "none.npz")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cellseg_d2.cli.commands import COMMANDS
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import save_detections
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from tests.cli.test_hostile_yaml import SUBCOMMANDS
 from tests.conftest import REPOSITORY
@@ -88,7 +88,7 @@ def place(tmp_path_factory):
     (root / "truth.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     predicted = [",".join(row.split(",")[:2]) for row in rows[1:]]
     (root / "submission.csv").write_text("\n".join(["id,predicted", *predicted]) + "\n", encoding="utf-8")
-    save_raw(root / "detections.npz", found, ["dark"])
+    save_detections(root / "detections.npz", found, ["dark"])
     write_disc_dataset(root)
     write_untrained_run(root / "run", REPOSITORY / "configs/quickstart/instant_test.yaml")
     return root

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.cli.commands import COMMANDS
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import save_detections
 from tests.conftest import REPOSITORY
 from tests.discs import write_disc_dataset, write_untrained_run
 
@@ -75,7 +75,7 @@ def places(tmp_path_factory):
     for name, content in PAYLOADS.items():
         (root / name).write_text(content.replace("MARKER", str(root / "it_ran")))
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(root / "image.png")
-    save_raw(root / "detections.npz", {}, ["cort"])
+    save_detections(root / "detections.npz", {}, ["cort"])
     (root / "truth.csv").write_text("id,annotation,width,height,cell_type\na,1 3,10,8,cort\n")
     (root / "submission.csv").write_text("id,predicted\nimage,1 3\n")
     for name in ("run", "mixed"):
@@ -111,7 +111,7 @@ def test_the_memory_of_a_gpu_is_measured_with_a_configuration_read_the_same_way(
     dataset = register_json(places["discs"] / "instances_train.json")
     DatasetCatalog.get(dataset)  # sets the names of the classes
     for file in CONFIGURATIONS:
-        with pytest.raises(CellSegError, match="no valid"):
+        with pytest.raises(CellSegError, match=r"not (a )?valid"):
             memory_config(places["in"] / file, dataset)
     assert not (places["in"] / "it_ran").exists()
 

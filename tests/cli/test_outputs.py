@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.cli.commands import COMMANDS
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import save_detections
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from tests.conftest import REPOSITORY
 from tests.discs import write_disc_dataset, write_untrained_run
@@ -210,7 +210,7 @@ def place(tmp_path, monkeypatch):
     )
     (tmp_path / "conv/instances_val.json").write_text((tmp_path / "truth.csv").read_text())
     (tmp_path / "summary.json").write_text("SEED: 1\n")
-    save_raw(tmp_path / "detections.npz", {}, ["dark"])
+    save_detections(tmp_path / "detections.npz", {}, ["dark"])
     write_disc_dataset(tmp_path)
     for fold in range(2):
         for part, other in (("train", "val"), ("val", "train")):

@@ -13,7 +13,7 @@ from cellseg_d2.cli import pseudo_label
 from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
 from cellseg_d2.datasets.coco_reader import load_coco
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import save_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.predictions.files import read_detections
@@ -116,7 +116,7 @@ def test_thresholds_decide_and_scores_are_kept(annotated, unlabelled, tmp_path):
 def test_saved_detections_and_numbered_results_are_read(annotated, unlabelled, tmp_path):
     folder, crops = unlabelled
     soft = detections_of([(30, 30, 8), (60, 60, 10)], [0.9, 0.8], SIZE, SIZE, [1, 1])
-    save_raw(tmp_path / "detections.npz", {"few-dark": soft}, ["bright", "dark"])
+    save_detections(tmp_path / "detections.npz", {"few-dark": soft}, ["bright", "dark"])
     assert run(annotated, folder, tmp_path, "--predictions", tmp_path / "detections.npz") == 0
     (record,) = load_coco(tmp_path / "datasets/more/instances_train.json")
     assert (record.id, record.cell_type, len(record.cells)) == ("few-dark", "dark", 2)
@@ -181,7 +181,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(annotated, unlabelled, tmp_
     write_submission(tmp_path / "submission.csv", crops, SIZE)
     submission = ["--predictions", tmp_path / "submission.csv"]
     for options, message in [
-        (submission, "a submission does not tell what the cells are"),
+        (submission, "a submission does not say what the cells are"),
         ([*submission, "--category", "grey"], "no category 'grey', only bright, dark"),
         ([*submission, "--category", "dark", "--min-cells", 99], "none of 3 images has enough cells"),
         (["--predictions", tmp_path / "none.csv", "--category", "dark"], "none.csv"),

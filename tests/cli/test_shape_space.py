@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.raw import load_raw, save_raw
+from cellseg_d2.detections.saved import load_detections, save_detections
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.shape_space import SHIPPED
 from cellseg_d2.shape_space.space import ShapeSpace
@@ -102,10 +102,10 @@ def test_scores_of_saved_detections_are_weighed_by_the_space_of_the_project(tmp_
     crops = [MaskCrop(5, 5, mask) for mask in masks]
     scores = np.array([0.8, 0.8], np.float32)
     own = Detections(60, 60, np.zeros((2, 4), np.float32), scores, np.zeros(2, np.int64), crops)
-    save_raw(tmp_path / "a.npz", {"a": own}, ["cell"])
+    save_detections(tmp_path / "a.npz", {"a": own}, ["cell"])
     words = ("--detections", tmp_path / "a.npz", "--output", tmp_path / "b.npz")
     assert call_tool("shape_space", "weigh", *words, "--exponent", 0.1)[0] == 0
-    weighed = load_raw(tmp_path / "b.npz")
+    weighed = load_detections(tmp_path / "b.npz")
     assert weighed.class_names == ["cell"]
     factors = np.maximum(ShapeSpace.load(SHIPPED).plausibilities(masks), 1e-12) ** 0.1
     assert np.allclose(weighed.images["a"].scores, scores * factors, rtol=1e-3)

@@ -62,7 +62,7 @@ def state(folder):
     ("dataset", "options", "said"),
     [
         ("single", ("MODEL.ROI_HEADS.NUM_CLASSES", 1), "is for the classes bright, dark, and --resume cannot go on"),
-        ("renamed", (), "is for the classes bright, dark, and --resume cannot go on with it for dark, bright"),
+        ("renamed", (), "is for the classes bright, dark, and --resume cannot continue it for dark, bright"),
         ("discs", ("MODEL.ROI_BOX_HEAD.FC_DIM", 48), "has another network or other classes"),
     ],
 )

@@ -16,7 +16,7 @@ from cellseg_d2.cli import infer, tune_postprocess
 from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.raw import load_raw, save_raw
+from cellseg_d2.detections.saved import load_detections, save_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
@@ -48,8 +48,8 @@ def scene(tmp_path):
                 lines.append(f"image{i},{crop_to_kaggle(crop, WIDTH)},{WIDTH},{HEIGHT},{('astro', 'cort')[i % 2]}")
     (tmp_path / "train.csv").write_text("\n".join(lines))
     names = list(images)
-    save_raw(tmp_path / "a.npz", {name: images[name] for name in names[:5]}, ["astro", "cort"])
-    save_raw(tmp_path / "b.npz", {name: images[name] for name in names[5:]}, ["astro", "cort"])
+    save_detections(tmp_path / "a.npz", {name: images[name] for name in names[:5]}, ["astro", "cort"])
+    save_detections(tmp_path / "b.npz", {name: images[name] for name in names[5:]}, ["astro", "cort"])
     return tmp_path
 
 
@@ -107,7 +107,7 @@ def test_it_starts_from_what_evaluation_left_beside_the_detections(scene, capsys
         (["--ground-truth", "small.csv"], "are they of the same images?"),
         (["--ground-truth", "other.csv"], "no image is left"),
         (["--detections", "a.npz", "a.npz"], "each may be given once"),
-        (["--detections", "train.csv"], "train.csv is no detections.npz"),
+        (["--detections", "train.csv"], "train.csv is not a detections.npz"),
     ],
 )
 def test_mistakes_are_one_sentence(scene, monkeypatch, more, message):
@@ -201,7 +201,7 @@ def test_evaluation_saves_what_it_detected(run_folder, repository, tmp_path):
         with torch.no_grad():
             evaluator.process(inputs, model(inputs))
     reported = evaluator.evaluate()["competition"]["mean"]
-    raw = load_raw(tmp_path / "out/detections.npz")
+    raw = load_detections(tmp_path / "out/detections.npz")
     assert list(raw.images) == [f"val{i}" for i in range(len(entries))]
     assert raw.class_names == list(CLASSES)
     assert all(found.masks.shape[1:] == (28, 28) and len(found) for found in raw.images.values())

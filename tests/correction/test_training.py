@@ -108,7 +108,7 @@ def test_a_model_that_knows_no_size_is_refused(folders, tmp_path, repository):
     ("words", "message"),
     [
         (["--images", "x"], "--images and --labels go together"),
-        (["--iterations", "0"], "no number of iterations"),
+        (["--iterations", "0"], "not a number of iterations"),
         (["--folds", "-1"], "must not be negative"),
     ],
 )

@@ -191,7 +191,7 @@ def test_a_dataset_that_changed_is_not_resumed(make, program, datasets):
     train_fold(validation.folds[0], make.config_file, [], program)
     path = datasets / "instances_fold1_train.json"
     path.write_text(path.read_text() + " ")
-    with pytest.raises(CellSegError, match="converted anew"):
+    with pytest.raises(CellSegError, match="converted again"):
         prepare_output(make(), validation.folds, resume=True)
 
 
@@ -315,7 +315,7 @@ def is_running(process):
 
 def test_a_program_that_says_nothing(tmp_path):
     attempt = run_training([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, "title")
-    assert (attempt.exit_code, attempt.reason) == (3, "it ended with exit code 3 and without a word")
+    assert (attempt.exit_code, attempt.reason) == (3, "it ended with exit code 3 without a message")
     attempt = run_training([sys.executable, "-c", "1 / 0"], tmp_path, "title")
     assert attempt.reason == "ZeroDivisionError: division by zero"
     attempt = run_training([sys.executable, "-c", "raise ValueError('first\\nsecond\\nthird')"], tmp_path, "title")

@@ -152,7 +152,7 @@ def test_names_for_ids_are_numbered(images):
     file = read_coco(write(images, value))
     assert list(file.images) == [1, 2]
     assert file.stems_as_written == {"img-a": "a", 17: "b"}
-    assert [a["image_id"] for a in file.annotations] == [1, 2, "1"], "1 is no image's id in the file"
+    assert [a["image_id"] for a in file.annotations] == [1, 2, "1"], "1 is not an image's id in the file"
     assert {number: len(own) for number, own in file.by_image().items()} == {1: 1, 2: 1, "1": 1}
     with pytest.raises(CellSegError, match="annotation 8: there is no image 1"):
         list(file.masks())
@@ -180,25 +180,25 @@ def test_sizes_that_nothing_tells(tmp_path):
     value = content()
     sizes(-1)(value)
     file = read_coco(write(tmp_path, value))
-    with pytest.raises(CellSegError, match=r"does not tell the size of image a\.png, and there is no file .*a\.png"):
+    with pytest.raises(CellSegError, match=r"does not give the size of image a\.png, and there is no file .*a\.png"):
         file.size(3)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["images"][0].update(id=None), "image 0 .from 0. has the id None, which is no number or name"),
+        (lambda c: c["images"][0].update(id=None), "image 0 .from 0. has the id None, which is not a number or name"),
         (lambda c: c["images"][0].update(id=1.5), r"has the id 1\.5"),
         (lambda c: c["images"][0].update(id="0"), "same id 0"),
         (lambda c: c["categories"][0].update(id=True), "category 0 .from 0. has the id True"),
-        (lambda c: c["images"][0].update(height="high"), "has the height 'high', which is no whole number"),
+        (lambda c: c["images"][0].update(height="high"), "has the height 'high', which is not a whole number"),
         (lambda c: c["images"][0].update(height=10**6, width=10**6), "beyond any image"),
         (lambda c: c["images"][0].update(file_name="../../a.png"), "leads out of the folder"),
         (lambda c: c["images"][0].update(file_name="..\\a.png"), "leads out of the folder"),
         (lambda c: c["annotations"][1].update(image_id=[1]), r"annotation 1 .from 0. has the image_id \[1\]"),
         (lambda c: c["annotations"][1].update(iscrowd=2), "iscrowd 2"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), "bbox"),
-        (lambda c: c.update(images="a.png"), "images are no list of objects"),
+        (lambda c: c.update(images="a.png"), "images are not a list of objects"),
         (lambda c: c.pop("categories"), "needs images, annotations and categories"),
     ],
 )

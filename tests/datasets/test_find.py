@@ -59,5 +59,5 @@ def test_images_are_relative_to_the_json(tmp_path):
     path.write_text(json.dumps({"info": {"image_root": "images"}, "images": images}))
     assert coco_images(path) == {8: tmp_path / "images" / "b.png"}
     path.write_text("[1, 2]")
-    with pytest.raises(CellSegError, match="no COCO JSON"):
+    with pytest.raises(CellSegError, match="not a COCO JSON"):
         coco_images(path)

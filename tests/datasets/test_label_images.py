@@ -281,7 +281,7 @@ def test_damaged_npy_files(tmp_path):
         read_label_image(path)
 
 
-# --- numbers that are no cells ---------------------------------------------------------------------------------------
+# --- numbers that are not cells ---------------------------------------------------------------------------------------
 
 DISCS = LABELS > 0
 
@@ -330,10 +330,10 @@ def test_photographs_as_labels_in_another_folder(folders):
     noise = np.random.default_rng(0).integers(1, 250, (60, 60), dtype=np.uint8)
     add(folders, "a", noise)
     _, log = read(folders, clean=True)
-    assert [finding.kind for finding in log.open_errors] == ["numbers that are no cells"]
+    assert [finding.kind for finding in log.open_errors] == ["numbers that are not cells"]
     classes = np.repeat(np.repeat(np.random.default_rng(1).integers(0, 4, (20, 20)), 3, 0), 3, 1)
     cells, problem = cells_of_labels(np.where(np.indices(classes.shape).sum(0) % 7 < 3, classes, 0), LabelRules())
-    assert (cells, problem[0]) == ([], "numbers that are no cells")
+    assert (cells, problem[0]) == ([], "numbers that are not cells")
     cells, problem = cells_of_labels(noise, LabelRules(components="keep"))
     assert (len(cells), problem) == (249, None)
 

@@ -20,7 +20,7 @@ def test_a_sentence_of_any_process_is_the_caller_s(forked):
 
 
 def test_a_killed_process_ends_all_of_them(forked):
-    with pytest.raises(CellSegError, match=r"process 2 of 2 was killed \(SIGKILL\), maybe for want of memory"):
+    with pytest.raises(CellSegError, match=r"process 2 of 2 was killed \(SIGKILL\), possibly out of memory"):
         launch_work(work.die, num_gpus=2)
 
 

@@ -92,7 +92,7 @@ def test_a_last_checkpoint_that_is_unfit_is_replaced_by_the_one_before(checkpoin
     caplog.clear()
     checkpoints.repair_last()
     assert last(checkpoints) is None
-    assert "training starts anew" in caplog.records[0].getMessage()
+    assert "training starts at iteration 0" in caplog.records[0].getMessage()
     checkpoints.repair_last()
     assert len(caplog.records) == 1
 

@@ -90,7 +90,7 @@ def test_another_seed_is_told_when_training_goes_on(trainer, caplog):
     trainer("run", resume=True)
     assert "SEED" not in caplog.text
     trainer("run", seed=8, resume=True)
-    assert "began with SEED 3 and goes on with 8" in caplog.text
+    assert "began with SEED 3 and continues with 8" in caplog.text
 
 
 def test_a_training_that_starts_anew_leaves_nothing_to_resume_from(trainer):

@@ -226,7 +226,7 @@ def test_wrong_files_are_named(tmp_path):
     with pytest.raises(CellSegError, match="NO_SUCH_KEY"):
         load_config(tmp_path / "bad.yaml")
     (tmp_path / "worse.yaml").write_text("MODEL: [unclosed")
-    with pytest.raises(CellSegError, match="no valid YAML"):
+    with pytest.raises(CellSegError, match="not valid YAML"):
         load_config(tmp_path / "worse.yaml")
 
 

@@ -13,12 +13,12 @@ from detectron2.structures import Boxes, Instances
 from cellseg_d2.cli import evaluate
 from cellseg_d2.config import load_config
 from cellseg_d2.data.catalog import register_folder
+from cellseg_d2.data.categories import in_classes
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
-from cellseg_d2.data.mixing import in_classes
 from cellseg_d2.datasets.coco_reader import CocoSource
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.detections.instances import to_detections
-from cellseg_d2.detections.raw import load_raw
+from cellseg_d2.detections.saved import load_detections
 from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.masks.crop import coco_to_crop
@@ -101,7 +101,7 @@ def test_average_precision_of_the_truth_is_full(entries, protocol, tmp_path):
 def test_detections_are_kept_with_the_model_s_own_classes(entries, tmp_path):
     evaluator = CompetitionEvaluator("scored_val", PostprocessParams(), tmp_path, True, ["cell", "debris"])
     run(evaluator, entries, [perfect(entry) for entry in entries])
-    assert load_raw(tmp_path / "detections.npz").class_names == ["cell", "debris"]
+    assert load_detections(tmp_path / "detections.npz").class_names == ["cell", "debris"]
 
 
 def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, capsys, repository):

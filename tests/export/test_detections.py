@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cellseg_d2.detections.raw import load_many
+from cellseg_d2.detections.saved import load_many
 from cellseg_d2.errors import CellSegError
 from tests.inference.segmentations import CLASS_NAMES, difficult_crops, segmentation_of
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cellseg_d2.detections.raw import save_raw
+from cellseg_d2.detections.saved import save_detections
 from tests.conftest import sentences
 from tests.discs import disc_image, write_disc_dataset, write_untrained_run
 from tests.fuzz.test_images import FILES
@@ -118,7 +118,7 @@ CONFIGS = {
     "another tree": "MODEL: 7",
     "syntax": "MODEL: {",
     "tabs": "MODEL:\n\tDEVICE: cpu",
-    "text": "this is no configuration",
+    "text": "this is not a configuration",
     "empty": "",
     "a date that is none": "OUTPUT_DIR: 2001-99-99",
     "binary": b"\x80\x02\x00\xff",
@@ -263,7 +263,7 @@ def test_evaluate(tmp_path, call_tool, name):
 
 def test_detections(tmp_path, call_tool):
     (tmp_path / "truth.csv").write_text(TRUTH)
-    save_raw(tmp_path / "whole.npz", {}, ["cort"])
+    save_detections(tmp_path / "whole.npz", {}, ["cort"])
     whole = (tmp_path / "whole.npz").read_bytes()
     files = dict(cut_and_flipped(whole, 5, 0))
     np.savez(tmp_path / "pickle.npz", **{**np.load(tmp_path / "whole.npz"), "scores": np.array([{}], dtype=object)})
@@ -274,7 +274,7 @@ def test_detections(tmp_path, call_tool):
         arguments = ("--detections", path, "--ground-truth", tmp_path / "truth.csv", "--output", tmp_path / "out.yaml")
         code, said = call_tool("tune_postprocess", *arguments)
         assert code == 2
-        assert "is no detections.npz" in said
+        assert "is not a detections.npz" in said
         assert not (tmp_path / "out.yaml").exists()
 
 

@@ -12,7 +12,7 @@ import torch
 from detectron2.modeling import build_model
 
 from cellseg_d2.config import load_config
-from cellseg_d2.detections.raw import load_many
+from cellseg_d2.detections.saved import load_many
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.model import CellSegmenter

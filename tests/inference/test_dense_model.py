@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellseg_d2.detections.raw import load_raw, save_raw
+from cellseg_d2.detections.saved import load_detections, save_detections
 from cellseg_d2.inference.ensemble import Ensemble
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.tta import make_views
@@ -91,8 +91,8 @@ def test_an_ensemble_of_equal_models_finds_what_one_finds(segmenter, entries):
 def test_detections_are_saved_and_tuned(segmenter, entries, tmp_path):
     entry = entries[0]
     detections = segmenter.detect(image_of(entry))
-    save_raw(tmp_path / "detections.npz", {"a": detections}, segmenter.class_names)
-    loaded = load_raw(tmp_path / "detections.npz").images["a"]
+    save_detections(tmp_path / "detections.npz", {"a": detections}, segmenter.class_names)
+    loaded = load_detections(tmp_path / "detections.npz").images["a"]
     assert loaded.scores == pytest.approx(detections.scores)
     trials = ImageTrials(loaded, [coco_to_crop(annotation["segmentation"]) for annotation in entry["annotations"]])
     scores = [trials.score(replace(PARAMS, score_thresholds=(threshold,))) for threshold in (0.3, 0.99)]

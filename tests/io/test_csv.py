@@ -18,7 +18,7 @@ from cellseg_d2.io.csv import plain_text, read_csv_table, spreadsheet_table, spr
     [
         (b"id,annotation\na,1 3\0 5 2\n", "NUL characters"),
         ("id,annotation\na,1 3\n".encode("utf-16-le"), "NUL characters"),
-        ("id,annotation\na,1 3\n".encode("utf-16"), "NUL characters|no text in UTF-8"),
+        ("id,annotation\na,1 3\n".encode("utf-16"), "NUL characters|not text in UTF-8"),
         (b"id,annotation,id\na,1 3,b\n", "several columns 'id'"),
     ],
 )

@@ -37,12 +37,12 @@ def test_other_json(tmp_path, content, message):
     ("content", "message"),
     [
         ("[\n" * 2000, "nested too deeply"),
-        ("a: [", "no valid YAML"),
+        ("a: [", "not valid YAML"),
         ("a: 2001-99-99", "month must be in"),
-        ("a: !!python/object/apply:os.getcwd []", "no valid YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
         ("a: &a [*a]", "stands for more than"),
         ("a: &a0 [1, 1]\n" + "".join(f"b{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 9)), "stands for more"),
-        (b"\xff\xfe\0", "no valid YAML"),
+        (b"\xff\xfe\0", "not valid YAML"),
     ],
 )
 def test_other_yaml(tmp_path, content, message):

@@ -228,7 +228,7 @@ def test_segmentations_of_all_kinds():
         ([detection(rectangle(0, 0, 5, 5), 0.5, category=0)], "categories .* lacks: 1, such as category_id 0"),
         ([{"image_id": 1, "category_id": 1}], "detection 0 .* lacks score, segmentation"),
         ([3], "detection 0"),
-        ({"annotations": []}, "no COCO results"),
+        ({"annotations": []}, "not COCO results"),
     ],
 )
 def test_results_that_do_not_fit(results, message):

@@ -171,7 +171,7 @@ def test_reading_boxes(tmp_path):
     with pytest.raises(CellSegError, match="no annotated cell"):
         read_boxes(path)
     path.write_text('{"images": []}')
-    with pytest.raises(CellSegError, match="no COCO JSON"):
+    with pytest.raises(CellSegError, match="not a COCO JSON"):
         read_boxes(path)
 
 

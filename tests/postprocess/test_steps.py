@@ -262,8 +262,8 @@ def test_parameters_survive_a_file(tmp_path):
         ("vote: 1", "vote must be true or false, not 1"),
         ("- 1", "holds no post-processing"),
         ("", "holds no post-processing"),
-        ("a: [", "is no valid YAML"),
-        ("\x00", "is no valid YAML"),
+        ("a: [", "is not valid YAML"),
+        ("\x00", "is not valid YAML"),
     ],
 )
 def test_wrong_files_are_one_sentence(text, message, tmp_path):

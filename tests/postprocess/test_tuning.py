@@ -240,5 +240,5 @@ def test_a_search_can_be_confined_to_some_parameters():
     found = search(images, start, 2, space_of(["overlap_policy", "mask_thresholds"]))
     assert found != start
     assert found == replace(start, overlap_policy=found.overlap_policy, mask_thresholds=found.mask_thresholds)
-    with pytest.raises(CellSegError, match=r"'mask_threshold' is none of .*mask_thresholds"):
+    with pytest.raises(CellSegError, match=r"'mask_threshold' is not one of .*mask_thresholds"):
         space_of(["mask_threshold"])

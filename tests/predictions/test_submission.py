@@ -64,7 +64,7 @@ def test_empty_rows_and_scattered_ids_are_read(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"\xff\xfe\x00id", "no text in UTF-8"),
+        (b"\xff\xfe\x00id", "not text in UTF-8"),
         (b"id,annotation\nx,1 2\n", "lacks the column 'predicted'.*has id,annotation"),
         (b"x,1 2\n", "lacks the columns 'id', 'predicted'"),
         (b"id,predicted\nx,1 2,3\n", "more fields"),

@@ -128,14 +128,14 @@ def test_coco_with_a_dict_polygons_and_uncompressed_counts(tmp_path):
     check_truth(read_truth(path))
 
 
-def test_crowd_regions_are_left_out_aloud(tmp_path):
+def test_crowd_regions_are_not_cells_and_said_to_be_there(tmp_path):
     content = coco_dict()
     content["annotations"][0]["iscrowd"] = 1
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(content))
     truth = read_truth(path)
     assert len(truth.images["a"].masks) == 1
-    assert truth.warnings == ["regions of the ground truth marked iscrowd are left out: 1"]
+    assert truth.warnings == ["regions marked iscrowd, in which no prediction is judged: 1"]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_classes_are_matched_by_name(config, earlier):
     assert torch.equal(state[BOX][4:8], fresh[BOX][4:8])
     assert torch.equal(state[BOX][8:], old[BOX][:4])
     assert torch.equal(state[MASK][[0, 2]], old[MASK][[1, 0]])
-    assert transfer.adapted[CLS] == "classes of the same names, 1 of 3 initialised anew"
+    assert transfer.adapted[CLS] == "classes of the same names, 1 of 3 newly initialised"
     assert len(transfer.adapted) == 6, "weights and biases of three predictors"
 
 
@@ -100,7 +100,7 @@ def test_other_classes_start_anew_even_with_the_same_number(config, earlier):
         assert transfer.initialised[name] == "other classes"
     assert len(transfer.initialised) == 6
     text = str(transfer)
-    assert "initialised anew" in text
+    assert "newly initialised" in text
     assert CLS in text
     assert "backbone.bottom_up.res2.*" in text
 
@@ -268,7 +268,7 @@ def test_pre_training_then_fine_tuning(repository, tmp_path, monkeypatch, caplog
     with caplog.at_level(logging.INFO, logger="cellseg_d2"):
         second.resume_or_load(resume=True)  # nothing to resume from yet
     assert second.start_iter == 0
-    assert "6 adapted, 0 initialised anew" in caplog.text
+    assert "6 adapted, 0 newly initialised" in caplog.text
     before, after = first.model.state_dict(), second.model.state_dict()
     assert torch.equal(after[STEM], before[STEM])
     assert torch.equal(after[MASK][1], before[MASK][0])

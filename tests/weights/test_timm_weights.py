@@ -73,5 +73,5 @@ def test_wrong_weights_are_refused(tmp_path, repository):
     with pytest.raises(CellSegError, match="no package holds"):
         load_backbone(Detector("resnet10t"), "package")
     model = build_network(load_config(repository / "configs/quickstart/mask_rcnn_R_18_FPN_GN.yaml"))
-    with pytest.raises(CellSegError, match="no network of timm"):
+    with pytest.raises(CellSegError, match="not a network of timm"):
         load_backbone(model, "package")

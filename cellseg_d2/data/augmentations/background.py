@@ -1,4 +1,4 @@
-"""What an image looks like where there are no cells: its level and its noise."""
+"""Measure the background of an image: its level and its noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Background:
     Attributes:
         levels: float32 ``(rows, columns)``, grey level of each block.
         block: side of a block in pixels.
-        std: of the noise in grey levels.
+        std: standard deviation of the noise in grey levels.
         grain: sigma in pixels of the Gaussian that makes white noise as coarse as the image's.
     """
 

@@ -1,4 +1,4 @@
-"""The augmentations that a configuration names, in their order."""
+"""Build the augmentations that a configuration names, in their order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def build_train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 def build_test_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
-    """What every image goes through in prediction: only the change of size."""
+    """The augmentations in prediction: only the change of size."""
     if zoom := number(cfg, "ZOOM_TEST", low=0):
         return [Zoom(zoom)]
     size = cfg.INPUT.MIN_SIZE_TEST

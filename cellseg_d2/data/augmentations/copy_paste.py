@@ -1,4 +1,4 @@
-"""Cells of one image pasted into another one, without an edge that gives them away."""
+"""Paste cells of one image into another, without a visible edge."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import CropTransform, Transform
 
-from cellseg_d2.data.augmentations.draws import log_uniform, seed, uniform
 from cellseg_d2.data.augmentations.placement import affine_matrix, draw_center, least_zoom, linear_map
+from cellseg_d2.data.augmentations.random_draws import log_uniform, seed, uniform
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.settings import interval, number, outside, size
 from cellseg_d2.data.augmentations.warp import AffineTransform
@@ -56,7 +56,7 @@ class RotateZoomCrop(Augmentation):
         """
         Args:
             image: ``(H, W)``.
-            boxes: of its cells, ``(N, 4)`` XYXY in pixels, or None.
+            boxes: boxes of its cells, ``(N, 4)`` XYXY in pixels, or None.
         """
         input_size = image.shape[:2]
         linear = linear_map(uniform(*self.angle), log_uniform(*self.aspect), uniform(*self.shear))

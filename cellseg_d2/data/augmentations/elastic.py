@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from scipy import ndimage
 
-from cellseg_d2.data.augmentations.draws import log_uniform, seed, uniform
+from cellseg_d2.data.augmentations.random_draws import log_uniform, seed, uniform
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.settings import interval, sometimes
 from cellseg_d2.data.augmentations.warp import SamplingTransform

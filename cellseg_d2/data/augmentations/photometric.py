@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import NoOpTransform, Transform
 
-from cellseg_d2.data.augmentations.draws import log_uniform, seed, uniform
+from cellseg_d2.data.augmentations.random_draws import log_uniform, seed, uniform
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.data.augmentations.settings import interval, sometimes
 
@@ -144,7 +144,7 @@ class IlluminationTransform(PhotometricTransform):
     """Uneven light: ``level · (1 + gain · s) + offset · s`` with a smooth surface ``s`` between -1 and 1.
 
     Attributes:
-        coefficients: of x, y, x², x·y and y², float64 ``(5,)``; x and y run from -1 to 1 over the image.
+        coefficients: coefficients of x, y, x², x·y and y², float64 ``(5,)``; x and y run from -1 to 1 over the image.
         gain: as a fraction.
         offset: in grey levels.
     """

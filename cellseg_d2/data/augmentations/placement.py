@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellseg_d2.data.augmentations.draws import uniform
+from cellseg_d2.data.augmentations.random_draws import uniform
 
 
 def linear_map(angle: float, aspect: float = 1.0, shear: float = 0.0) -> np.ndarray:
@@ -71,7 +71,7 @@ def draw_center(
 
     Args:
         linear, input_size, output_size: see :func:`center_range`.
-        boxes: of the cells, ``(N, 4)`` XYXY in pixels.
+        boxes: boxes of the cells, ``(N, 4)`` XYXY in pixels.
         cell_probability: with this chance the centre is chosen such that a cell, drawn evenly from all that such a
             crop can contain as a whole, lies at a random place in it. Otherwise it is drawn evenly.
     """

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import NoOpTransform, Transform
 
-from cellseg_d2.data.augmentations.draws import uniform
+from cellseg_d2.data.augmentations.random_draws import uniform
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 
 
@@ -19,7 +19,7 @@ class QuarterTurnTransform(Transform):
         """
         Args:
             turns: any integer.
-            height, width: of the input in pixels.
+            height, width: size of the input in pixels.
         """
         super().__init__()
         self._set_attributes(locals())

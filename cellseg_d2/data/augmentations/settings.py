@@ -1,4 +1,4 @@
-"""Values of ``INPUT``, checked where they are read, so that a mistake is told by its key and not by its effects."""
+"""Read and check values of ``INPUT``, so that a mistake is reported by its key and not by its effects."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class AffineTransform(SamplingTransform):
             matrix: ``(2, 3)``, output → input.
             input_size, output_size: ``(height, width)`` in pixels.
             outside: ``"reflect"`` or ``"background"``.
-            seed: of the background's noise.
+            seed: seed of the background's noise.
         """
         if outside not in OUTSIDE_POLICIES:
             raise CellSegError(f"outside is {outside!r}; it can be {' or '.join(OUTSIDE_POLICIES)}")

@@ -1,1 +1,1 @@
-"""One HTML file about a training run, about predictions, or about both; needs no network to be looked at."""
+"""Write one HTML file about a training run, about predictions, or about both; it works offline."""

@@ -1,4 +1,4 @@
-"""The cells that a report is about: predictions with what is known beside them, truth and images."""
+"""Gather the cells of a report: predictions, and truth and images where they are given."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class ReportImage:
 
     Attributes:
         name: its id.
-        path: of its file; None where it is not at hand.
-        size: height and width in pixels; None where neither a file nor a truth tells it.
-        cell_type: of its true cells, where known.
+        path: path of its file; None if there is none.
+        size: height and width in pixels; None if neither a file nor a truth contains it.
+        cell_type: type of its true cells, if known.
         true: compressed COCO RLEs; None without a truth.
         predicted: compressed COCO RLEs; None where the size is unknown.
         predicted_areas: int64 ``(P,)``, in pixels.
@@ -66,7 +66,7 @@ class ReportCells:
 
     Attributes:
         images: the worst first; without a truth those with the most cells first.
-        errors: of all images; None without a truth.
+        errors: errors of all images; None without a truth.
         predictions: the file, and when it was written.
         truth: the file; None without one.
         notes: sentences about what is missing or not as it should be.

@@ -1,4 +1,4 @@
-"""The charts of a report: drawn with matplotlib as SVG that stands in the page and follows its colours."""
+"""Draw the charts of a report with matplotlib, as SVG that is embedded in the page and uses its colours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cellseg_d2.metrics.competition import THRESHOLDS
 from cellseg_d2.visualization.figures import GRID, MUTED, TOTAL_COLOR, style_axes
 from cellseg_d2.visualization.report.cells import ReportCells, ReportImage
 
-# A click on a point whose address begins so opens the picture of the image.
+# A click on a point whose link begins with this opens the picture of the image.
 PICTURE = "#picture:"
 PREDICTED = "#7db8e0"
 _INK = {TOTAL_COLOR: "--ink", MUTED: "--muted", GRID: "--line", "#b8bec6": "--muted", "#ffffff": "--paper"}
@@ -36,7 +36,7 @@ def as_svg(figure: Figure, variables: Mapping[str, str]) -> Markup:
     names = {color.lower(): name for color, name in {**_INK, PREDICTED: "--prediction-paper", **variables}.items()}
     FigureCanvasSVG(figure)
     text = io.StringIO()
-    # The same figure gives the same text, and names of types and images are no formulas.
+    # The same figure gives the same text, and names of types and images are not read as formulas.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False}):
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=no_metadata)

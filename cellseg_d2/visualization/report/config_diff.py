@@ -1,4 +1,4 @@
-"""Which keys of a configuration differ from a base."""
+"""List the keys of a configuration that differ from a base."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def base_config(path: str | Path | None = None) -> dict:
     """Detectron2's defaults with the project's keys, as plain values.
 
     Args:
-        path: of a configuration that is laid over them, with the files that it is based on.
+        path: a configuration that is merged into them, with the files that it is based on.
 
     Raises:
-        CellSegError: the file is missing or is no configuration.
+        CellSegError: the file is missing or is not a configuration.
     """
     # A report about predictions alone does without Detectron2 and the seconds that its import takes.
     from cellseg_d2.config import default_config, merge_config_file

@@ -1,4 +1,4 @@
-"""From the data of a run and of predictions to one HTML text that needs nothing beside it."""
+"""Render the data of a run and of predictions as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CHART_COLORS |= {color: f"--own-{name}" for name, color in TYPE_LINE_COLORS.item
 
 
 def write_report(path: str | Path, *parts: Any, **options: Any) -> None:
-    """Write the page, whole or not at all; for the other arguments see :func:`render_report`."""
+    """Write the page atomically; for the other arguments see :func:`render_report`."""
     write_text_atomic(path, render_report(*parts, **options))
 
 
@@ -63,12 +63,12 @@ def render_report(
     Args:
         run: see :func:`cellseg_d2.visualization.report.run_folder.read_run`.
         cells: see :func:`cellseg_d2.visualization.report.cells.gather_cells`.
-        shapes: of these cells, see :func:`cellseg_d2.visualization.report.shapes.gather_shapes`.
-        title: of the page; by default made of the folders' names.
-        differences: of the run's configuration from a base; None if they were not looked for.
+        shapes: the shapes of these cells, see :func:`cellseg_d2.visualization.report.shapes.gather_shapes`.
+        title: title of the page; by default made of the folders' names.
+        differences: differences of the run's configuration from a base; None if they were not compared.
         base_name: what the configuration was compared with.
-        max_images: so many pictures at most, the first ones of ``cells``; tables and charts are about all images.
-        image_width: of the pictures, in pixels; smaller images stay as they are.
+        max_images: largest number of pictures, the first ones of ``cells``; tables and charts are about all images.
+        image_width: width of the pictures in pixels; smaller images stay as they are.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
@@ -149,7 +149,7 @@ def _count(number: int, name: str) -> str:
 
 
 def _summary(run: RunData | None, cells: ReportCells | None) -> str:
-    """One line that says the most important things."""
+    """A line with the most important results."""
     parts = []
     if run is not None and len(run.losses):
         parts.append(f"Trained for {_count(int(run.losses['iteration'].max()) + 1, 'iteration')}.")

@@ -1,4 +1,4 @@
-"""Images and outlines in the forms that a web page embeds: data URIs and SVG paths."""
+"""Convert images and outlines to the forms that a web page embeds: data URIs and SVG paths."""
 
 from __future__ import annotations
 

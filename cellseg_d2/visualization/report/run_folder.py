@@ -1,4 +1,4 @@
-"""What a training run has left in its folder: losses, scores, record and configuration."""
+"""Read the folder of a training run: losses, scores, record and configuration."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ PARTS = (*RECORDS, "losses.csv", "metrics.json", "config.yaml")
 
 @dataclass(frozen=True, eq=False)
 class RunData:
-    """A run folder, as far as it is filled; a run that still goes on has less.
+    """The content of a run folder; an unfinished run has only a part of it.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         losses: see :func:`cellseg_d2.visualization.curves.read_loss_csv`; no rows where there is no file.
         scores: see :func:`cellseg_d2.visualization.curves.read_scores`.
-        record: of ``run.json``, else of ``eval.json``; empty where there is neither.
-        config_text: of ``config.yaml``; empty where there is none.
+        record: content of ``run.json``, else of ``eval.json``; empty if there is neither.
+        config_text: text of ``config.yaml``; empty if there is none.
         config: the same, parsed.
         notes: sentences about what is missing.
     """
@@ -95,7 +95,7 @@ def read_config(path: str | Path) -> tuple[str, dict]:
     """The text of a YAML configuration, and its content.
 
     Raises:
-        CellSegError: it cannot be read, or is no mapping.
+        CellSegError: it cannot be read, or is not a mapping.
     """
     config = read_yaml(path)
     check_form(config, CONFIG_FORM, path)
@@ -103,7 +103,7 @@ def read_config(path: str | Path) -> tuple[str, dict]:
 
 
 class EvaluatedDataset(NamedTuple):
-    """A dataset's name, its ``submission.csv``, and the JSON of its truth; None where that is not at hand any more."""
+    """A dataset's name, its ``submission.csv``, and the JSON of its truth; None if that no longer exists."""
 
     name: str
     submission: Path

@@ -1,4 +1,4 @@
-"""The map of shapes of a report's cells."""
+"""Draw the map of shapes of a report's cells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RARE = 0.01
 
 @dataclass(frozen=True)
 class ReportShapes:
-    """What a report shows of shapes.
+    """The shapes shown in a report.
 
     Attributes:
         picture: a PNG as a data URI.

@@ -1,4 +1,4 @@
-"""Raw detections of many images in one file, before any threshold: what post-processing is tuned on."""
+"""Save and load the detections of many images before any threshold, which post-processing is tuned on."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _MAX_EXPANSION = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class RawDetections:
-    """What :func:`load_raw` returns.
+class SavedDetections:
+    """What :func:`load_detections` returns.
 
     Attributes:
         images: detections by image name.
-        class_names: of the model that made them, in the order of its class numbers.
+        class_names: classes of the model that made them, in the order of its class numbers.
     """
 
     images: dict[str, Detections]
     class_names: list[str]
 
 
-def save_raw(path: str | Path, images: Mapping[str, Detections], class_names: Sequence[str]) -> None:
-    """Write the detections of many images to an ``.npz``, whole or not at all.
+def save_detections(path: str | Path, images: Mapping[str, Detections], class_names: Sequence[str]) -> None:
+    """Write the detections of many images to an ``.npz`` atomically.
 
     The arrays, of ``I`` images with ``N`` detections in all: ``names`` ``(I,)``, ``shapes`` int32 ``(I, 2)`` (height,
     width), ``counts`` int32 ``(I,)``, ``mask_sizes`` int32 ``(I,)`` (``M``, or 0 for binary masks), ``boxes`` float32
@@ -42,9 +42,9 @@ def save_raw(path: str | Path, images: Mapping[str, Detections], class_names: Se
     another; for binary masks ``crop_boxes`` int32 ``(K, 4)`` and ``crop_bits`` uint8, their pixels packed.
 
     Args:
-        path: of the file.
-        images: by name. Probabilities are kept as float16, that is to 0.0005.
-        class_names: of the model.
+        path: file to write.
+        images: detections by image name. Probabilities are kept as float16, that is to 0.0005.
+        class_names: classes of the model.
     """
     values = list(images.values())
     soft = [d.masks for d in values if isinstance(d.masks, np.ndarray)]
@@ -69,8 +69,8 @@ def save_raw(path: str | Path, images: Mapping[str, Detections], class_names: Se
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
 
-def load_raw(path: str | Path) -> RawDetections:
-    """Read a file of :func:`save_raw`. Nothing in it is executed: no pickle is accepted.
+def load_detections(path: str | Path) -> SavedDetections:
+    """Read a file of :func:`save_detections`. Nothing in it is executed: no pickle is accepted.
 
     Raises:
         CellSegError: the file is missing, damaged, or of another kind.
@@ -84,28 +84,28 @@ def load_raw(path: str | Path) -> RawDetections:
             raise ValueError(f"its format is {str(arrays['format'])[:40]!r}, not {_FORMAT!r}")
         class_names = arrays["class_names"].tolist()
         _check_values(arrays, len(class_names))
-        return RawDetections(_images(arrays), class_names)
+        return SavedDetections(_images(arrays), class_names)
     except FileNotFoundError:
         raise CellSegError(f"there is no file of detections {str(path)!r}") from None
     except MemoryError:
         raise no_memory(path) from None
     except Exception as error:  # NumPy raises almost anything for a file that is cut, overwritten, or of another kind
         raise CellSegError(
-            f"{path} is no {FILE_NAME} as evaluation writes it with TEST.SAVE_DETECTIONS True, and cellseg-d2 infer "
+            f"{path} is not a {FILE_NAME} as evaluation writes it with TEST.SAVE_DETECTIONS True, and cellseg-d2 infer "
             f"with --save detections ({one_line(error)})"
         ) from None
 
 
-def load_many(paths: Sequence[str | Path]) -> RawDetections:
+def load_many(paths: Sequence[str | Path]) -> SavedDetections:
     """Read several files, such as those of the folds of a cross-validation, as one.
 
     Raises:
-        CellSegError: see :func:`load_raw`; or the classes differ, or an image is in two files.
+        CellSegError: see :func:`load_detections`; or the classes differ, or an image is in two files.
     """
     images: dict[str, Detections] = {}
-    first: RawDetections | None = None
+    first: SavedDetections | None = None
     for path in paths:
-        raw = load_raw(path)
+        raw = load_detections(path)
         first = first or raw
         if raw.class_names != first.class_names:
             raise CellSegError(
@@ -117,7 +117,7 @@ def load_many(paths: Sequence[str | Path]) -> RawDetections:
         images.update(raw.images)
     if first is None:
         raise CellSegError(f"no {FILE_NAME} is given; name at least one")
-    return RawDetections(images, first.class_names)
+    return SavedDetections(images, first.class_names)
 
 
 def _joined(parts: Iterable[np.ndarray], dtype: type) -> np.ndarray:
@@ -129,14 +129,14 @@ def _check_values(arrays: Mapping[str, np.ndarray], classes: int) -> None:
     """Refuse numbers that no detections have, which would else be taken for some of another image or class."""
     for name in ("names", "class_names"):
         if arrays[name].ndim != 1 or arrays[name].dtype.kind != "U":
-            raise ValueError(f"its {name} are no texts")
+            raise ValueError(f"its {name} are not texts")
     for name, lowest in (("counts", 0), ("mask_sizes", 0), ("shapes", 1), ("crop_boxes", 0), ("classes", 0)):
         values = arrays[name]
         if values.dtype.kind not in "iu" or (values < lowest).any():
-            raise ValueError(f"its {name} are no whole numbers from {lowest} on")
+            raise ValueError(f"its {name} are not whole numbers from {lowest} on")
     for name in ("boxes", "scores", "masks"):
         if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all():
-            raise ValueError(f"its {name} are no finite numbers")
+            raise ValueError(f"its {name} are not finite numbers")
     if (arrays["classes"] >= classes).any():
         raise ValueError(f"it has detections of a class beyond its {classes}")
     if len(arrays["shapes"]) and arrays["shapes"].astype(np.int64).prod(axis=1).max() > MAX_PIXELS:

@@ -9,8 +9,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from cellseg_d2.config import load_config
+from cellseg_d2.data.categories import choose_classes, in_classes, map_categories, mixed, repeat_factors
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
-from cellseg_d2.data.mixing import choose_classes, in_classes, map_categories, mixed, repeat_factors
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 from cellseg_d2.errors import CellSegError

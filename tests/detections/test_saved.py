@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.raw import load_many, load_raw, save_raw
+from cellseg_d2.detections.saved import load_detections, load_many, save_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
 
@@ -31,8 +31,8 @@ def images():
 
 
 def test_round_trip(images, tmp_path):
-    save_raw(tmp_path / "detections.npz", images, ["shsy5y", "astro", "cört"])
-    raw = load_raw(tmp_path / "detections.npz")
+    save_detections(tmp_path / "detections.npz", images, ["shsy5y", "astro", "cört"])
+    raw = load_detections(tmp_path / "detections.npz")
     assert raw.class_names == ["shsy5y", "astro", "cört"]
     assert list(raw.images) == list(images)
     for name, expected in images.items():
@@ -53,38 +53,38 @@ def test_round_trip(images, tmp_path):
 
 
 def test_no_images_at_all(tmp_path):
-    save_raw(tmp_path / "none.npz", {}, ["cell"])
-    assert load_raw(tmp_path / "none.npz").images == {}
+    save_detections(tmp_path / "none.npz", {}, ["cell"])
+    assert load_detections(tmp_path / "none.npz").images == {}
 
 
 def test_damaged_files_are_one_sentence(images, tmp_path):
     good = tmp_path / "good.npz"
-    save_raw(good, images, ["x", "y", "z"])
+    save_detections(good, images, ["x", "y", "z"])
     content = good.read_bytes()
     for cut in (0, 10, len(content) // 2, len(content) - 30):
         (tmp_path / "bad.npz").write_bytes(content[:cut])
-        with pytest.raises(CellSegError, match=r"bad\.npz is no detections\.npz"):
-            load_raw(tmp_path / "bad.npz")
+        with pytest.raises(CellSegError, match=r"bad\.npz is not a detections\.npz"):
+            load_detections(tmp_path / "bad.npz")
     middle = bytearray(content)
     middle[len(content) // 2 : len(content) // 2 + 200] = b"\0" * 200
     (tmp_path / "bad.npz").write_bytes(middle)
-    with pytest.raises(CellSegError, match="is no detections"):
-        load_raw(tmp_path / "bad.npz")
+    with pytest.raises(CellSegError, match="is not a detections"):
+        load_detections(tmp_path / "bad.npz")
     with pytest.raises(CellSegError, match="no file of detections"):
-        load_raw(tmp_path / "missing.npz")
+        load_detections(tmp_path / "missing.npz")
 
 
 def test_other_files_and_pickles_are_refused(images, tmp_path):
     np.savez(tmp_path / "other.npz", boxes=np.zeros((2, 4)))
     np.savez(tmp_path / "pickle.npz", format=np.array([{"code": 1}], dtype=object))
-    save_raw(tmp_path / "good.npz", images, ["x", "y", "z"])
+    save_detections(tmp_path / "good.npz", images, ["x", "y", "z"])
     arrays = dict(np.load(tmp_path / "good.npz"))
     np.savez(tmp_path / "short.npz", **{**arrays, "scores": arrays["scores"][:-1]})
     np.savez(tmp_path / "format.npz", **{**arrays, "format": np.array("another 7")})
-    assert load_raw(tmp_path / "good.npz").images.keys() == images.keys()
+    assert load_detections(tmp_path / "good.npz").images.keys() == images.keys()
     for name in ("other", "pickle", "short", "format"):
-        with pytest.raises(CellSegError, match=rf"{name}\.npz is no detections\.npz"):
-            load_raw(tmp_path / f"{name}.npz")
+        with pytest.raises(CellSegError, match=rf"{name}\.npz is not a detections\.npz"):
+            load_detections(tmp_path / f"{name}.npz")
 
 
 @pytest.mark.parametrize(
@@ -101,27 +101,27 @@ def test_other_files_and_pickles_are_refused(images, tmp_path):
     ],
 )
 def test_numbers_that_no_detections_have_are_refused(images, tmp_path, name, change):
-    save_raw(tmp_path / "good.npz", images, ["x", "y", "z"])
+    save_detections(tmp_path / "good.npz", images, ["x", "y", "z"])
     arrays = dict(np.load(tmp_path / "good.npz"))
     np.savez(tmp_path / "bad.npz", **{**arrays, name: change(arrays[name])})
-    with pytest.raises(CellSegError, match=r"bad\.npz is no detections\.npz"):
-        load_raw(tmp_path / "bad.npz")
+    with pytest.raises(CellSegError, match=r"bad\.npz is not a detections\.npz"):
+        load_detections(tmp_path / "bad.npz")
 
 
 def test_a_file_that_unpacks_to_any_size_is_not_unpacked(tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", format=np.zeros(2**26, np.uint8))
     with pytest.raises(CellSegError, match=r"it unpacks to 0\.1 GB"):
-        load_raw(tmp_path / "bomb.npz")
+        load_detections(tmp_path / "bomb.npz")
 
 
 def test_several_files_are_read_as_one(images, tmp_path):
     first, second = dict(list(images.items())[:2]), dict(list(images.items())[2:])
-    save_raw(tmp_path / "a.npz", first, ["x", "y", "z"])
-    save_raw(tmp_path / "b.npz", second, ["x", "y", "z"])
+    save_detections(tmp_path / "a.npz", first, ["x", "y", "z"])
+    save_detections(tmp_path / "b.npz", second, ["x", "y", "z"])
     assert list(load_many([tmp_path / "a.npz", tmp_path / "b.npz"]).images) == list(images)
     with pytest.raises(CellSegError, match="'nothing' is in"):
         load_many([tmp_path / "a.npz", tmp_path / "a.npz"])
-    save_raw(tmp_path / "c.npz", second, ["z", "y", "x"])
+    save_detections(tmp_path / "c.npz", second, ["z", "y", "x"])
     with pytest.raises(CellSegError, match="with the classes z, y, x"):
         load_many([tmp_path / "a.npz", tmp_path / "c.npz"])
 

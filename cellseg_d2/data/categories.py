@@ -1,4 +1,4 @@
-"""Datasets of different origin and with different categories as one training set."""
+"""Map the categories of datasets to the classes of a model, so that several datasets can be trained on together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OTHERS = "*"  # in a category map: all categories that it does not name
 
 
 def map_categories(names: Sequence[str], category_map: Sequence[Sequence[str]]) -> list[str]:
-    """What each category is called after ``DATASETS.CATEGORY_MAP``.
+    """Rename categories by ``DATASETS.CATEGORY_MAP``.
 
     Args:
-        names: of a dataset's categories.
+        names: names of a dataset's categories.
         category_map: pairs of a name and the new one; the name ``"*"`` stands for all that have no pair of their own.
             A category without either keeps its name.
 
@@ -46,7 +46,7 @@ def map_categories(names: Sequence[str], category_map: Sequence[Sequence[str]]) 
 def choose_classes(
     categories: Mapping[str, Sequence[str]], category_map: Sequence[Sequence[str]], class_names: Sequence[str] = ()
 ) -> list[str]:
-    """The classes of a model that is to learn from several datasets.
+    """Choose the classes of a model that learns from several datasets.
 
     Args:
         categories: names of the categories by dataset.
@@ -58,7 +58,7 @@ def choose_classes(
         without a map all datasets must have the same.
 
     Raises:
-        CellSegError: a category is no class, or the datasets differ.
+        CellSegError: a category is not a class, or the datasets differ.
     """
     mapped = {dataset: map_categories(names, category_map) for dataset, names in categories.items()}
     if class_names:
@@ -66,7 +66,7 @@ def choose_classes(
             foreign = [name for name in names if name not in class_names]
             if foreign:
                 raise CellSegError(
-                    f"dataset {dataset} has the category {foreign[0]!r}, which is none of MODEL.CLASS_NAMES "
+                    f"dataset {dataset} has the category {foreign[0]!r}, which is not one of MODEL.CLASS_NAMES "
                     f"{list(class_names)}: map it with DATASETS.CATEGORY_MAP"
                 )
         return list(class_names)
@@ -82,12 +82,12 @@ def choose_classes(
 def in_classes(
     dataset: str, category_map: Sequence[Sequence[str]], classes: Sequence[str], folder: str | Path | None = None
 ) -> str:
-    """A registered dataset as the model's classes see it.
+    """Register a dataset with its categories replaced by the model's classes.
 
     Args:
         dataset: name in Detectron2's catalogs; it stays as it is.
         category_map: see :func:`map_categories`.
-        classes: of the model, in order.
+        classes: classes of the model, in order.
         folder: where to write ``truth.json``, a COCO JSON in the model's classes, for measures that compare classes.
             None writes nothing, and the metadata's ``json_file`` is the dataset's own.
 
@@ -149,8 +149,8 @@ def check_map_is_used(categories: Mapping[str, Sequence[str]], category_map: Seq
 
 
 def mixed(cfg: CfgNode) -> CfgNode:
-    """The configuration with which the data loader reads ``DATASETS.TRAIN`` and those that are pasted from in the
-    model's classes.
+    """A configuration in which ``DATASETS.TRAIN`` and the datasets that cells are pasted from are read with the model's
+    classes.
 
     Args:
         cfg: with ``MODEL.CLASS_NAMES`` filled in; not changed.
@@ -177,7 +177,7 @@ def repeat_factors(names: Sequence[str], factors: Sequence[Sequence]) -> dict[st
     """``DATASETS.TRAIN_REPEAT_FACTOR`` checked: how often an image of each dataset is seen in an epoch.
 
     Args:
-        names: of the datasets.
+        names: names of the datasets.
         factors: pairs of a name and a number above 0; those that are not named have 1.
 
     Raises:
