@@ -46,9 +46,21 @@ def examples(tmp_path_factory):
     folder = tmp_path_factory.mktemp("extending")
     for name, code in re.findall(r"```python\n# (\w+\.py): .*?\n(.*?)```", TEXT, re.S):
         (folder / name).write_text(code)
-    assert len(list(folder.iterdir())) == 5
+    assert len(list(folder.iterdir())) == 6
+    (folder / "mlflow.py").write_text(MLFLOW)
     write_disc_dataset(folder / "datasets")
     return folder
+
+
+# In place of the package: notes what it is told.
+MLFLOW = """
+import json
+told = {"runs": [], "params": {}, "metrics": []}
+start_run = lambda run_name: told["runs"].append(run_name)
+log_params = told["params"].update
+log_metrics = lambda metrics, step: told["metrics"].append([step, metrics])
+end_run = lambda: json.dump(told, open("told.json", "w"))
+"""
 
 
 def call(folder, *words):
@@ -97,8 +109,15 @@ def check_training_and_prediction(folder, run, *files):
     assert all(0 <= float(row["x"]) <= 96 and 0 <= float(row["y"]) <= 96 for table in tables for row in table)
 
 
-def test_augmentation_evaluator_backbone_and_format(examples):
-    check_training_and_prediction(examples, "run", "scan_lines.py", "counts.py", "plain.py", "centres.py")
+def test_augmentation_evaluator_backbone_format_and_writer(examples):
+    files = ("scan_lines.py", "counts.py", "plain.py", "centres.py", "mlflow_writer.py")
+    check_training_and_prediction(examples, "run", *files)
+    told = json.loads((examples / "told.json").read_text())
+    assert told["runs"] == ["run"]
+    assert told["params"]["SOLVER.MAX_ITER"] == "2"
+    metrics = {name: value for _, metrics in told["metrics"] for name, value in metrics.items()}
+    assert {"total_loss", "lr", "counts/mean_error", "competition/score_0.50"} <= metrics.keys()
+    assert all(re.fullmatch(r"[/\w.\- ]+", name) for name in metrics), "MLflow takes no other names"
 
 
 def test_the_example_of_a_whole_project(examples):

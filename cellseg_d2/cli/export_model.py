@@ -11,6 +11,7 @@ EXAMPLES = """\
   cellseg-d2 export-model --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
       --postprocess tuned.yaml --output models/mine INPUT.ZOOM_TEST 1.35
   cellseg-d2 export-model --config-file output/mine/config.yaml --output plain --plain-detectron2
+  cellseg-d2 export-model --config-file output/mine/config.yaml --output traced --torchscript
 """
 
 
@@ -35,16 +36,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--full-precision", action="store_true", help="keep weights with 32 bits instead of 16")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--plain-detectron2",
         action="store_true",
         help="write a config.yaml of Detectron2's own keys and model_final.pth instead, which give the same detections "
         "without this package; for networks of Detectron2's own parts",
     )
+    instead.add_argument(
+        "--torchscript",
+        action="store_true",
+        help="write model.ts instead, for programs with PyTorch and torchvision only: image in, boxes, classes, masks "
+        "and scores out, compared with the network; without post-processing, for networks without a dense branch",
+    )
     parser.add_settings()
     args = parser.parse_args(argv)
-    if args.plain_detectron2 and args.postprocess:
-        parser.error("--postprocess goes with models for this package: plain Detectron2 has no such step")
+    if args.postprocess and (args.plain_detectron2 or args.torchscript):
+        parser.error("--postprocess goes with models for this package: others have no such step")
     return args
 
 
@@ -58,10 +66,11 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.weights.model_folder import CONFIG, WEIGHTS, export_model
     from cellseg_d2.weights.plain_detectron2 import PLAIN_WEIGHTS, export_plain_detectron2
+    from cellseg_d2.weights.torchscript import SCRIPT, export_torchscript
     from cellseg_d2.weights.weights import find_weights
 
     weights = Path(args.weights or find_weights(args.config_file))
-    written = (CONFIG, PLAIN_WEIGHTS if args.plain_detectron2 else WEIGHTS)
+    written = (SCRIPT,) if args.torchscript else (CONFIG, PLAIN_WEIGHTS if args.plain_detectron2 else WEIGHTS)
     check_outputs([Path(args.output) / name for name in written], [args.config_file, weights, args.postprocess])
     cfg = load_config(args.config_file, args.opts, postprocess=args.postprocess)
     if args.plain_detectron2:
@@ -69,6 +78,12 @@ def main(argv: list[str] | None = None) -> None:
             folder = export_plain_detectron2(cfg, weights, args.output)
         size = (folder / PLAIN_WEIGHTS).stat().st_size / 1e6
         print(f"{weights} ({size:.1f} MB) for plain Detectron2: {folder}; its config.yaml says how to load it")
+        return
+    if args.torchscript:
+        with claimed(args.output):
+            script = export_torchscript(cfg, weights, args.output)
+        size = script.stat().st_size / 1e6
+        print(f"{script} ({size:.1f} MB): torch.jit.load opens it after import torchvision; what it gives was compared")
         return
     with claimed(args.output):
         folder = export_model(cfg, weights, args.output, half=not args.full_precision)

@@ -33,6 +33,7 @@ from cellseg_d2.engine.hooks import (
     WeightAverage,
 )
 from cellseg_d2.engine.optimizers import build_optimizer
+from cellseg_d2.engine.registry import WRITER_REGISTRY
 from cellseg_d2.engine.writers import LossCSVWriter, MetricsWriter
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.build import build_evaluator
@@ -190,11 +191,12 @@ class CellTrainer(DefaultTrainer):
         return super().test(cfg, EvaluatedSegmenter(cfg, model), evaluators)
 
     def build_writers(self) -> list[EventWriter]:
-        """What prints, to the console and to ``log.txt``, and TensorBoard's; the files that tools read have writers
-        and a hook of their own.
+        """What prints, to the console and to ``log.txt``, TensorBoard's, and the user's own; the files that tools read
+        have writers and a hook of their own.
         """
         printers = [ConsoleWriter(self.max_iter), CommonMetricPrinter(self.max_iter)]
-        return [*printers, TensorboardXWriter(self.cfg.OUTPUT_DIR)]
+        own = [make(self.cfg) for make in WRITER_REGISTRY.values()]
+        return [*printers, TensorboardXWriter(self.cfg.OUTPUT_DIR), *own]
 
     def build_hooks(self) -> list[HookBase | None]:
         """Detectron2's hooks, with the checkpoint after the evaluation, so that it contains the score."""
@@ -210,7 +212,8 @@ class CellTrainer(DefaultTrainer):
 
         others = hooks.EvalHook, hooks.PeriodicCheckpointer, hooks.PeriodicWriter
         result = [SeedSteps(cfg.SEED) if cfg.SEED >= 0 else None]
-        result += [hook for hook in super().build_hooks() if not isinstance(hook, others)]
+        stock = super().build_hooks()
+        result += [hook for hook in stock if not isinstance(hook, others)]
         # Weights of a whole network may already find cells; what is begun from nothing scores nothing.
         result += [average, Evaluation(cfg.TEST.EVAL_PERIOD, evaluate, first=bool(cfg.MODEL.WEIGHTS))]
         if comm.is_main_process():
@@ -221,6 +224,6 @@ class CellTrainer(DefaultTrainer):
                 RecordWriter(files, (cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD)),
                 PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
                 PlotCurves(cfg.TEST.EVAL_PERIOD or 500),
-                hooks.PeriodicWriter(self.build_writers()),
+                *(hook for hook in stock if isinstance(hook, hooks.PeriodicWriter)),
             ]
         return result
