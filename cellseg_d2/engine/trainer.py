@@ -39,7 +39,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.build import build_evaluator
 from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.inference.evaluated import EvaluatedSegmenter, without_annotations
-from cellseg_d2.inference.memory import is_out_of_memory
+from cellseg_d2.inference.out_of_memory import is_out_of_memory
 from cellseg_d2.modeling.build import build_network
 from cellseg_d2.modeling.folding import fold_frozen_norms
 from cellseg_d2.weights.adapt import load_pretrained

@@ -30,9 +30,9 @@ from cellseg_d2.export.formats import (
 from cellseg_d2.images.axes import PlaneChoice
 from cellseg_d2.images.errors import check_name
 from cellseg_d2.inference.items import Item, batch_items
-from cellseg_d2.inference.parts import Part, Parts, content_of, state_of, write_tables
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
+from cellseg_d2.inference.unfinished import ImageResult, UnfinishedBatch, content_of, state_of, write_tables
 from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable
 from cellseg_d2.io.claim import claimed
 from cellseg_d2.io.csv import csv_text, write_csv_table
@@ -161,7 +161,7 @@ def _segment_files(
 ) -> BatchResult:
     output, saved = places.output, places.saved
     check_writable(output)
-    parts, left, resumed = Parts(output), None, None
+    parts, left, resumed = UnfinishedBatch(output), None, None
     if comm.is_main_process():
         settings = {
             "version": __version__,
@@ -193,7 +193,9 @@ def _segment_files(
     return _from_main_process(result)
 
 
-def _segment_share(segmenter: Segmenter, items: list[Item], parts: Parts, places: Places, options: dict) -> None:
+def _segment_share(
+    segmenter: Segmenter, items: list[Item], parts: UnfinishedBatch, places: Places, options: dict
+) -> None:
     """The images of this process."""
     processes, saved = comm.get_world_size(), places.saved
     doing = f"segmenting in process 1 of {processes}" if processes > 1 else "segmenting"
@@ -216,9 +218,9 @@ def _segment_share(segmenter: Segmenter, items: list[Item], parts: Parts, places
             progress.write(f"skipped: {reason}")
             progress.set_postfix_str("", refresh=False)
             with _room(parts.output):
-                parts.put(item, Part(item.key, state, failed=reason, content=content))
+                parts.put(item, ImageResult(item.key, state, failed=reason, content=content))
             continue
-        part = Part(
+        part = ImageResult(
             item.key,
             state,
             segmentation.counts,
@@ -236,8 +238,8 @@ def _segment_share(segmenter: Segmenter, items: list[Item], parts: Parts, places
         progress.set_postfix_str(f"{len(segmentation)} cells in {printable(item.key)}", refresh=False)
 
 
-def _finish(parts: Parts, items: Sequence[Item], saved: Collection[str]) -> BatchResult:
-    """Write the files of the whole batch from its parts, in the order of ``items``."""
+def _finish(parts: UnfinishedBatch, items: Sequence[Item], saved: Collection[str]) -> BatchResult:
+    """Write the files of the whole batch from the results of its images, in the order of ``items``."""
     result = BatchResult()
     found = []
     for item in items:
@@ -250,7 +252,7 @@ def _finish(parts: Parts, items: Sequence[Item], saved: Collection[str]) -> Batc
         else:
             result.failed[item.path] = part.failed
 
-    def done() -> Iterator[Part]:
+    def done() -> Iterator[ImageResult]:
         return map(parts.get, found)
 
     ids = _ids(found)
@@ -274,7 +276,7 @@ def _ids(items: Sequence[Item]) -> dict[str, str]:
     return {item.key: item.name if differ else item.key for item in items}
 
 
-def _write_coco(path: Path, items: Sequence[Item], parts: Parts, ids: Mapping[str, str]) -> None:
+def _write_coco(path: Path, items: Sequence[Item], parts: UnfinishedBatch, ids: Mapping[str, str]) -> None:
     """One COCO JSON of all images, by their real names, relative to the folder that all of them are in."""
     root = Path(os.path.commonpath([item.path.resolve().parent for item in items])) if items else path.parent
 
@@ -292,7 +294,7 @@ def _write_coco(path: Path, items: Sequence[Item], parts: Parts, ids: Mapping[st
     write_coco_files({path: (encoded(), info)}, classes)
 
 
-def _images_table(items: Sequence[Item], parts: Iterable[Part]) -> pd.DataFrame:
+def _images_table(items: Sequence[Item], parts: Iterable[ImageResult]) -> pd.DataFrame:
     """A row an image: its name and folder, its frame if it is of a stack, the number of its cells, its confluence (the
     share of its pixels that they cover), and, of several classes, the number of each.
     """
@@ -320,7 +322,7 @@ def _older_files(places: Places, keys: Collection[str]) -> list[Path]:
     return sorted(path for path in found - written if not path.name.startswith("."))
 
 
-def _is_done(parts: Parts, item: Item, places: Places, contents: Callable[[Path], str]) -> bool:
+def _is_done(parts: UnfinishedBatch, item: Item, places: Places, contents: Callable[[Path], str]) -> bool:
     """Whether there is nothing left to do of an image; one that failed is tried again."""
     part = parts.get(item)
     if part is None or part.failed is not None or part.content != contents(item.path):

@@ -22,7 +22,7 @@ from cellseg_d2.images.axes import PlaneChoice, choose_planes
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.lazy import ImageSource, PlaneSource, open_source, open_stored, sample_percentiles
 from cellseg_d2.images.pixel_size import PixelSize, as_pixel_size, read_pixel_size
-from cellseg_d2.inference.memory import Way, first_that_fits, on_cpu
+from cellseg_d2.inference.out_of_memory import Way, first_that_fits, on_cpu
 from cellseg_d2.inference.scale import choose_scale, scale_for, with_neighbors
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.io.progress import track

@@ -19,7 +19,7 @@ from cellseg_d2.images.read import find_images
 from cellseg_d2.inference.batch import _images_table, segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
 from cellseg_d2.inference.items import Item
-from cellseg_d2.inference.parts import Part, content_of
+from cellseg_d2.inference.unfinished import ImageResult, content_of
 from cellseg_d2.io.csv import csv_text
 from cellseg_d2.io.outputs import is_own_result
 from tests.discs import disc_image
@@ -255,7 +255,9 @@ def test_images_without_cells_are_in_the_table_of_images(tmp_path):
     counts = {"a/b": {"count": 3, "image": 1}, "=b": {"count": 0, "image": 0}}
     covered = {"a/b": 0.123456, "=b": 0.0}
     items = [Item(Path("b.png"), folder="a"), Item(Path("=b"))]
-    table = _images_table(items, [Part(item.key, [], counts[item.key], covered=covered[item.key]) for item in items])
+    table = _images_table(
+        items, [ImageResult(item.key, [], counts[item.key], covered=covered[item.key]) for item in items]
+    )
     assert list(table) == ["image", "folder", "count", "confluence", "count (class)", "image (class)"]
     assert table.to_numpy().tolist() == [["b", "a", 4, 0.123456, 3, 1], ["=b", "", 0, 0, 0, 0]]
     assert csv_text(table).splitlines()[1:] == ["b,a,4,0.1235,3,1", "'=b,,0,0,0,0"]

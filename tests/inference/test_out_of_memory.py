@@ -11,7 +11,7 @@ from torch import nn
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.batch import segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
-from cellseg_d2.inference.memory import is_out_of_memory, on_cpu
+from cellseg_d2.inference.out_of_memory import is_out_of_memory, on_cpu
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 

@@ -1,6 +1,6 @@
-"""What is done of a batch, one small file an image, so that it can be resumed and several processes can share it.
+"""Results of the images of an unfinished batch, one small file each, so that it can be resumed and shared by processes.
 
-The files of the whole batch are written from these parts at its end, one image in memory at a time.
+The files of the whole batch are written from these files at its end, one image in memory at a time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
-class Part:
-    """What became of one image.
+class ImageResult:
+    """The result of one image.
 
     Attributes:
         key: of the image, see :class:`cellseg_d2.inference.items.Item`.
@@ -55,8 +55,8 @@ class Part:
     covered: float = 0.0
 
 
-class Parts:
-    """The parts of a batch in a hidden folder, which is there as long as something is left to do.
+class UnfinishedBatch:
+    """The results of a batch's finished images, in a hidden folder that exists until all images are done.
 
     Args:
         output: the folder of the results.
@@ -71,13 +71,13 @@ class Parts:
 
         Args:
             settings: all that decides about results, as plain nested values.
-            resume: keep parts that are there; otherwise they are removed.
+            resume: keep existing results; otherwise they are removed.
 
         Returns:
             Whether there is something to resume.
 
         Raises:
-            CellSegError: the parts that are there were made with other settings; nothing is changed then.
+            CellSegError: the existing results were made with other settings; nothing is changed then.
         """
         settings = json.loads(json.dumps(settings, default=str))
         before = read_record(self.folder / SETTINGS) if resume else None
@@ -92,17 +92,17 @@ class Parts:
             write_json_atomic(self.folder / SETTINGS, settings, indent=1)
         return before is not None
 
-    def get(self, item: Item) -> Part | None:
-        """The part of an image; None if there is none, or the image has been changed since."""
+    def get(self, item: Item) -> ImageResult | None:
+        """The result of an image; None if there is none, or the image has been changed since."""
         content = read_record(self._path(item))
         try:
-            part = Part(**(content or {}))
+            part = ImageResult(**(content or {}))
         except TypeError:
             return None
         return part if part.state == state_of(item.path) else None
 
-    def put(self, item: Item, part: Part) -> None:
-        """Keep the part of an image, whole or not at all."""
+    def put(self, item: Item, part: ImageResult) -> None:
+        """Write the result of an image atomically."""
         write_json_atomic(self._path(item), asdict(part))
 
     def remove(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.items import Item
-from cellseg_d2.inference.parts import Part, Parts, state_of, write_tables
+from cellseg_d2.inference.unfinished import ImageResult, UnfinishedBatch, state_of, write_tables
 
 SETTINGS = {"weights": "abc", "tile": 512, "POSTPROCESS": {"MIN_AREAS": (30, 60)}}
 
@@ -22,16 +22,16 @@ def image(tmp_path):
 
 @pytest.fixture
 def parts(tmp_path):
-    parts = Parts(tmp_path / "results")
+    parts = UnfinishedBatch(tmp_path / "results")
     assert not parts.start(SETTINGS, resume=True), "there is nothing to resume at first"
     return parts
 
 
 def test_a_part_comes_back_until_its_image_changes(parts, image):
-    part = Part("a", state_of(image), {"cort": 2}, ["1 2", "5 1"], "image,cell\na,1\n")
+    part = ImageResult("a", state_of(image), {"cort": 2}, ["1 2", "5 1"], "image,cell\na,1\n")
     assert parts.get(Item(image)) is None
     parts.put(Item(image), part)
-    assert Parts(parts.output).get(Item(image)) == part
+    assert UnfinishedBatch(parts.output).get(Item(image)) == part
     image.write_bytes(b"other pixels")
     assert parts.get(Item(image)) is None
     image.unlink()
@@ -40,7 +40,7 @@ def test_a_part_comes_back_until_its_image_changes(parts, image):
 
 
 def test_a_damaged_part_is_done_again(parts, image):
-    parts.put(Item(image), Part("a", state_of(image)))
+    parts.put(Item(image), ImageResult("a", state_of(image)))
     (path,) = [path for path in parts.folder.iterdir() if path.name != "settings.json"]
     for content in (b"", b"[]", b"{}", b'{"name": "a", "more": 1}', path.read_bytes()[:20], b"\xff\xfe"):
         path.write_bytes(content)
@@ -48,7 +48,7 @@ def test_a_damaged_part_is_done_again(parts, image):
 
 
 def test_only_the_same_settings_are_resumed(parts, image):
-    parts.put(Item(image), Part("a", state_of(image)))
+    parts.put(Item(image), ImageResult("a", state_of(image)))
     with pytest.raises(CellSegError, match=r"other settings \(tile, POSTPROCESS.MIN_AREAS\)"):
         parts.start({**SETTINGS, "tile": 256, "POSTPROCESS": {"MIN_AREAS": (30,)}}, resume=True)
     assert parts.start(SETTINGS, resume=True)
