@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.picture_options import add_picture_options, picture_style
 from cellseg_d2.datasets.readers import DATASET_READERS
 from cellseg_d2.export.formats import FORMATS, TOGETHER
 from cellseg_d2.registry import table
@@ -48,6 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--category", default="cell", metavar="NAME", help="category of cells without one (default: %(default)s)"
     )
     parser.add_argument("--clean", action="store_true", help="drop or cut off wrong annotations instead of stopping")
+    add_picture_options(parser)
     return parser.parse_args(argv)
 
 
@@ -67,8 +69,9 @@ def main(argv: list[str] | None = None) -> None:
     sizes = {path.stem: image_size(path) for path in find_images(args.images)} if args.images else None
     sources = open_annotations(args.input, ReaderOptions(images=args.images, category=args.category), sizes)
     check_writable(args.output)
+    options = {"clean": args.clean, "name_images": bool(args.images), "style": picture_style(args)}
     with claimed(args.output):
-        converted = convert_annotations(args.input, sources, places, clean=args.clean, name_images=bool(args.images))
+        converted = convert_annotations(args.input, sources, places, **options)
     print(f"{converted.cells:,} cells in {converted.images:,} images")
     for finding in converted.log:
         if finding.kind != "missing image":

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.picture_options import add_picture_options, picture_style
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess, load_segmenter
 from cellseg_d2.export.formats import batch_formats, file_stem
 from cellseg_d2.registry import table
@@ -141,6 +142,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="do only what an earlier call with the same options left to do: it was killed, or images failed",
     )
+    add_picture_options(parser)
     add_postprocess_options(parser)
     group = parser.add_argument_group(
         "processes", "Images are shared out; the files are those of one process. Machines must see the same folders."
@@ -195,6 +197,7 @@ def segment(args: argparse.Namespace, folders: dict[Path, str]) -> int:
     names = ("diameter", "diameter_um", "tile", "overlap", *PLANES)
     options = {name: getattr(args, name) for name in names} | {"pixel_size": pixel_size}
     options |= {"resume": args.resume, "folders": folders, "ending": args.suffix, "progress": True}
+    options["style"] = picture_style(args)
     result = segment_files(segmenter, paths, args.output, args.save, **options)
     if comm.is_main_process():
         report(result, segmenter.class_names, args)

@@ -67,7 +67,7 @@ def train(args: argparse.Namespace) -> dict | None:
         tell_beginning(cfg, record["datasets"], trainer.start_iter)
     results = trainer.train()
     if record is not None:
-        tell_end(cfg)
+        tell_end(cfg, trainer.storage)
     return results
 
 

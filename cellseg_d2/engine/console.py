@@ -118,8 +118,13 @@ def tell_score(cfg: CfgNode, storage: EventStorage, iteration: int) -> None:
     logger.info("score %.4g %s%s", score, when, beside)
 
 
-def tell_end(cfg: CfgNode) -> None:
-    """Say where the model is, and how it is used."""
+def tell_end(cfg: CfgNode, storage: EventStorage) -> None:
+    """Say where the model is, how it is used, and where nothing was gained over the weights that it began from."""
+    history = storage.histories().get(cfg.TEST.BEST_METRIC)
+    if history is not None and cfg.MODEL.WEIGHTS:
+        (begun, iteration), *later = history.values()
+        if iteration == 0 and later and begun >= max(score for score, _ in later):
+            logger.info("no score is better than that of %s (%.4g)", cfg.MODEL.WEIGHTS, begun)
     best = Path(cfg.OUTPUT_DIR) / "model_best.pth"
     kept = f"{best} has the best score" if best.is_file() else f"the model is {best.with_name('model_final.pth')}"
     use = ["--config-file", str(best.with_name("config.yaml")), "--input", "IMAGES", "--output", "results"]

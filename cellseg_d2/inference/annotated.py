@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from cellseg_d2.masks.crop import crop_to_kaggle
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.predictions.submission import write_submission
+from cellseg_d2.visualization.style import Style
 
 # Formats of which one file holds all images, and those with one number a pixel: of cells that overlap one has it.
 ONE_FILE = ("coco", "submission")
@@ -50,6 +52,7 @@ def convert_annotations(
     *,
     clean: bool = False,
     name_images: bool = False,
+    style: Style | None = None,
 ) -> Converted:
     """Write annotated cells in other formats; when one file fails, none is replaced.
 
@@ -60,6 +63,7 @@ def convert_annotations(
             :data:`cellseg_d2.export.formats.FORMATS` the folder of the files.
         clean: drop or cut off what is wrong instead of refusing it.
         name_images: whether a COCO JSON names the folder of the images.
+        style: of pictures.
 
     Raises:
         CellSegError: something is wrong in the annotations, two images have one name, or there is none.
@@ -85,7 +89,7 @@ def convert_annotations(
                 lost += len(whole) - len(apart)
                 for name, place in places.items():
                     if name not in ONE_FILE:
-                        (apart if name in DISJOINT else whole).save(place, [name])
+                        replace(apart if name in DISJOINT else whole, style=style or Style()).save(place, [name])
                 rows[record.id] = [crop_to_kaggle(crop, record.width) for crop in apart.crops]
                 encoded.append(encode_record(record, len(encoded) + 1, ids))
         log.raise_open_errors(path, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -41,6 +41,7 @@ from cellseg_d2.io.progress import track
 from cellseg_d2.masks.rle import kaggle_from_labels
 from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.predictions.submission import write_submission
+from cellseg_d2.visualization.style import Style
 
 T = TypeVar("T")
 
@@ -75,6 +76,7 @@ def segment_files(
     resume: bool = False,
     folders: Mapping[Path, str] | None = None,
     ending: str | None = None,
+    style: Style | None = None,
     **options,
 ) -> BatchResult:
     """Segment files and write the results to ``output``.
@@ -99,6 +101,7 @@ def segment_files(
             :func:`cellseg_d2.datasets.find.find_inputs`. In files of all images, ids are names alone where these
             differ, and else names after their folders.
         ending: of the files' names, instead of the format's own such as ``_labels``.
+        style: of pictures.
         **options: passed on to :meth:`Segmenter.segment`, but for ``keep_detections``, which ``saved`` decides. With
             ``stack`` each plane is an image of its own: its files are called by the file and its place in the stack,
             and tables have a column ``frame``.
@@ -125,7 +128,7 @@ def segment_files(
     check_outputs(output_places(output, saved), paths)
     options["keep_detections"] = "detections" in saved
     with claimed(output) if comm.is_main_process() else nullcontext():
-        return _segment_files(segmenter, items, Places(output, saved, ending), resume, options)
+        return _segment_files(segmenter, items, Places(output, saved, ending, style or Style()), resume, options)
 
 
 @dataclass(frozen=True)
@@ -136,11 +139,13 @@ class Places:
         output: the folder of all.
         saved: names of the formats.
         ending: of the files' names; None is the format's own.
+        style: of pictures.
     """
 
     output: Path
     saved: Collection[str]
     ending: str | None
+    style: Style
 
     def files(self, key: str) -> list[tuple[Format, Path]]:
         """The formats with a file an image, and that of one image."""
@@ -168,6 +173,7 @@ def _segment_files(
             "torch": torch.__version__,
             "saved": sorted(set(saved)),
             "ending": places.ending,
+            "style": asdict(places.style),
             "options": {name: value for name, value in options.items() if name != "progress"},
             "segmenter": segmenter.settings(),
         }
@@ -211,6 +217,7 @@ def _segment_share(
             for _, file in places.files(item.key):
                 check_name_length(file)
             segmentation = segmenter.segment(path, **options, **({} if item.frame is None else {"frame": item.frame}))
+            segmentation = replace(segmentation, style=places.style)
         except (CellSegError, MemoryError) as error:
             reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
             shown = printable(path)

@@ -23,6 +23,7 @@ from cellseg_d2.masks.overlaps import label_dtype, label_image
 from cellseg_d2.masks.polygons import Polygon, outline
 from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.visualization.overlays import check_inside, draw_outlines, text_strip, type_color
+from cellseg_d2.visualization.style import DEFAULT, Style, draw_scale_bar
 
 # Notebooks keep their pictures in the file, so these are no wider, in pixels.
 _NOTEBOOK_WIDTH = 1600
@@ -45,6 +46,7 @@ class Segmentation:
         detections: what the cells were made of, before any threshold; only where they were to be kept.
         file_name: of the image, with its suffix, for formats that name it; None where it is from no file.
         frame: number of the plane in a stack, from 0, for tables; None where the image is no stack.
+        style: how pictures of it are drawn, also those that are saved.
 
     Raises:
         CellSegError: the parts do not belong together, or a cell has no pixels.
@@ -69,6 +71,7 @@ class Segmentation:
     detections: Detections | None = None
     file_name: str | None = None
     frame: int | None = None
+    style: Style = DEFAULT
 
     def __post_init__(self) -> None:
         check_inside(self.crops, self.height, self.width)
@@ -79,6 +82,10 @@ class Segmentation:
         if len(self) and not 0 <= self.classes.min() <= self.classes.max() < len(self.class_names):
             raise CellSegError(
                 f"classes from {self.classes.min()} to {self.classes.max()} do not fit {len(self.class_names)} names"
+            )
+        if self.style.scale_bar and self.pixel_size is None:
+            raise CellSegError(
+                f"the size of the pixels of {self.name} is in no metadata, and a scale bar needs it: give --pixel-size"
             )
         if self.image is not None and self.image.shape != (self.height, self.width):
             raise CellSegError(
@@ -175,8 +182,13 @@ class Segmentation:
             table.insert(0, "frame", self.frame)
         return table
 
+    @property
+    def colors(self) -> np.ndarray:
+        """The colour of each cell in pictures, uint8 ``(N, 3)``."""
+        return self.style.colors(self.crops, self.cell_types, self.class_names)
+
     def picture(self, **drawing: Any) -> np.ndarray:
-        """The image with its cells outlined in the colours of their classes, under a strip with name and numbers.
+        """The image with its cells outlined as :attr:`style` says, by default under a strip with name and numbers.
 
         Args:
             **drawing: passed on to :func:`cellseg_d2.visualization.overlays.draw_outlines`, such as ``thickness``,
@@ -199,14 +211,15 @@ class Segmentation:
     def _draw(self, step: int, drawing: dict) -> np.ndarray:
         """The picture of every ``step``-th row and column."""
         image = np.broadcast_to(np.uint8(0), (self.height, self.width)) if self.image is None else self.image
-        # Colours go by all the classes that there may be, so that a class looks the same in every image and file.
-        colors = {name: type_color(name, self.class_names) for name in self.class_names}
-        drawn = draw_outlines(
-            image[::step, ::step],
-            [_every(step, crop) for crop in self.crops],
-            np.array([colors[name] for name in self.cell_types], dtype=np.uint8).reshape(-1, 3),
-            **drawing,
-        )
+        drawing.setdefault("labels", self.style.labels(len(self)))
+        crops = [_every(step, crop) for crop in self.crops]
+        drawn = draw_outlines(image[::step, ::step], crops, self.colors, **drawing)
+        if self.style.scale_bar and self.pixel_size is not None:
+            drawn = draw_scale_bar(drawn, self.pixel_size.x_um * self.width / drawn.shape[1])
+        if not self.style.header:
+            return drawn
+        # One colour stands for a class only where all of its cells have it.
+        colors = {name: None if self.style.by_cell else type_color(name, self.class_names) for name in self.class_names}
         counts = [(_shown(f"{name} {count}"), colors[name]) for name, count in self.counts.items() if count]
         strip = text_strip(drawn.shape[1], _shown(self.name), [(self._total, None), *counts])
         return np.concatenate([strip, drawn])

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
@@ -136,8 +137,7 @@ def test_options_that_choose_planes(folder, options, names):
     metadata = {"axes": "ZCYX", "Channel": {"Name": ["DAPI", "GFP"]}}
     tifffile.imwrite(folder / "a.tif", planes, ome=True, photometric="minisblack", metadata=metadata)
     assert infer("--input", folder, "--output", folder.parent / "out", "--save", "images", "labels", *options) == 0
-    counts = (folder.parent / "out/images.csv").read_text().splitlines()[1:]
-    assert [int(line.split(",")[-1]) for line in counts] == [CELLS] * len(names)
+    assert pd.read_csv(folder.parent / "out/images.csv")["count"].tolist() == [CELLS] * len(names)
     assert [path.name for path in sorted((folder.parent / "out/labels").iterdir())] == [
         f"{n}_labels.tif" for n in names
     ]

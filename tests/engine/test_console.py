@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from cellseg_d2.cli import train_net
 from cellseg_d2.config import default_config
 from cellseg_d2.engine import console
-from cellseg_d2.engine.console import ConsoleWriter, tell_beginning, tell_score, usual_length
+from cellseg_d2.engine.console import ConsoleWriter, tell_beginning, tell_end, tell_score, usual_length
 
 SHORT = ("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "2")
 
@@ -91,6 +91,16 @@ def test_scores_are_told_beside_the_best_one(cfg, said):
             "score 0.5 after iteration 1, a new best (before 0.25)",
             "score 0.125 after iteration 2 (best: 0.5)",
         ]
+
+
+@pytest.mark.parametrize(("scores", "said_so"), [((0.5, 0.25), True), ((0.25, 0.5), False)])
+def test_a_training_that_gains_nothing_says_so(cfg, said, scores, said_so):
+    with EventStorage() as storage:
+        for iteration, score in enumerate(scores):
+            storage.iter = iteration
+            storage.put_scalar(cfg.TEST.BEST_METRIC, score)
+        tell_end(cfg, storage)
+    assert any("no score is better than that of w.pth (0.5)" in line for line in said()) == said_so
 
 
 def test_a_line_comes_now_and_then_and_at_the_end(said, monkeypatch):

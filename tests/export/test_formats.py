@@ -47,7 +47,7 @@ def test_file_stems():
 def test_choosing():
     assert list(choose_formats(["csv", "rois", "csv"])) == ["csv", "rois"]
     assert list(choose_formats("geojson")) == ["geojson"]
-    known = "coco, csv, detections, geojson, labels, overlay, rois"
+    known = "coco, csv, detections, geojson, labels, overlay, pdf, rois, svg"
     with pytest.raises(CellSegError, match=f"unknown format tiff; choose from {known}"):
         choose_formats(["csv", "tiff"])
 
@@ -55,7 +55,7 @@ def test_choosing():
 def test_measurements(tmp_path):
     segmentation = segmentation_of(difficult_crops())
     [path] = segmentation.save(tmp_path, "csv")
-    pd.testing.assert_frame_equal(pd.read_csv(path), segmentation.measure(), check_dtype=False, rtol=1e-6)
+    pd.testing.assert_frame_equal(pd.read_csv(path), segmentation.measure(), check_dtype=False, rtol=5e-4)
 
 
 def test_measurements_of_no_cells(tmp_path):

@@ -21,12 +21,12 @@ from cellseg_d2.cli import common, infer
 from cellseg_d2.config import load_config
 from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.export.formats import Format
 from cellseg_d2.inference import batch
 from cellseg_d2.inference.batch import segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
 from cellseg_d2.inference.ensemble import Ensemble
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.inference.segmentation import Segmentation
 from tests.discs import disc_image, write_untrained_run
 
 SAVED = ("submission", "csv", "labels", "geojson", "overlay", "detections")
@@ -149,7 +149,7 @@ def test_images_that_changed_or_lost_their_files_are_done_anew(images, tmp_path)
     in_a_process(segment_files, Noting(notes, "e"), paths, out, ["labels", "csv"])
     Image.fromarray(disc_image(np.random.default_rng(9), 96, 5, 0)[0]).save(paths[0])
     (out / "labels/b_labels.tif").unlink()
-    (part,) = (path for path in out.glob(".unfinished/*.json") if '"name": "c"' in path.read_text())
+    (part,) = (path for path in out.glob(".unfinished/*.json") if '"key": "c"' in path.read_text())
     part.write_text(part.read_text()[:50])
     segment_files(Noting(notes), paths, out, ["labels", "csv"], resume=True)
     assert notes.read_text() == "abcde" + "abcef"
@@ -185,16 +185,16 @@ def test_images_that_failed_are_tried_again(images, unbroken, tmp_path):
 
 
 def test_no_room_on_the_disk_is_one_sentence_and_can_be_resumed(images, unbroken, tmp_path, monkeypatch, capsys):
-    out, save, room = tmp_path / "out", Segmentation.save, iter("1111100000")
+    out, write, room = tmp_path / "out", Format.write, iter("1111100000")
 
-    def fill(self, folder, formats):
+    def fill(self, path, segmentation):
         if next(room) == "0":
             raise OSError(errno.ENOSPC, "No space left on device")
-        return save(self, folder, formats)
+        return write(self, path, segmentation)
 
     arguments = ["--model", "otsu", "--input", str(images[0].parent), "--output", str(out), "--save", *SAVED]
     with monkeypatch.context() as patch:
-        patch.setattr(Segmentation, "save", fill)
+        patch.setattr(Format, "write", fill)
         patch.setattr("sys.argv", ["tools/infer.py"])
         with pytest.raises(SystemExit) as ended:
             common.run(lambda: infer.main(arguments))

@@ -40,10 +40,12 @@ def test_a_batch_with_a_stack(movie, tmp_path):
     assert {name: sum(counts.values()) for name, counts in result.counts.items()} == dict(
         zip(names, CELLS, strict=True)
     )
-    images = pd.read_csv(tmp_path / "out/images.csv")
-    assert images.to_dict("list") == {"image": ["movie"] * 3, "frame": [0, 1, 2], "cells": CELLS}
+    images = pd.read_csv(tmp_path / "out/images.csv", keep_default_na=False)
+    shares = images.pop("confluence")
+    assert images.to_dict("list") == {"image": ["movie"] * 3, "folder": [""] * 3, "frame": [0, 1, 2], "count": CELLS}
+    assert [share > 0 for share in shares] == [count > 0 for count in CELLS]
     cells = pd.read_csv(tmp_path / "out/cells.csv")
-    assert list(cells)[:3] == ["image", "frame", "label"]
+    assert list(cells)[:4] == ["image", "folder", "frame", "label"]
     assert cells.groupby("frame").size().to_dict() == {0: 3, 2: 5}
     assert set(cells["image"]) == {"movie"}
     assert "area_um2" in cells, "the planes have the pixel size of the file"
