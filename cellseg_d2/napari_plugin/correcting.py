@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from napari.layers import Labels
 from napari.qt.threading import FunctionWorker, thread_worker
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import notification_manager, show_error, show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QGroupBox, QLabel, QPushButton
@@ -101,7 +101,8 @@ class CorrectBox(QGroupBox):
     def _list(self) -> None:
         assert self.project is not None
         done = self.project.corrected
-        self.where.setText(f"{self.project.folder}: {len(done)} of {len(self.project.names)} images corrected")
+        self.where.setText(f"{self.project.folder.name}: {len(done)} of {len(self.project.names)} images corrected")
+        self.where.setToolTip(str(self.project.folder))
         self.images.clear()
         for name in self.project.names:
             self.images.addItem(f"✓ {name}" if name in done else name, name)
@@ -154,7 +155,7 @@ class CorrectBox(QGroupBox):
             return
         self.said.setText(f"looking at {len(names)} images …")
 
-        @thread_worker
+        @thread_worker(ignore_errors=True)  # they are told below
         def work():
             return rank_images(project, CellSegmenter.from_pretrained(model), names)
 
@@ -165,7 +166,10 @@ class CorrectBox(QGroupBox):
 
         def failed(error: Exception) -> None:
             self.said.clear()
-            show_error(str(error))
+            if isinstance(error, CellSegError):
+                show_error(str(error))
+            else:
+                notification_manager.receive_error(type(error), error, error.__traceback__)
 
         def finished() -> None:
             self._worker = None

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from napari.layers import Image, Labels
 from napari.qt.threading import FunctionWorker, thread_worker
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import notification_manager, show_error, show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
@@ -178,7 +178,7 @@ class SegmentBox(QGroupBox):
         self._stop, self._looks = False, 0
         self._busy(True)
 
-        @thread_worker
+        @thread_worker(ignore_errors=True)  # they are told below
         def work():
             segmenter = self._models.get(model) or CellSegmenter.from_pretrained(model)
             self._models[model] = segmenter
@@ -217,7 +217,7 @@ class SegmentBox(QGroupBox):
         elif isinstance(error, CellSegError):
             show_error(str(error))
         else:
-            raise error
+            notification_manager.receive_error(type(error), error, error.__traceback__)
 
     def _show(self, source: Image, segmenter: CellSegmenter, segmentation: Segmentation) -> None:
         self.segmentation = segmentation
