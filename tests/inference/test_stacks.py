@@ -41,7 +41,8 @@ def test_a_batch_with_a_stack(movie, tmp_path):
         zip(names, CELLS, strict=True)
     )
     images = pd.read_csv(tmp_path / "out/images.csv")
-    assert images.to_dict("list") == {"image": ["movie"] * 3, "frame": [0, 1, 2], "cells": CELLS}
+    expected = {"image": ["movie"] * 3, "frame": [0, 1, 2], "count": CELLS}
+    assert images[list(expected)].to_dict("list") == expected
     cells = pd.read_csv(tmp_path / "out/cells.csv")
     assert list(cells)[:3] == ["image", "frame", "label"]
     assert cells.groupby("frame").size().to_dict() == {0: 3, 2: 5}
