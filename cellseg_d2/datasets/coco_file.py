@@ -102,8 +102,11 @@ class CocoFile:
 
     @cached_property
     def stems(self) -> dict[int, str]:
-        """The names of the images' files without folder and suffix, by id; several may be the same."""
-        return {number: PurePosixPath(entry["file_name"]).stem for number, entry in self.images.items()}
+        """The names of the images' files without folder and suffix, by id; several may be the same.
+
+        A plane of a stack, which has a ``frame``, has the name that its results go by.
+        """
+        return {number: _stem(entry) for number, entry in self.images.items()}
 
     @property
     def stems_as_written(self) -> dict[int | str, str]:
@@ -259,6 +262,15 @@ def read_coco_or_json(path: str | Path, annotated: bool = False) -> Any:
     if annotated and isinstance(found, CocoFile) and found.lacks:
         raise _no_coco(path)
     return found
+
+
+def _stem(image: Mapping) -> str:
+    return PurePosixPath(image["source_id"]).name if is_plane(image) else PurePosixPath(image["file_name"]).stem
+
+
+def is_plane(image: Mapping) -> bool:
+    """Whether an entry for an image is for one plane of the stack in its file."""
+    return "frame" in image and bool(image.get("source_id"))
 
 
 def is_cell(annotation: Mapping) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from cellseg_d2.datasets.coco_file import is_cell, read_coco
+from cellseg_d2.datasets.coco_file import is_cell, is_plane, read_coco
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder, images_not_found
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
@@ -183,6 +183,9 @@ def open_coco(path: Path, options: ReaderOptions) -> dict[str, Source]:
         others = ImageFolder(root, options.allow_missing, recursive=True).files
         known = {names[number]: others[stem] for number, stem in file.stems.items() if stem in others}
         found = {**known, **found}
+    if options.allow_missing:  # masks alone are what can be had of planes, which are no files
+        planes = {names[number] for number, entry in file.images.items() if is_plane(entry)}
+        found = {name: place for name, place in found.items() if name not in planes}
     images = ImageFolder.of_names(root, found, options.allow_missing)
     return {"": CocoSource(path, images, drop=options.drop)}
 

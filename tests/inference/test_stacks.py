@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 import tifffile
 
+from cellseg_d2 import cli
 from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.pixel_size import PixelSize
 from cellseg_d2.inference.batch import segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
+from cellseg_d2.predictions.truth import read_truth
 from tests.discs import disc_image
 
 # Cells by frame; the other channel of each is blank.
@@ -97,6 +99,22 @@ def test_a_stack_is_resumed_where_it_was_left(movie, tmp_path):
     assert len(files) == 7
     for file in files:
         assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "at once" / file).read_bytes()
+
+
+@pytest.mark.parametrize("file", ["coco.json", "labels"])
+def test_results_of_a_stack_come_back(movie, tmp_path, file):
+    segment_files(segmenter(), [movie], tmp_path / "out", ["coco", "labels", "submission"], stack=True, channel=1)
+    truth = read_truth(tmp_path / "out" / file)
+    assert {name: len(image.masks) for name, image in truth.images.items()} == {
+        f"movie_t{frame:03d}": count for frame, count in enumerate(CELLS)
+    }
+    out = tmp_path / "back"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["convert", str(tmp_path / "out" / file), "--to", "labels", "--output", str(out)])
+    assert not ended.value.code
+    for name in truth.images:
+        again = tifffile.imread(out / f"labels/{name}_labels.tif")
+        assert np.array_equal(again > 0, tifffile.imread(tmp_path / f"out/labels/{name}_labels.tif") > 0)
 
 
 def test_a_plane_may_not_be_called_as_another_image(movie, tmp_path):
