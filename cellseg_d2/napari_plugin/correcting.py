@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from napari.layers import Labels
-from napari.qt.threading import FunctionWorker, thread_worker
-from napari.utils.notifications import notification_manager, show_error, show_info
+from napari.qt.threading import FunctionWorker
+from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QGroupBox, QLabel, QPushButton
@@ -21,6 +21,7 @@ from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.ignore import outside_of
 from cellseg_d2.masks.overlaps import crops_from_labels
+from cellseg_d2.napari_plugin.background import in_background
 from cellseg_d2.napari_plugin.segmenting import CELLS
 
 REGION = "region that counts"
@@ -155,8 +156,7 @@ class CorrectBox(QGroupBox):
             return
         self.said.setText(f"looking at {len(names)} images …")
 
-        @thread_worker(ignore_errors=True)  # they are told below
-        def work():
+        def work() -> dict[str, float]:
             return rank_images(project, CellSegmenter.from_pretrained(model), names)
 
         def done(ranks: dict[str, float]) -> None:
@@ -166,21 +166,14 @@ class CorrectBox(QGroupBox):
 
         def failed(error: Exception) -> None:
             self.said.clear()
-            if isinstance(error, CellSegError):
-                show_error(str(error))
-            else:
-                notification_manager.receive_error(type(error), error, error.__traceback__)
+            show_error(str(error))
 
         def finished() -> None:
             self._worker = None
             self._enable()
 
-        self._worker = worker = work()
-        worker.returned.connect(done)
-        worker.errored.connect(failed)
-        worker.finished.connect(finished)
+        self._worker = in_background(work, done, failed, finished)
         self._enable()
-        worker.start()
 
     def save_corrections(self) -> None:
         """Save the cells of the image that is shown, as a new save beside all before."""

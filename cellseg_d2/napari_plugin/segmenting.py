@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from napari.layers import Image, Labels
-from napari.qt.threading import FunctionWorker, thread_worker
-from napari.utils.notifications import notification_manager, show_error, show_info
+from napari.qt.threading import FunctionWorker
+from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
@@ -31,6 +31,7 @@ from qtpy.QtWidgets import (
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmentation import Segmentation
+from cellseg_d2.napari_plugin.background import Stopped, in_background
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.tiling.grid import LEAST_TILE
@@ -39,10 +40,6 @@ from cellseg_d2.weights.model_folder import shipped_models
 # Milliseconds that a threshold must rest before cells are made anew.
 _REST = 120
 CELLS = "cells"
-
-
-class Stopped(Exception):
-    """The user has pressed Stop."""
 
 
 class SegmentBox(QGroupBox):
@@ -60,7 +57,7 @@ class SegmentBox(QGroupBox):
         self._viewer = viewer
         self._models: dict[str, CellSegmenter] = {}
         self._worker: FunctionWorker | None = None
-        self._stop = False
+        self._stop = self._again = False
         self._layer: Labels | None = None
         self._shown: np.ndarray | None = None
         self._looks = 0
@@ -163,7 +160,9 @@ class SegmentBox(QGroupBox):
 
     def segment(self) -> None:
         """Run the network on the image that is chosen, in a thread of its own."""
-        if self._worker is not None:
+        if self._worker is not None:  # for another image
+            self._again = True
+            self.cancel()
             return
         try:
             layer, pixels = self.plane()
@@ -178,8 +177,7 @@ class SegmentBox(QGroupBox):
         self._stop, self._looks = False, 0
         self._busy(True)
 
-        @thread_worker(ignore_errors=True)  # they are told below
-        def work():
+        def work() -> tuple[CellSegmenter, Segmentation]:
             segmenter = self._models.get(model) or CellSegmenter.from_pretrained(model)
             self._models[model] = segmenter
             segmenter.before_look = self._before_look
@@ -188,11 +186,9 @@ class SegmentBox(QGroupBox):
                 pixels, diameter=diameter, tile=tile, channel_axis=axis, name=layer.name, keep_detections=True
             )
 
-        self._worker = worker = work()
-        worker.returned.connect(lambda result: self._show(layer, *result))
-        worker.errored.connect(self._failed)
-        worker.finished.connect(lambda: self._busy(False))
-        worker.start()
+        self._worker = in_background(
+            work, lambda result: self._show(layer, *result), self._failed, lambda: self._busy(False)
+        )
 
     def cancel(self) -> None:
         """Have the network stop before its next look."""
@@ -210,16 +206,21 @@ class SegmentBox(QGroupBox):
         self.progress.setRange(0, 0)
         if not busy:
             self._worker = None
+            if self._again:
+                self._again = False
+                self.segment()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: CellSegError | Stopped) -> None:
+        if isinstance(error, Stopped) and self._again:
+            return
         if isinstance(error, Stopped):
             show_info(f"stopped after {self._looks} looks at the image")
-        elif isinstance(error, CellSegError):
-            show_error(str(error))
         else:
-            notification_manager.receive_error(type(error), error, error.__traceback__)
+            show_error(str(error))
 
     def _show(self, source: Image, segmenter: CellSegmenter, segmentation: Segmentation) -> None:
+        if source not in self._viewer.layers:  # another image is shown meanwhile
+            return
         self.segmentation = segmentation
         params = segmenter.params
         self._params = None  # what is set here is what was segmented with

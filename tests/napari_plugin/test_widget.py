@@ -145,6 +145,15 @@ def test_a_long_look_can_be_stopped(opened, until, monkeypatch):
     assert np.array_equal(viewer.layers["cells"].data, before)
 
 
+def test_another_image_does_not_get_the_cells_of_the_one_before(opened, until):
+    viewer, widget = opened
+    widget.segment.segment()
+    widget.correct.show_image("b")  # which is segmented when the other has stopped
+    assert [layer.name for layer in viewer.layers] == ["b"]
+    until(lambda: widget.segment.run.isEnabled() and "cells" in viewer.layers)
+    assert widget.segment.segmentation.name == "b"
+
+
 def test_a_stack_is_segmented_plane_by_plane(opened, until):
     viewer, widget = opened
     viewer.add_image(np.stack([np.zeros((SIZE, SIZE), np.uint8), viewer.layers["a"].data]), name="stack")
