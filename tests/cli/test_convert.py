@@ -120,7 +120,7 @@ def test_overlaps_in_label_images_go_to_the_smaller_cell(tmp_path, capsys):
 
 def test_sizes_that_nothing_tells_are_asked_for(tmp_path, truth):
     run(truth, "--to", "geojson", "--output", tmp_path / "out")
-    with pytest.raises(CellSegError, match="neither the annotations nor an image file tell a width and a height"):
+    with pytest.raises(CellSegError, match="neither the annotations nor an image file give a width and a height"):
         run(tmp_path / "out/geojson", "--to", "labels", "--output", tmp_path / "new")
     run(tmp_path / "out/geojson", "--to", "labels", "--output", tmp_path / "new", "--images", tmp_path / "images")
     assert tifffile.imread(tmp_path / "new/labels/a_labels.tif").max() == 3

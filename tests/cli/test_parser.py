@@ -27,7 +27,7 @@ def call(words, capsys):
 
 @pytest.mark.parametrize("words", CALLS, ids=" ".join)
 def test_each_option_of_each_command_is_recognised_when_two_letters_change_places(words, capsys):
-    options = set(re.findall(r"^ +(--[a-z0-9-]{6,})", call([*words, "--help"], capsys)[1], re.MULTILINE))
+    options = set(re.findall(r"^  (--[a-z0-9-]{6,})", call([*words, "--help"], capsys)[1], re.MULTILINE))
     for option in options:
         mistyped = f"{option[:4]}{option[5]}{option[4]}{option[6:]}"
         if mistyped == option:

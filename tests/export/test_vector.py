@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cellseg_d2.images.pixel_size import PixelSize
-from cellseg_d2.visualization.style import Style, bar_length, bar_text
+from cellseg_d2.visualization.style import Style
 from tests.inference.segmentations import HEIGHT, WIDTH, difficult_crops, segmentation_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,9 +35,10 @@ def test_an_svg_has_the_outline_and_the_number_of_each_cell(segmentation, tmp_pa
         numbers = np.array(re.findall(r"-?[\d.]+", node.get("d")), dtype=float).reshape(-1, 2) / scale
         x0, y0, x1, y1 = crop.tight().box
         assert [*numbers.min(axis=0), *numbers.max(axis=0)] == pytest.approx([x0, y0, x1, y1], abs=1e-3)
-    comments = re.findall(r"<!-- (.+) -->", path.read_text(encoding="utf-8"))  # what letters are drawn
-    assert [text for text in dict.fromkeys(comments) if text.isdigit()] == [str(n + 1) for n in range(len(cells))]
-    assert [text for text in dict.fromkeys(comments) if "µm" in text] == [bar_text(bar_length(WIDTH / 2))]
+    for style, texts in ((STYLE, len(cells) + 1), (Style(scale_bar=True), 1), (Style(), 0)):
+        [path] = replace(segmentation, style=style).save(tmp_path, "svg")
+        groups = [group.get("id", "") for group in ElementTree.parse(path).getroot().iter(f"{SVG}g")]
+        assert sum(name.startswith("text_") for name in groups) == texts, "numbers, and the length of the bar"
 
 
 @pytest.mark.parametrize("kind", ["svg", "pdf"])

@@ -317,7 +317,7 @@ def test_long_runs_are_thinned_and_broken_losses_are_said(run_folder):
 def test_a_run_that_has_just_begun(tmp_path):
     (tmp_path / "losses.csv").write_text("")
     page = Page(render_report(read_run(tmp_path)))
-    assert "The run has no losses and no validation scores yet." in page.text
+    assert "Nothing has been measured yet." in page.text
     assert "The run's folder has no run.json" in page.text
     assert "Nothing has been measured yet." in page.text
 
