@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from cellseg_d2.cli import call
-from cellseg_d2.cli.commands import COMMANDS
+from cellseg_d2.cli.commands import COMMANDS, command_name
 from tests.conftest import REPOSITORY
 from tests.discs import disc_image
 
@@ -53,7 +53,7 @@ def test_a_shown_command_has_these_options(shown):
     name, *words = SHOWN[shown]
     while "--import" in words:  # a file of the reader's own
         del words[words.index("--import") : words.index("--import") + 2]
-    module = "benchmark_options" if name == "benchmark" else name.replace("-", "_")
+    module = "benchmark_options" if name == "benchmark" else command_name(name).replace("-", "_")
     importlib.import_module(f"cellseg_d2.cli.{module}").parse_args(words)
 
 
@@ -112,7 +112,8 @@ def test_python_as_in_the_readme(at_desk):
 
 def test_training_as_in_the_readme(at_desk):
     """All three commands as they stand, but the training ends after two iterations."""
-    (block,) = re.findall(r"```bash\n(.*?)```", readme("Train on your own images"), re.S)
+    found = re.findall(r"```bash\n(.*?)```", readme("Train on your own images"), re.S)
+    (block,) = (block for block in found if "train-net" in block)
     convert, train, infer = commands(block)
     assert not call(convert)
     assert not call([*train, "SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "1", "DATALOADER.NUM_WORKERS", "0"])
