@@ -261,6 +261,8 @@ def _open_file(path: Path) -> tifffile.TiffFile:
     try:
         if not tiff.is_ome or all(page is not None for series in tiff.series for page in series.pages):
             return tiff
+    except MemoryError:
+        raise
     except Exception:  # damaged descriptions raise almost anything
         logger.debug("%s: OME-XML cannot be understood", path, exc_info=True)
     tiff.close()

@@ -61,7 +61,7 @@ def state(folder):
 @pytest.mark.parametrize(
     ("dataset", "options", "said"),
     [
-        ("single", ("MODEL.ROI_HEADS.NUM_CLASSES", 1), "is for the classes bright, dark, and --resume cannot go on"),
+        ("single", ("MODEL.ROI_HEADS.NUM_CLASSES", 1), "classes bright, dark, and --resume cannot continue it"),
         ("renamed", (), "is for the classes bright, dark, and --resume cannot continue it for dark, bright"),
         ("discs", ("MODEL.ROI_BOX_HEAD.FC_DIM", 48), "has another network or other classes"),
     ],

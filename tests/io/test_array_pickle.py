@@ -61,10 +61,10 @@ def test_no_name_but_those_of_arrays_is_looked_up(tmp_path, protocol):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.array([{}], dtype=object), "no plain numbers"),
-        (np.array(["text"]), "no plain numbers"),
-        (np.zeros(2, dtype=[("a", "i4")]), "no plain numbers"),
-        (np.array(["2020-01-01"], dtype="datetime64[D]"), "no plain numbers"),
+        (np.array([{}], dtype=object), "not plain numbers"),
+        (np.array(["text"]), "not plain numbers"),
+        (np.zeros(2, dtype=[("a", "i4")]), "not plain numbers"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "not plain numbers"),
     ],
 )
 def test_only_numbers(tmp_path, value, message):
