@@ -14,6 +14,7 @@ from cellseg_d2.images.axes import PlaneChoice
 from cellseg_d2.images.errors import ImageError, clear_errors
 from cellseg_d2.images.microscope import MICROSCOPE_SUFFIXES, open_microscope
 from cellseg_d2.images.read import is_zarr
+from cellseg_d2.images.stored import StoredImage
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 from cellseg_d2.images.zarr_metadata import find_array
 
@@ -62,7 +63,7 @@ class PixelSize:
         return self.x_um * self.y_um
 
 
-def read_pixel_size(path: str | Path, scene: int | str | None = None) -> PixelSize | None:
+def read_pixel_size(path: str | Path | StoredImage, scene: int | str | None = None) -> PixelSize | None:
     """The pixel size that a file tells, or None where it tells none.
 
     A microscope's own file tells it, and an OME-Zarr image by its scale and units. A TIFF is asked in this order:
@@ -73,12 +74,14 @@ def read_pixel_size(path: str | Path, scene: int | str | None = None) -> PixelSi
     tell something that is not enough, such as the width alone.
 
     Args:
-        path: of an image. PNG, JPEG and BMP tell nothing.
+        path: of an image, or the image itself, opened. PNG, JPEG and BMP tell nothing.
         scene: of a file with several images, see :class:`cellseg_d2.images.axes.PlaneChoice`.
 
     Raises:
         ImageError: the file is missing or cannot be read.
     """
+    if isinstance(path, StoredImage):
+        return _of_stored(path, scene)
     path = Path(path)
     if not path.exists():
         raise ImageError(f"{path} does not exist")
@@ -86,18 +89,31 @@ def read_pixel_size(path: str | Path, scene: int | str | None = None) -> PixelSi
         return _from_zarr(path, scene) if is_zarr(path) else None
     if path.suffix.lower() in MICROSCOPE_SUFFIXES:
         with open_microscope(path, PlaneChoice(scene=scene)) as image:
-            sides = image.pixel_um()
-        return None if sides is None else _plausible(*sides)
+            return _of_stored(image, scene)
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
-    with TiffImage(path, PlaneChoice(scene=scene)) as image, clear_errors(path):
+    with TiffImage(path, PlaneChoice(scene=scene)) as image:
+        return _from_tiff(image)
+
+
+def _of_stored(image: StoredImage, scene: int | str | None) -> PixelSize | None:
+    if isinstance(image, TiffImage):
+        return _from_tiff(image)
+    if isinstance(image.origin, Path) and is_zarr(image.origin):
+        return _from_zarr(image.origin, scene)
+    sides = image.pixel_um()
+    return None if sides is None else _plausible(*sides)
+
+
+def _from_tiff(image: TiffImage) -> PixelSize | None:
+    with clear_errors(image.path):
         pixels = image.ome_pixels
         size = (None if pixels is None else _from_ome(pixels)) or _from_tags(image)
     if size is None and pixels is not None:
         told = {name: value for name, value in pixels.items() if name.startswith(("PhysicalSizeX", "PhysicalSizeY"))}
         if any(unit not in _NO_LENGTH for name, unit in told.items() if name.endswith("Unit")) or len(told) == 1:
             said = ", ".join(f"{name} {value}" for name, value in told.items())
-            _tell(path, said)
+            _tell(image.path, said)
     return size
 
 

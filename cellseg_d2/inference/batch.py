@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from cellseg_d2.export.formats import (
 )
 from cellseg_d2.images.axes import PlaneChoice
 from cellseg_d2.images.errors import check_name
-from cellseg_d2.inference.items import Item, batch_items
+from cellseg_d2.inference.items import Item, OpenStack, batch_items
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.unfinished import ImageResult, UnfinishedBatch, content_of, state_of, write_tables
@@ -120,9 +120,7 @@ def segment_files(
     unknown = [name for name in saved if name not in known]
     if unknown:
         raise unknown_format(unknown, known)
-    choice = PlaneChoice(*(options.get(name) for name in ("channel", "projection")), bool(options.pop("stack", False)))
-    choice = replace(choice, axes=options.get("axes"), scene=options.get("scene"))
-    items = batch_items(paths, choice, folders)
+    items = batch_items(paths, _choice(options, stack=options.pop("stack", False)), folders)
     named = [item.path.with_name(item.name + item.path.suffix) for item in items]
     check_distinct(named, folders=[item.folder for item in items])
     check_outputs(output_places(output, saved), paths)
@@ -154,6 +152,11 @@ class Places:
             (chosen, chosen.path(self.output / name / folder_stem(folder), image, self.ending))
             for name, chosen in choose_formats([name for name in self.saved if name not in TOGETHER]).items()
         ]
+
+
+def _choice(options: Mapping, stack: bool) -> PlaneChoice:
+    """Which planes the options of :meth:`Segmenter.segment` want."""
+    return PlaneChoice(stack=stack, **{name: options.get(name) for name in ("channel", "projection", "axes", "scene")})
 
 
 def output_places(output: str | Path, saved: Collection[str]) -> list[Path]:
@@ -207,42 +210,44 @@ def _segment_share(
     doing = f"segmenting in process 1 of {processes}" if processes > 1 else "segmenting"
     progress = track(items, doing, each=True, shown=len(items) > 1 and comm.is_main_process())
     contents = cache(content_of)
-    for item in progress:
-        path = item.path
-        state, content = state_of(path), contents(path)
-        try:
-            if item.failed is not None:
-                raise CellSegError(item.failed)
-            check_name(path)
-            for _, file in places.files(item.key):
-                check_name_length(file)
-            segmentation = segmenter.segment(path, **options, **({} if item.frame is None else {"frame": item.frame}))
-            segmentation = replace(segmentation, style=places.style)
-        except (CellSegError, MemoryError) as error:
-            reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
-            shown = printable(path)
-            reason = reason if shown in reason else f"{shown}: {printable(reason)}"
-            progress.write(f"skipped: {reason}")
-            progress.set_postfix_str("", refresh=False)
+    with closing(OpenStack(_choice(options, stack=True))) as opened:
+        for item in progress:
+            path = item.path
+            state, content = state_of(path), contents(path)
+            try:
+                if item.failed is not None:
+                    raise CellSegError(item.failed)
+                check_name(path)
+                for _, file in places.files(item.key):
+                    check_name_length(file)
+                own = {} if item.frame is None else {"frame": item.frame}
+                segmentation = segmenter.segment(opened.image(item, state), **options, **own)
+                segmentation = replace(segmentation, style=places.style)
+            except (CellSegError, MemoryError) as error:
+                reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
+                shown = printable(path)
+                reason = reason if shown in reason else f"{shown}: {printable(reason)}"
+                progress.write(f"skipped: {reason}")
+                progress.set_postfix_str("", refresh=False)
+                with _room(parts.output):
+                    parts.put(item, ImageResult(item.key, state, failed=reason, content=content))
+                continue
+            part = ImageResult(
+                item.key,
+                state,
+                segmentation.counts,
+                kaggle_from_labels(segmentation.labels, len(segmentation)) if "submission" in saved else [],
+                _table(segmentation, item) if "csv" in saved else "",
+                segmentation.encoded().cells if "coco" in saved else [],
+                content=content,
+                size=[segmentation.height, segmentation.width],
+                covered=sum(crop.area for crop in segmentation.crops) / (segmentation.height * segmentation.width),
+            )
             with _room(parts.output):
-                parts.put(item, ImageResult(item.key, state, failed=reason, content=content))
-            continue
-        part = ImageResult(
-            item.key,
-            state,
-            segmentation.counts,
-            kaggle_from_labels(segmentation.labels, len(segmentation)) if "submission" in saved else [],
-            _table(segmentation, item) if "csv" in saved else "",
-            segmentation.encoded().cells if "coco" in saved else [],
-            content=content,
-            size=[segmentation.height, segmentation.width],
-            covered=sum(crop.area for crop in segmentation.crops) / (segmentation.height * segmentation.width),
-        )
-        with _room(parts.output):
-            for chosen, file in places.files(item.key):
-                chosen.write(file, segmentation)
-            parts.put(item, part)  # last, as it says that all of this is there
-        progress.set_postfix_str(f"{len(segmentation)} cells in {printable(item.key)}", refresh=False)
+                for chosen, file in places.files(item.key):
+                    chosen.write(file, segmentation)
+                parts.put(item, part)  # last, as it says that all of this is there
+            progress.set_postfix_str(f"{len(segmentation)} cells in {printable(item.key)}", refresh=False)
 
 
 def _finish(parts: UnfinishedBatch, items: Sequence[Item], saved: Collection[str]) -> BatchResult:

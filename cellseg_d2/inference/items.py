@@ -9,6 +9,7 @@ from pathlib import Path
 from cellseg_d2.errors import CellSegError, no_memory
 from cellseg_d2.images.axes import PlaneChoice, choose_planes
 from cellseg_d2.images.lazy import open_stored
+from cellseg_d2.images.stored import StoredImage
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,31 @@ def batch_items(paths: Iterable[Path], choice: PlaneChoice, folders: Mapping[Pat
         else:
             items += [Item(path, number, plane.suffix, folder=folder) for number, plane in enumerate(planes)]
     return items
+
+
+class OpenStack:
+    """Keeps the file of a stack open from one of its planes to the next.
+
+    Args:
+        choice: which planes are wanted.
+    """
+
+    def __init__(self, choice: PlaneChoice):
+        self._choice = choice
+        self._key: tuple[Path, object] | None = None
+        self._stored: StoredImage | None = None
+
+    def image(self, item: Item, state: object) -> StoredImage | Path:
+        """What an item is read from: its file, opened where it is a stack, anew if its state is another one."""
+        if item.frame is None:
+            return item.path
+        if self._stored is None or self._key != (item.path, state):
+            self.close()
+            self._stored, self._key = open_stored(item.path, choice=self._choice), (item.path, state)
+        return self._stored
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._stored is not None:
+            self._stored.close()
+        self._stored = None

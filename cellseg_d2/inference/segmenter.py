@@ -6,6 +6,7 @@ import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from cellseg_d2.images.axes import PlaneChoice, choose_planes
 from cellseg_d2.images.intensity import to_uint8
 from cellseg_d2.images.lazy import ImageSource, PlaneSource, open_source, open_stored, sample_percentiles
 from cellseg_d2.images.pixel_size import PixelSize, as_pixel_size, read_pixel_size
+from cellseg_d2.images.stored import StoredImage
 from cellseg_d2.inference.out_of_memory import Way, first_that_fits, on_cpu
 from cellseg_d2.inference.scale import choose_scale, scale_for, with_neighbors
 from cellseg_d2.inference.segmentation import Segmentation
@@ -124,7 +126,7 @@ class Segmenter(ABC):
 
     def segment(
         self,
-        image: ImageSource | ArrayLike | Image.Image | str | Path | Sequence,
+        image: ImageSource | StoredImage | ArrayLike | Image.Image | str | Path | Sequence,
         *,
         diameter: float | None = None,
         diameter_um: float | None = None,
@@ -149,7 +151,8 @@ class Segmenter(ABC):
 
         Args:
             image: a path (PNG, JPEG, BMP, TIFF, a Zarr folder), an array or tensor (grey or RGB, any numeric type; see
-                :mod:`cellseg_d2.images.arrays`), a picture of Pillow, or a list of these, which gives a list.
+                :mod:`cellseg_d2.images.arrays`), a picture of Pillow, an
+                opened image, which stays open, or a list of these, which gives a list.
             diameter: of the image's cells in pixels. By default the model looks at its ``scales`` to find the best one.
             diameter_um: the same in micrometres; then the pixel size must be known.
             tile: side in pixels of the windows in which a large image is looked at, 64 or more; by default the model's.
@@ -178,15 +181,16 @@ class Segmenter(ABC):
             images = track(image, "segmenting", each=True, shown=progress and len(image) > 1)
             return [self.segment(one, name=name or _name_of(one, i), **options) for i, one in enumerate(images)]
         choice = PlaneChoice(channel, projection, stack or frame is not None, axes, scene)
-        is_path = isinstance(image, str | Path)
-        if is_path and pixel_size is None:
-            pixel_size = read_pixel_size(image, scene)
-        options["diameter"] = _in_pixels(diameter, diameter_um, pixel_size, image)
-        file_name = Path(image).name if is_path else None
-        name = name or (_name_of(image) if is_path or not stack else "plane")
         if isinstance(image, ImageSource):
-            return self._segment_one(image, pixel_size, name, **options)
-        with open_stored(image, channel_axis=channel_axis, choice=choice) as stored:
+            options["diameter"] = _in_pixels(diameter, diameter_um, pixel_size, image.origin)
+            return self._segment_one(image, pixel_size, name or "image", **options)
+        is_open = isinstance(image, StoredImage)
+        with nullcontext(image) if is_open else open_stored(image, channel_axis=channel_axis, choice=choice) as stored:
+            path = stored.origin if isinstance(stored.origin, Path) else None
+            if path is not None:
+                pixel_size = pixel_size or read_pixel_size(stored, scene)
+            options["diameter"] = _in_pixels(diameter, diameter_um, pixel_size, path)
+            name = name or (path.stem if path is not None else "plane" if stack else "image")
             planes = list(enumerate(choose_planes(stored.layout, choice, stored.origin)))
             if frame is not None:
                 if not 0 <= frame < len(planes):
@@ -195,7 +199,7 @@ class Segmenter(ABC):
             found = [
                 replace(
                     self._segment_one(PlaneSource(stored, plane), pixel_size, name + plane.suffix, **options),
-                    file_name=file_name,
+                    file_name=None if path is None else path.name,
                     frame=number if choice.stack else None,
                 )
                 for number, plane in planes
@@ -331,7 +335,7 @@ def _sample_windows(source: ImageSource, side: int) -> list[tuple[int, int, int,
 
 
 def _in_pixels(
-    diameter: float | None, diameter_um: float | None, pixel_size: PixelSize | None, image: object
+    diameter: float | None, diameter_um: float | None, pixel_size: PixelSize | None, origin: object
 ) -> float | None:
     """A diameter in pixels, whichever way it is given."""
     if diameter_um is None:
@@ -341,11 +345,8 @@ def _in_pixels(
     if not 0 < diameter_um < np.inf:
         raise CellSegError(f"a diameter is a number of micrometres above 0, not {diameter_um}")
     if pixel_size is None:
-        if isinstance(image, str | Path):
-            raise CellSegError(
-                f"{image} does not tell the size of its pixels: give --pixel-size, or --diameter in pixels"
-            )
-        raise CellSegError("an array does not tell the size of its pixels: give pixel_size, or diameter")
+        given = "give --pixel-size, or --diameter" if isinstance(origin, Path) else "give pixel_size, or diameter"
+        raise CellSegError(f"{origin or 'an array'} does not tell the size of its pixels: {given} in pixels")
     return diameter_um / pixel_size.area_um2**0.5
 
 
@@ -358,7 +359,5 @@ def _is_numeric(values: Sequence) -> bool:
     return np.isscalar(values) and not isinstance(values, str)
 
 
-def _name_of(image: object, number: int | None = None) -> str:
-    if isinstance(image, str | Path):
-        return Path(image).stem
-    return "image" if number is None else f"image_{number:03d}"
+def _name_of(image: object, number: int) -> str:
+    return Path(image).stem if isinstance(image, str | Path) else f"image_{number:03d}"

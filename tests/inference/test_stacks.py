@@ -8,7 +8,9 @@ import tifffile
 from cellseg_d2 import cli
 from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.lazy import open_stored
 from cellseg_d2.images.pixel_size import PixelSize
+from cellseg_d2.inference import items
 from cellseg_d2.inference.batch import segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
 from cellseg_d2.predictions.truth import read_truth
@@ -123,6 +125,16 @@ def test_a_plane_may_not_be_called_as_another_image(movie, tmp_path):
     with pytest.raises(CellSegError, match="would share the image id 'movie_t001'"):
         segment_files(segmenter(), [movie, other], tmp_path / "out", ["labels"], stack=True, channel=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stack_is_opened_twice_however_many_planes_it_has(movie, tmp_path, monkeypatch):
+    """Once to count its planes, once to read them: to understand a file of many pages takes longer than a plane."""
+    opened = []
+    monkeypatch.setattr(
+        items, "open_stored", lambda path, **options: opened.append(path) or open_stored(path, **options)
+    )
+    segment_files(segmenter(), [movie], tmp_path / "out", ["images"], stack=True, channel=1)
+    assert opened == [movie, movie]
 
 
 def test_planes_in_python(movie):
