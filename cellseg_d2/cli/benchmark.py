@@ -45,7 +45,7 @@ def benchmark_prediction(args: argparse.Namespace) -> None:
     import cv2
     import torch
 
-    from cellseg_d2.benchmarks import prediction, report
+    from cellseg_d2.benchmarks import prediction, tables
     from cellseg_d2.benchmarks.prediction_ways import OURS
     from cellseg_d2.io.atomic import write_json_atomic
 
@@ -65,7 +65,7 @@ def benchmark_prediction(args: argparse.Namespace) -> None:
         figures = {"source": source, "height": height, "width": width, "threads": args.threads, "slower": slower}
         figures["ways"] = {name: asdict(cost) for name, cost in costs.items()}
         write_json_atomic(args.output, figures, indent=1)
-    print(report.prediction_table(costs))
+    print(tables.prediction_table(costs))
     if any(cost.treated < cost.detections for cost in costs.values()):
         print("note: the way in loops was measured on a few cells and scaled up; --full goes it with all")
     if args.output:
@@ -146,7 +146,7 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
     import cv2
     import torch
 
-    from cellseg_d2.benchmarks import inputs, mappers, report, rotation, training
+    from cellseg_d2.benchmarks import inputs, mappers, rotation, tables, training
     from cellseg_d2.io.atomic import write_json_atomic
 
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # stock Detectron2's masks
@@ -180,28 +180,28 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
             compared = mappers.compared_mappers(dense["height"], dense["width"])
             rates = mappers.measure_rates(compared, images, turns, key)
             how = f"the densest image, {turns} turns" if key == "densest" else f"{len(images)} images"
-            show(f"Mapper on {how} ({what})", f"rates_{key}", report.rates_table(rates), rates)
+            show(f"Mapper on {how} ({what})", f"rates_{key}", tables.rates_table(rates), rates)
             stock = rates[mappers.STOCK]
             gains = {name: rate.times_faster_than(stock) for name, rate in rates.items() if rate is not stock}
             results[f"faster_{key}"] = gains
     if "targets" in args.parts:
         sizes = mappers.measure_targets(dense)
-        show("Targets of the densest image, short side 1000", "targets", report.targets_table(sizes), sizes)
+        show("Targets of the densest image, short side 1000", "targets", tables.targets_table(sizes), sizes)
     if "round-trip" in args.parts:
         trips = rotation.measure_round_trips(chosen, args.seed)
-        show("Masks rotated by a random angle and back", "round_trip", report.round_trips_table(trips), trips)
+        show("Masks rotated by a random angle and back", "round_trip", tables.round_trips_table(trips), trips)
     if "outside" in args.parts:
         outside = rotation.measure_outside(rotation.rotations(), chosen, args.draws, args.seed)
-        show("Rotated samples and what is outside the image", "outside", report.outside_table(outside), outside)
+        show("Rotated samples and what is outside the image", "outside", tables.outside_table(outside), outside)
     if waiting:
-        show("Waiting for data in training", "waiting", report.waiting_table(waiting), waiting)
+        show("Waiting for data in training", "waiting", tables.waiting_table(waiting), waiting)
     elif "waiting" in args.parts:
         print("\nTime spent waiting for data was not measured: name training runs with --run")
     if "memory" in args.parts:
         if torch.cuda.is_available():
             memory = training.measure_memory(memory_config(args.memory_config, dataset), dense)
             title = f"Memory of training on the densest image ({torch.cuda.get_device_name()})"
-            show(title, "memory", report.memory_table(memory), memory)
+            show(title, "memory", tables.memory_table(memory), memory)
         else:
             print("\nGPU memory was not measured: PyTorch finds no CUDA GPU")
     if args.output:
