@@ -49,7 +49,7 @@ def test_version_and_help(call):
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("train", "did you mean train-net?"),
+        ("train-nets", "did you mean train-net?"),
         ("Infer", "did you mean infer?"),
         ("convert_to_cocoo", "did you mean convert-to-coco?"),
         ("qqq", "cellseg-d2 --help lists them"),

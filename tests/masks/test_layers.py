@@ -201,7 +201,7 @@ def test_pickling():
         (np.zeros((4, 5), np.uint8), [], [], "must be"),
         (np.zeros((1, 4, 5), np.int64), [], [], "must be"),
         (np.zeros((1, 4, 5), np.uint8), [0], [], "1 cells have layers"),
-        (np.zeros((1, 4, 5), np.uint8), [1], [1], "none of the 1"),
+        (np.zeros((1, 4, 5), np.uint8), [1], [1], "not one of the 1"),
         (np.zeros((1, 4, 5), np.uint8), [0], [256], "must be 1…255"),
         (np.zeros((1, 4, 5), np.uint8), [0], [0], "must be 1…255"),
     ],

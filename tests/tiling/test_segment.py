@@ -310,7 +310,8 @@ def test_detections_of_another_size_are_refused():
         segment_tiled(lambda tile: nothing, np.zeros((80, 90), np.uint8), PLAIN, tile=60, overlap=9, progress=False)
 
 
-def test_the_bar_is_optional(capsys):
+def test_the_bar_is_optional(capsys, monkeypatch):
+    monkeypatch.setattr("cellseg_d2.io.progress.PAUSE", 0)
     image = many_discs(0, 20, 100, 100)
     segment_tiled(find_regions, image, PLAIN, tile=60, overlap=20, progress=False)
     assert capsys.readouterr().err == ""
