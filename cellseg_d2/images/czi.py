@@ -10,7 +10,7 @@ import numpy as np
 from pylibCZIrw import czi
 
 from cellseg_d2.images.axes import Layout, choose_scene
-from cellseg_d2.images.errors import ImageError
+from cellseg_d2.images.errors import ImageError, closed_on_error
 from cellseg_d2.images.grey import grey_dtype
 from cellseg_d2.images.planewise import grey_of_block
 from cellseg_d2.images.stored import StoredImage
@@ -33,11 +33,8 @@ class CziImage(StoredImage):
     def __init__(self, path: Path, scene: int | str | None = None):
         self.origin = path
         self._file = czi.CziReader(str(path))
-        try:
+        with closed_on_error(self):
             self._open(scene)
-        except BaseException:
-            self.close()
-            raise
 
     def _open(self, scene: int | str | None) -> None:
         scenes = self._file.scenes_bounding_rectangle_no_pyramid

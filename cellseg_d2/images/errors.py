@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image, UnidentifiedImageError
 
@@ -34,6 +35,22 @@ def clear_errors(path: str | Path) -> Iterator[None]:
         raise ImageError(f"{path} has too many pixels to be read at once; cut it into tiles first") from None
     except Exception as error:  # decoders raise almost anything on damaged files
         raise ImageError(f"{path} cannot be read, it seems damaged or truncated ({first_line(error)})") from None
+
+
+class Closable(Protocol):
+    """Anything with ``close()``."""
+
+    def close(self) -> object: ...
+
+
+@contextmanager
+def closed_on_error(file: Closable) -> Iterator[None]:
+    """Close ``file`` if the block fails; otherwise it stays open."""
+    try:
+        yield
+    except BaseException:
+        file.close()
+        raise
 
 
 def check_file(path: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.arrays import SlicedArray, StoredArray, as_stored, project, stored_colours
 from cellseg_d2.images.axes import ONE_PLANE, Layout, Plane, PlaneChoice, choose_planes
-from cellseg_d2.images.errors import check_file, clear_errors
+from cellseg_d2.images.errors import check_file, clear_errors, closed_on_error
 from cellseg_d2.images.intensity import intensity_range
 from cellseg_d2.images.microscope import MICROSCOPE_SUFFIXES, open_microscope
 from cellseg_d2.images.pillow import with_pillow
@@ -187,11 +187,8 @@ def open_source(
     if isinstance(image, ImageSource):
         return image
     stored = open_stored(image, channel_axis=channel_axis, choice=choice)
-    try:
+    with closed_on_error(stored):
         return PlaneSource(stored, choose_planes(stored.layout, choice, stored.origin)[0])
-    except BaseException:
-        stored.close()
-        raise
 
 
 def sample_percentiles(source: ImageSource, percentiles: Sequence[float]) -> tuple[float, ...]:

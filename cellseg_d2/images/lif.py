@@ -12,7 +12,7 @@ from liffile import LifFile
 from liffile import LifImage as StoredLifImage
 
 from cellseg_d2.images.axes import Layout, axis_names, choose_scene
-from cellseg_d2.images.errors import ImageError, check_claim
+from cellseg_d2.images.errors import ImageError, check_claim, closed_on_error
 from cellseg_d2.images.grey import grey_dtype
 from cellseg_d2.images.planewise import PlanewiseImage
 
@@ -33,7 +33,7 @@ class LifImage(PlanewiseImage):
         super().__init__()
         self.origin = path
         self._file = LifFile(path)
-        try:
+        with closed_on_error(self):
             images = [image for image in self._file.images if isinstance(image, StoredLifImage)]
             if not images:
                 raise ImageError(f"{path} holds no image")
@@ -41,9 +41,6 @@ class LifImage(PlanewiseImage):
             names = names if len(set(names)) == len(names) else [image.path for image in images]
             self._image = images[choose_scene(scene, names, path)]
             self.layout = self._layout()
-        except BaseException:
-            self.close()
-            raise
         self.dtype = grey_dtype(np.dtype(self._image.dtype))
 
     def _layout(self) -> Layout:

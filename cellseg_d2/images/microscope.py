@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cellseg_d2.images.axes import PlaneChoice
-from cellseg_d2.images.errors import ImageError, check_file, clear_errors
+from cellseg_d2.images.errors import ImageError, check_file, clear_errors, closed_on_error
 from cellseg_d2.images.stored import RenamedImage, StoredImage
 
 
@@ -58,8 +58,5 @@ def open_microscope(path: str | Path, choice: PlaneChoice) -> StoredImage:
         image = opener(path, choice.scene)
     if choice.axes is None:
         return image
-    try:
+    with closed_on_error(image):
         return RenamedImage(image, choice.axes)
-    except BaseException:
-        image.close()
-        raise

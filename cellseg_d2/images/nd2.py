@@ -10,7 +10,7 @@ import numpy as np
 from nd2 import ND2File
 
 from cellseg_d2.images.axes import Layout, axis_names, choose_scene
-from cellseg_d2.images.errors import ImageError, check_claim
+from cellseg_d2.images.errors import ImageError, check_claim, closed_on_error
 from cellseg_d2.images.grey import grey_dtype
 from cellseg_d2.images.planewise import PlanewiseImage
 
@@ -31,11 +31,8 @@ class Nd2Image(PlanewiseImage):
         super().__init__()
         self.origin = path
         self._file = ND2File(path)
-        try:
+        with closed_on_error(self):
             self._open(scene)
-        except BaseException:
-            self.close()
-            raise
 
     def _open(self, scene: int | str | None) -> None:
         sizes = dict(self._file.sizes)

@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from cellseg_d2.images.axes import AxesError, Layout, PlaneChoice, choose_one, listed, renamed, shape_text
-from cellseg_d2.images.errors import ImageError, check_claim, check_file, clear_errors
+from cellseg_d2.images.errors import ImageError, check_claim, check_file, clear_errors, closed_on_error
 from cellseg_d2.images.grey import grey_dtype, grey_from_channels, plain_dtype
 from cellseg_d2.images.pillow import (
     coloured_labels,
@@ -73,11 +73,8 @@ class TiffImage(StoredImage):
         check_file(self.path)
         with clear_errors(self.path):
             self._file = _open_file(self.path)
-            try:
+            with closed_on_error(self._file):
                 self._open(choice)
-            except BaseException:
-                self._file.close()
-                raise
 
     def _open(self, choice: PlaneChoice | None) -> None:
         series = self._series = _chosen_series(self.path, self._file, choice)
