@@ -55,6 +55,11 @@ def no_memory(what: object) -> CellSegError:
     return CellSegError(f"{what} does not fit into memory: free some, or work on less at a time")
 
 
+def reason_of(error: CellSegError | MemoryError, what: object) -> str:
+    """Why ``what`` could not be done, in a sentence."""
+    return str(error if isinstance(error, CellSegError) else no_memory(what))
+
+
 def system_error(error: OSError) -> str:
     """The system's message, after the name of the file if the system gives one; for a full disk it does not."""
     return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))

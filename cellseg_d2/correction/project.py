@@ -14,6 +14,7 @@ The layout, all of it written whole or not at all::
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import shutil
@@ -161,7 +162,7 @@ class Project:
         Raises:
             CellSegError: there is no such image.
         """
-        copied = sorted((self.folder / "images").glob(f"{_escaped(name)}.*"))
+        copied = sorted((self.folder / "images").glob(f"{glob.escape(name)}.*"))
         for path in copied:
             if path.stem == name and not path.name.startswith("."):
                 return path
@@ -314,11 +315,6 @@ def check_folder(folder: str | Path) -> None:
 def next_number(folder: Path) -> int:
     """The first number above those of the sub-folders, from 1 on."""
     return 1 + max((int(path.name) for path in folder.glob("*") if _NUMBER.fullmatch(path.name)), default=0)
-
-
-def _escaped(name: str) -> str:
-    """A name for ``glob``, in which brackets and stars are nothing special."""
-    return re.sub(r"([\[*?])", r"[\1]", name)
 
 
 def _read_settings(path: Path) -> dict:

@@ -16,7 +16,7 @@ from detectron2.utils import comm
 
 from cellseg_d2 import __version__
 from cellseg_d2.datasets.coco_json import EncodedCell, EncodedImage, relative_root, write_coco_files
-from cellseg_d2.errors import CellSegError, no_memory, printable
+from cellseg_d2.errors import CellSegError, printable, reason_of
 from cellseg_d2.export.formats import (
     FORMATS,
     TOGETHER,
@@ -224,7 +224,7 @@ def _segment_share(
                 segmentation = segmenter.segment(opened.image(item, state), **options, **own)
                 segmentation = replace(segmentation, style=places.style)
             except (CellSegError, MemoryError) as error:
-                reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
+                reason = reason_of(error, path)
                 shown = printable(path)
                 reason = reason if shown in reason else f"{shown}: {printable(reason)}"
                 progress.write(f"skipped: {reason}")

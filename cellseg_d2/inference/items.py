@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellseg_d2.errors import CellSegError, no_memory
+from cellseg_d2.errors import CellSegError, reason_of
 from cellseg_d2.images.axes import PlaneChoice, choose_planes
 from cellseg_d2.images.lazy import open_stored
 from cellseg_d2.images.stored import StoredImage
@@ -61,8 +61,7 @@ def batch_items(paths: Iterable[Path], choice: PlaneChoice, folders: Mapping[Pat
             with open_stored(path, choice=choice) as stored:
                 planes = choose_planes(stored.layout, choice, path)
         except (CellSegError, MemoryError) as error:
-            reason = str(error) if isinstance(error, CellSegError) else str(no_memory(path))
-            items.append(Item(path, 0, failed=reason, folder=folder))
+            items.append(Item(path, 0, failed=reason_of(error, path), folder=folder))
         else:
             items += [Item(path, number, plane.suffix, folder=folder) for number, plane in enumerate(planes)]
     return items
