@@ -87,7 +87,7 @@ class Evaluation(hooks.EvalHook):
     """Detectron2's hook, which says each score, and may also score the weights that a training begins from.
 
     Args:
-        period: iterations between drawings.
+        period: iterations between evaluations.
         evaluate: returns the results.
         first: whether a training that does not resume is scored at its beginning, as iteration 0.
     """
