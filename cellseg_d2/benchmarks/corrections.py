@@ -12,15 +12,13 @@ import numpy as np
 
 from cellseg_d2.correction.next_image import rank_images
 from cellseg_d2.correction.project import Project
-from cellseg_d2.correction.training import correction_data, plan_training, train
+from cellseg_d2.correction.training import correction_data, plan_training, score_of, train
 from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.datasets.records import ImageRecord
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.overlaps import label_image, resolve_overlaps
-from cellseg_d2.metrics.competition import score_image
 
 ORDERS = ("unsure", "random")
 
@@ -114,13 +112,8 @@ def _read(json_files: Iterable[str | Path]) -> tuple[dict[str, ImageRecord], dic
 
 
 def _score(model: str, names: Iterable[str], records: dict[str, ImageRecord], paths: dict[str, Path]) -> float:
-    segmenter, scores = CellSegmenter.from_pretrained(model), []
-    for name in names:
-        height, width = records[name].height, records[name].width
-        found = [crop_to_coco(crop, height, width) for crop in segmenter.segment(paths[name]).crops]
-        true = [crop_to_coco(cell.crop, height, width) for cell in records[name].cells]
-        scores.append(score_image(found, true).score)
-    return float(np.mean(scores))
+    segmenter = CellSegmenter.from_pretrained(model)
+    return float(np.mean([score_of(segmenter.segment(paths[name]), records[name]) for name in names]))
 
 
 def _correct(project: Project, record: ImageRecord) -> None:

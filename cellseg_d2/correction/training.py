@@ -35,6 +35,7 @@ from cellseg_d2.detections.saved import FILE_NAME as DETECTIONS
 from cellseg_d2.detections.saved import load_many
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
+from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_json_atomic, write_text_atomic
 from cellseg_d2.io.progress import track
 from cellseg_d2.io.text import read_json
@@ -270,14 +271,18 @@ def _score(data: Data, model: str, names: Iterable[str], path: Path, progress: b
     segmenter, scores = CellSegmenter.from_pretrained(model), {}
     records = {record.id: record for record in data.records}
     for name in track(list(names), "scoring", shown=progress):
-        record = records[name]
-        found = segmenter.segment(data.root / record.file_name)
-        predicted = [crop_to_coco(crop, record.height, record.width) for crop in found.crops]
-        ignore = None if record.ignore is None else crop_to_coco(record.ignore, record.height, record.width)
-        true = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
-        scores[name] = score_image([predicted[i] for i in judged(predicted, ignore)], true).score
+        scores[name] = score_of(segmenter.segment(data.root / records[name].file_name), records[name])
     write_json_atomic(path, scores, indent=1)
     return scores
+
+
+def score_of(found: Segmentation, record: ImageRecord) -> float:
+    """The competition score of the cells found in an image; those where nobody annotated are not judged."""
+    height, width = record.height, record.width
+    predicted = [crop_to_coco(crop, height, width) for crop in found.crops]
+    ignore = None if record.ignore is None else crop_to_coco(record.ignore, height, width)
+    true = [crop_to_coco(cell.crop, height, width) for cell in record.cells]
+    return score_image([predicted[i] for i in judged(predicted, ignore)], true).score
 
 
 def _train(run: Path, name: str, train: Sequence[str], test: Sequence[str]) -> None:
