@@ -98,6 +98,8 @@ class CocoFile:
         crowd = entry.get("iscrowd")
         if crowd is not None and crowd not in (0, 1):
             raise CellSegError(f"{where} has the iscrowd {crowd!r:.40}, which is neither 0 nor 1")
+        if "iscrowd" in entry:
+            entry["iscrowd"] = int(crowd or 0)  # null and false are no integers, as pycocotools wants them
         check_numbers(entry, where)
 
     @cached_property

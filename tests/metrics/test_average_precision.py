@@ -260,3 +260,21 @@ def test_real_livecell_truth_against_itself(shared_data):
         assert evaluate_coco(truth, results, kinds=["segm"])["segm"]["AP"] == pytest.approx(100)
         cells += len(results)
     print(f"{cells} real cells in {time.perf_counter() - start:.1f} s")
+
+
+@pytest.mark.parametrize("said", [None, False, 0.0, 0, "left out"])
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_a_cell_is_one_in_whichever_way_it_is_not_marked_as_a_crowd(said, kind):
+    own = annotation(1, disk(50, 50, 20))
+    if said == "left out":
+        del own["iscrowd"]
+    else:
+        own["iscrowd"] = said
+    scores = evaluate_coco(dataset([own]), [detection(disk(50, 50, 20), 0.9)], kinds=(kind,))
+    assert scores[kind]["AP"] == pytest.approx(100)
+
+
+def test_a_region_marked_true_is_a_crowd():
+    own = [annotation(1, disk(50, 50, 20)), annotation(2, disk(150, 150, 20)) | {"iscrowd": True}]
+    found = [detection(disk(150, 150, 20), 0.9), detection(disk(50, 50, 20), 0.8)]
+    assert evaluate_coco(dataset(own), found)["segm"]["AP"] == pytest.approx(100)
