@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,13 @@ class Step:
         order: ``"unsure"`` where the next image is the one that the model is least sure of, or ``"random"``.
         images: that were corrected so far.
         score: mean competition score of the images that nobody corrects.
-        training_minutes: that the last training took; all before it come on top.
+        cpu_minutes: processor time that the last training took, of all its processes; all before it come on top.
     """
 
     order: str
     images: int
     score: float
-    training_minutes: float
+    cpu_minutes: float
 
 
 def run_loop(
@@ -94,11 +94,16 @@ def run_loop(
                 chosen = list(rank_images(project, CellSegmenter.from_pretrained(project.model)))
             for name in chosen[:missing]:
                 _correct(project, records[name])
-            data, began = correction_data(project), time.perf_counter()
+            data, began = correction_data(project), _cpu_seconds()
             plan = plan_training(data, project.model, iterations=iterations, folds=0, seed=seed)
             train(project.folder, data, project.model, plan, progress=False)
-            minutes = (time.perf_counter() - began) / 60
+            minutes = (_cpu_seconds() - began) / 60
             yield Step(order, count, _score(project.model, others, records, paths), minutes)
+
+
+def _cpu_seconds() -> float:
+    """Processor time of this process and of those that it waited for."""
+    return sum(os.times()[:4])
 
 
 def _read(json_files: Iterable[str | Path]) -> tuple[dict[str, ImageRecord], dict[str, Path]]:

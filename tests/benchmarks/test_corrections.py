@@ -35,7 +35,7 @@ def test_the_truth_is_what_is_saved_and_each_step_is_scored(place, tmp_path):
     steps = list(run_loop(files(place), tmp_path / "loop", **options))
     assert [(step.order, step.images) for step in steps] == [("unsure", 0), ("unsure", 1), ("unsure", 2)]
     assert all(0 <= step.score <= 1 for step in steps)
-    assert steps[0].training_minutes == 0 < steps[1].training_minutes
+    assert steps[0].cpu_minutes == 0 < steps[1].cpu_minutes
     project = Project.open(tmp_path / "loop/unsure")
     assert len(project.corrected) == 2
     truth = {record.id: record for path in files(place) for record in load_coco(path)}
