@@ -31,6 +31,8 @@ class PostprocessParams:
         score_thresholds: a detection needs at least this score, see ``ranking``.
         mask_thresholds: a pixel needs at least this probability, above 0 and at most 1.
         min_areas: a cell needs at least this many pixels, counted after overlaps are resolved.
+        min_area_share: and at least this share of the median area of the image's cells, from 0 to 1; unlike a number of
+            pixels, it suits small and large cells alike.
         ranking: what the score is: ``"box"``, that of the box, or ``"box*mask"``, multiplied by the mean probability
             inside the mask, which ranks unsure masks lower.
         nms_iou: a detection is dropped if its mask's IoU with that of a better one is above this; 1 drops none.
@@ -50,6 +52,7 @@ class PostprocessParams:
     score_thresholds: Sequence[float] = (0.5,)
     mask_thresholds: Sequence[float] = (0.5,)
     min_areas: Sequence[int] = (0,)
+    min_area_share: float = 0.0
     ranking: str = "box"
     nms_iou: float = 1.0
     nms_containment: float = 1.0
@@ -71,6 +74,9 @@ class PostprocessParams:
             if not _fits(value, float, "above 0, at most 1"):
                 raise CellSegError(f"{name} must be a number above 0, at most 1 (1 drops none), not {value!r}")
             settle(name, float(value))
+        if not (_fits(self.min_area_share, float, "at least 0") and self.min_area_share <= 1):
+            raise CellSegError(f"min_area_share must be a number from 0 to 1, not {self.min_area_share!r}")
+        settle("min_area_share", float(self.min_area_share))
         for name, choices in (("ranking", RANKINGS), ("overlap_policy", POLICIES)):
             if getattr(self, name) not in choices:
                 raise CellSegError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")

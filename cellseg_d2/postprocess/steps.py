@@ -6,6 +6,7 @@ first.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -96,7 +97,8 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
     3. score threshold, by class;
     4. masks: probabilities at least the mask threshold, by class, on the pixels of the image;
     5. largest component, then filling of holes;
-    6. minimum area a first time: what is already too small takes no pixel from others;
+    6. minimum area, in pixels and as a share of the image's median, a first time: what is already too small takes no
+       pixel from others;
     7. mask NMS by IoU and by containment, across classes;
     8. contested pixels go to one cell each, by the overlap policy;
     9. largest component of the cells that this has cut;
@@ -112,6 +114,7 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
             from those in ``detections``.
     """
     candidates = find_candidates(detections, params, pasted)
+    params = settle_min_areas(candidates, params)
     chosen = choose(candidates, params)
     if detections.height * detections.width > nms.LARGE_IMAGE:
         return _settle_locally(candidates, chosen, params)
@@ -166,14 +169,25 @@ def find_candidates(
     return Candidates(detections.height, detections.width, crops, detections.scores, detections.classes)
 
 
+def settle_min_areas(candidates: Candidates, params: PostprocessParams) -> PostprocessParams:
+    """``min_area_share`` of an image as ``min_areas``, in pixels.
+
+    The median is that of the candidates which reach the score threshold and, in pixels, the minimum area.
+    """
+    if not params.min_area_share:
+        return params
+    areas = candidates.areas[_good(candidates, params)]
+    least = math.ceil(params.min_area_share * float(np.median(areas)) - 1e-6) if len(areas) else 0
+    return replace(params, min_areas=[max(least, own) for own in params.min_areas], min_area_share=0.0)
+
+
 def choose(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
     """Steps 6 and 7 of :func:`postprocess`, and step 3 where ``candidates`` were found with a lower threshold.
 
     Returns:
         Indices of the candidates that stay, int64 ``(K,)``, ascending.
     """
-    needed = params.for_classes(params.score_thresholds, candidates.classes, "the score threshold")
-    keep = (candidates.scores >= needed) & (candidates.areas >= _min_areas(candidates, params))
+    keep = _good(candidates, params)
     if min(params.nms_iou, params.nms_containment) < 1 and keep.any():
         keep = mask_nms(candidates.pairs, keep, params.nms_iou, params.nms_containment)
     return np.flatnonzero(keep)
@@ -240,6 +254,12 @@ def _what_is_left(candidates: Candidates, i: int, stronger: list[int], params: P
     if not settled.large[-1]:
         return None
     return MaskCrop(y0, x0, settled.labels == len(indices))
+
+
+def _good(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
+    """Which candidates reach the score threshold and the minimum area in pixels, bool ``(N,)``."""
+    needed = params.for_classes(params.score_thresholds, candidates.classes, "the score threshold")
+    return (candidates.scores >= needed) & (candidates.areas >= _min_areas(candidates, params))
 
 
 def _min_areas(candidates: Candidates, params: PostprocessParams) -> np.ndarray:

@@ -13,7 +13,15 @@ from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
 from cellseg_d2.masks.ignore import LARGEST_SHARE
 from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore
 from cellseg_d2.postprocess.params import PostprocessParams
-from cellseg_d2.postprocess.steps import Candidates, Settled, choose, find_candidates, settle, vote_class
+from cellseg_d2.postprocess.steps import (
+    Candidates,
+    Settled,
+    choose,
+    find_candidates,
+    settle,
+    settle_min_areas,
+    vote_class,
+)
 from cellseg_d2.predictions.truth import Truth
 
 # Sets of candidates kept, some 0.3 MB each: searches on other folds come back to the same settings of the masks.
@@ -65,13 +73,16 @@ class ImageTrials:
         rest = (
             own(params.score_thresholds),
             own(params.min_areas),
+            params.min_area_share,
             params.nms_iou,
             params.nms_containment,
             params.overlap_policy,
         )
         if (masks, rest) not in self._scores:
             candidates = self._candidates_of(masks, params)
-            self._scores[masks, rest] = self._compare(settle(candidates, choose(candidates, params), params))
+            params = settle_min_areas(candidates, params)
+            score = self._compare(settle(candidates, choose(candidates, params), params))
+            self._scores[masks, rest] = score
         return self._scores[masks, rest]
 
     def _candidates_of(self, key: tuple, params: PostprocessParams) -> Candidates:

@@ -77,6 +77,25 @@ def test_minimum_areas_count_what_is_left_after_overlaps():
     assert len(postprocess(detections, PostprocessParams(min_areas=(50,)))) == 2
 
 
+def test_a_share_of_the_median_area_suits_small_and_large_cells():
+    for side in (4, 8):
+        large = [(x, y, x + side, y + side) for x in (0, 10, 20) for y in (0, 10)]
+        specks = [(40, y, 40 + side // 2, y + side // 2) for y in (0, 10)]  # a quarter of the area
+        detections = rectangles(*large, *specks, (40, 40, 41, 41), scores=[0.9] * 8 + [0.4])
+        for share, count in {0: 8, 0.2: 8, 0.25: 8, 0.3: 6}.items():
+            assert len(postprocess(detections, PostprocessParams(min_area_share=share))) == count
+
+
+def test_the_median_area_is_that_of_what_could_be_a_cell():
+    # Four specks below the minimum in pixels, and four of which the model is not sure.
+    specks = [(x, 30, x + 2, 32) for x in (0, 5, 10, 15)] + [(x, 40, x + 3, 43) for x in (0, 5, 10, 15)]
+    boxes = [(0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 44, 7)]
+    detections = rectangles(*boxes, *specks, scores=[0.9] * 7 + [0.2] * 4)
+    params = PostprocessParams(min_areas=(9,), min_area_share=0.3)
+    assert [crop.area for crop in postprocess(detections, params).crops] == [100, 100]
+    assert len(postprocess(detections, replace(params, min_area_share=0.28))) == 3
+
+
 def test_nothing_detected_gives_no_cells():
     empty = Detections(5, 6, np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 28, 28), np.float32))
     assert len(postprocess(empty, PostprocessParams())) == 0
@@ -234,7 +253,8 @@ def test_no_option_gives_a_pixel_twice(ranking, policy):
 def test_parameters_survive_a_file(tmp_path):
     params = PostprocessParams(
         score_thresholds=[0.3, np.float32(0.5)], mask_thresholds=(0.45,), min_areas=np.array([30, 60]),
-        ranking="box*mask", nms_iou=0.2, nms_containment=0.75, overlap_policy="smaller", fill_holes=True, vote=False,
+        min_area_share=0.25, ranking="box*mask", nms_iou=0.2, nms_containment=0.75, overlap_policy="smaller",
+        fill_holes=True, vote=False,
     )  # fmt: skip
     params.to_yaml(tmp_path / "postprocess.yaml", "two\nlines")
     text = (tmp_path / "postprocess.yaml").read_text()
@@ -248,6 +268,8 @@ def test_parameters_survive_a_file(tmp_path):
     ("text", "message"),
     [
         ("score_treshold: [0.5]", "unknown key 'score_treshold'"),
+        ("min_area_share: 1.5", "min_area_share must be a number from 0 to 1, not 1.5"),
+        ("min_area_share: [0.5]", "min_area_share must be a number from 0 to 1"),
         ("score_thresholds: 0.5", "score_thresholds must be a list of numbers at least 0"),
         ("score_thresholds: []", "score_thresholds must be a list"),
         ("score_thresholds: ['0.5']", "score_thresholds must be a list of numbers"),
