@@ -3,10 +3,12 @@
 import importlib
 import logging
 import os
+import threading
 from pathlib import Path
 
 import hypothesis
 import pytest
+import tqdm
 
 from cellseg_d2.cli.common import run
 from tests.fuzz.cases import time_limit
@@ -16,6 +18,10 @@ from tests.plain import is_of_a_plain_module
 hypothesis.settings.register_profile("cellseg", deadline=None)
 hypothesis.settings.load_profile("cellseg")
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Some tests fork this process, and kill what they forked. Usually, tqdm shares a lock among them all, which then stays
+# with the killed one for ever, and holds it for moments in a thread of its own.
+tqdm.tqdm.set_lock(threading.RLock())
+tqdm.tqdm.monitor_interval = 0
 
 
 def sentences(stderr: str) -> list[str]:
