@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 import tqdm
 
 from cellseg_d2.cli.common import run
+from cellseg_d2.processes import own_command
 from tests.fuzz.cases import time_limit
 from tests.plain import is_of_a_plain_module
+from tests.quick_python import quick_python
 
 # How long an example takes is the machine's, and no property of the code.
 hypothesis.settings.register_profile("cellseg", deadline=None)
@@ -53,6 +56,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is not at hand: {folder} does not exist (set CELLSEG_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def quick_trainings(monkeypatch):
+    """Trainings that the package starts in processes of their own need not import the libraries anew."""
+
+    def quick_command(name):
+        python, *words = own_command(name)
+        assert python == sys.executable
+        return *quick_python(), *words
+
+    monkeypatch.setattr("cellseg_d2.correction.training.own_command", quick_command)
 
 
 @pytest.fixture
