@@ -59,6 +59,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def no_curves(monkeypatch):
+    """Trainings do not draw their curves, which takes longer than some iterations of the smallest network."""
+    monkeypatch.setattr("cellseg_d2.engine.hooks.PlotCurves._plot", lambda self: None)
+
+
+@pytest.fixture
 def quick_trainings(monkeypatch):
     """Trainings that the package starts in processes of their own need not import the libraries anew."""
 
