@@ -3,19 +3,28 @@
 import importlib
 import logging
 import os
+import sys
+import threading
 from pathlib import Path
 
 import hypothesis
 import pytest
+import tqdm
 
 from cellseg_d2.cli.common import run
+from cellseg_d2.processes import own_command
 from tests.fuzz.cases import time_limit
 from tests.plain import is_of_a_plain_module
+from tests.quick_python import quick_python
 
 # How long an example takes is the machine's, and no property of the code.
 hypothesis.settings.register_profile("cellseg", deadline=None)
 hypothesis.settings.load_profile("cellseg")
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Some tests fork this process, and kill what they forked. Usually, tqdm shares a lock among them all, which then stays
+# with the killed one for ever, and holds it for moments in a thread of its own.
+tqdm.tqdm.set_lock(threading.RLock())
+tqdm.tqdm.monitor_interval = 0
 
 
 def sentences(stderr: str) -> list[str]:
@@ -47,6 +56,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is not at hand: {folder} does not exist (set CELLSEG_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Trainings do not draw their curves, which takes longer than some iterations of the smallest network."""
+    monkeypatch.setattr("cellseg_d2.engine.hooks.PlotCurves._plot", lambda self: None)
+
+
+@pytest.fixture
+def quick_trainings(monkeypatch):
+    """Trainings that the package starts in processes of their own need not import the libraries anew."""
+
+    def quick_command(name):
+        python, *words = own_command(name)
+        assert python == sys.executable
+        return *quick_python(), *words
+
+    monkeypatch.setattr("cellseg_d2.correction.training.own_command", quick_command)
 
 
 @pytest.fixture

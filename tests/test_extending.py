@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
@@ -16,6 +15,7 @@ from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.export.formats import batch_formats
 from tests.conftest import REPOSITORY
 from tests.discs import write_disc_dataset
+from tests.quick_python import quick_python
 
 TEXT = (REPOSITORY / "docs/extending.md").read_text(encoding="utf-8")
 OWN = ["MODEL.BACKBONE.NAME", "build_plain_fpn_backbone", "TEST.EVALUATORS", "['competition','counts']"]
@@ -55,6 +55,7 @@ def examples(tmp_path_factory):
 # In place of the package: notes what it is told.
 MLFLOW = """
 import json
+from tests.quick_python import quick_python
 told = {"runs": [], "params": {}, "metrics": []}
 start_run = lambda run_name: told["runs"].append(run_name)
 log_params = told["params"].update
@@ -65,7 +66,7 @@ end_run = lambda: json.dump(told, open("told.json", "w"))
 
 def call(folder, *words):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "DETECTRON2_DATASETS": str(folder / "datasets")}
-    command = [sys.executable, "-m", "cellseg_d2.cli", *map(str, words)]
+    command = [*quick_python(), "-m", "cellseg_d2.cli", *map(str, words)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
@@ -135,7 +136,7 @@ def test_the_example_of_a_whole_project(examples):
 def test_a_module_that_cannot_be_had_is_one_sentence(tmp_path, name, message):
     (tmp_path / "own").mkdir()
     (tmp_path / "own/argparse.py").touch()
-    command = [sys.executable, "-m", "cellseg_d2.cli", "evaluate", "--import", name]
+    command = [*quick_python(), "-m", "cellseg_d2.cli", "evaluate", "--import", name]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 2

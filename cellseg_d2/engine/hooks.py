@@ -174,7 +174,8 @@ class PlotCurves(HookBase):
         self._period = max(period, 1)
 
     def after_step(self) -> None:
-        if (self.trainer.iter + 1) % self._period == 0:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 and done < self.trainer.max_iter:  # else they are drawn next, with the last scores
             self._plot()
 
     def after_train(self) -> None:

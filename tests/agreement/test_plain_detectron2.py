@@ -1,7 +1,6 @@
 """A model exported for plain Detectron2 detects the same there, in a process that cannot import this package."""
 
 import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.weights.plain_detectron2 import check_plain, export_plain_detectron2, plain_settings
 from tests.discs import CLASSES, disc_image
+from tests.quick_python import quick_python
 
 HEIGHT, WIDTH = 150, 210
 # A stock network, small, and an input that is resized as Detectron2 does.
@@ -113,7 +113,7 @@ def test_plain_detectron2_detects_the_same(config_file, image_file, tmp_path, ca
         main(["--config-file", str(tmp_path / "config.yaml"), "--output", str(folder), "--plain-detectron2"])
         assert f"for plain Detectron2: {folder}" in capsys.readouterr().out
         assert "Classes, in order: bright, dark." in (folder / "config.yaml").read_text()
-    command = [sys.executable, "-c", PREDICT, str(image_file), *map(str, folders)]
+    command = [*quick_python(), "-c", PREDICT, str(image_file), *map(str, folders)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for ours, folder in zip(before, folders, strict=True):

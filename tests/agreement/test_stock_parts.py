@@ -74,7 +74,7 @@ class StockTrainer(CellTrainer):
         return COCOEvaluator(dataset_name, output_dir=cfg.OUTPUT_DIR)
 
 
-def test_a_training_with_stock_loader_mapper_and_evaluator(config, tmp_path, caplog):
+def test_a_training_with_stock_loader_mapper_and_evaluator(config, no_curves, tmp_path, caplog):
     cfg = config("TEST.BEST_METRIC", "segm/AP", "SOLVER.CHECKPOINT_PERIOD", 1)
     trainer = StockTrainer(cfg)
     trainer.resume_or_load(resume=False)
@@ -141,7 +141,7 @@ def test_a_cell_without_a_mask_is_named(config, polygons):
         CellDatasetMapper(config(), is_train=True)(entry)
 
 
-def test_a_run_s_configuration_and_weights_work_in_stock_detectron2(config, polygons, tmp_path):
+def test_a_run_s_configuration_and_weights_work_in_stock_detectron2(config, no_curves, polygons, tmp_path):
     """As docs/extending.md says."""
     trainer = CellTrainer(cfg := config("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0))
     trainer.resume_or_load(resume=False)

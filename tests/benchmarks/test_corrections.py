@@ -30,7 +30,7 @@ def files(place):
     return [place / f"discs/instances_{part}.json" for part in ("train", "val")]
 
 
-def test_the_truth_is_what_is_saved_and_each_step_is_scored(place, tmp_path):
+def test_the_truth_is_what_is_saved_and_each_step_is_scored(place, tmp_path, quick_trainings):
     options = {"held_out": 2, "steps": (1, 2), "orders": ("unsure",), "model": str(place / "model"), "iterations": 1}
     steps = list(run_loop(files(place), tmp_path / "loop", **options))
     assert [(step.order, step.images) for step in steps] == [("unsure", 0), ("unsure", 1), ("unsure", 2)]

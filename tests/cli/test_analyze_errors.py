@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from cellseg_d2.cli import analyze_errors
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from cellseg_d2.predictions.submission import write_submission
+from tests.quick_python import quick_python
 
 HEIGHT, WIDTH = 60, 80
 
@@ -96,7 +96,7 @@ def test_images_that_are_not_there_are_named(analyze, files):
 
 
 def test_a_mistake_is_one_sentence(repository, files):
-    command = [sys.executable, str(repository / "tools" / "analyze_errors.py"), "--predictions", "none.csv"]
+    command = [*quick_python(), str(repository / "tools" / "analyze_errors.py"), "--predictions", "none.csv"]
     command += ["--ground-truth", str(files / "train.csv"), "--output", str(files / "out")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2

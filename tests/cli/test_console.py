@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from tests.cli.test_hostile_yaml import SUBCOMMANDS
 from tests.conftest import REPOSITORY
 from tests.discs import write_disc_dataset, write_untrained_run
+from tests.quick_python import quick_python
 
 ENCODINGS = ("ascii", "latin-1", "cp1252", "cp437", "utf-8")
 # Calls one command after another, as if each had its own process; their exit codes go to a file.
@@ -98,7 +98,7 @@ def call_all(calls, folder, redirection="", encoding="utf-8", datasets=""):
     """Exit codes of the calls, and what they say where that can be seen."""
     folder.mkdir(exist_ok=True)
     (folder / "calls.json").write_text(json.dumps(calls))
-    command = [sys.executable, "-c", CHILD, str(folder / "calls.json"), str(folder / "codes.json")]
+    command = [*quick_python(), "-c", CHILD, str(folder / "calls.json"), str(folder / "codes.json")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"}
     environment["DETECTRON2_DATASETS"] = str(datasets)
     shell = ["sh", "-c", f'"$@" {redirection}', "sh", *command]

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from cellseg_d2.masks.rle import parse_kaggle_rle
+from tests.quick_python import quick_python
 
 HEIGHT, WIDTH = 24, 36
 COLUMNS = ["id", "annotation", "width", "height", "cell_type", "plate_time", "sample_date", "sample_id"]
@@ -246,7 +246,7 @@ def test_of_images_with_some_annotated_cells_the_rest_is_ignored(competition, co
 
 def test_as_a_command(competition, repository, tmp_path):
     def run(*arguments):
-        command = [sys.executable, str(repository / "tools/convert_to_coco.py"), *map(str, arguments)]
+        command = [*quick_python(), str(repository / "tools/convert_to_coco.py"), *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
 
     result = run(*source(competition), "--output", tmp_path / "out")

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,6 +11,7 @@ from cellseg_d2.cli import evaluate as tool
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
 from cellseg_d2.predictions.submission import write_submission
+from tests.quick_python import quick_python
 
 HEIGHT, WIDTH = 40, 50
 SQUARE = MaskCrop(0, 0, np.ones((10, 10), bool))
@@ -159,7 +159,7 @@ def test_average_precision_needs_coco_files(evaluate, submission, csv):
 
 
 def run(repository, *options):
-    command = [sys.executable, str(repository / "tools" / "evaluate.py"), *map(str, options)]
+    command = [*quick_python(), str(repository / "tools" / "evaluate.py"), *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, cwd="/")
 
 

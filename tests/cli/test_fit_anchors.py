@@ -1,7 +1,6 @@
 """The tool that measures and fits anchors, as it is called."""
 
 import subprocess
-import sys
 
 import cv2
 import pytest
@@ -10,6 +9,7 @@ import yaml
 from cellseg_d2.cli import fit_anchors
 from tests.conftest import sentences
 from tests.discs import write_disc_dataset
+from tests.quick_python import quick_python
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def json_file(tmp_path_factory):
 
 
 def fit(repository, *args):
-    command = [sys.executable, str(repository / "tools/fit_anchors.py"), *map(str, args)]
+    command = [*quick_python(), str(repository / "tools/fit_anchors.py"), *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 

@@ -1,5 +1,6 @@
 """Every command explains itself at once, installed or as a script, and says what is wrong in one sentence."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from cellseg_d2.cli import help_text
 from cellseg_d2.cli.commands import COMMANDS, GROUPS
 from tests.conftest import REPOSITORY, sentences
+from tests.quick_python import quick_python
 
 HEAVY = ("torch", "detectron2", "cv2", "pandas", "scipy", "matplotlib")
 PROBE = f"""
@@ -90,29 +92,39 @@ def test_train_net_takes_all_options_of_detectron2(capsys):
     ],
 )
 def test_a_command_says_at_once_that_it_loads_pytorch_where_it_does(words, needs_it, tmp_path):
+    """PyTorch's stand-in ends the command where it is imported; the next test has the real one."""
+    (tmp_path / "torch.py").write_text("raise SystemExit(77)")
     command = [sys.executable, "-m", "cellseg_d2.cli", *(word.format(out=tmp_path / "out") for word in words)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    first, *others = result.stderr.splitlines()
-    assert (first == "loading PyTorch …") == needs_it, result.stderr
-    assert "loading PyTorch …" not in others
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
+    assert (result.returncode == 77) == needs_it, result.stderr
+    assert (result.stderr == "loading PyTorch …\n") == needs_it, result.stderr
+    assert needs_it or "PyTorch" not in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("way", "arguments", "message"),
+    ("way", "arguments", "message", "fresh"),
     [
-        ("script", ["train-net", "--config-file", "none.yaml"], "no configuration file"),
-        ("command", ["train-net", "--eval-only", "--config-file", "none.yaml"], "no configuration file"),
-        ("command", ["infer", "--config-file", "none.yaml", "--input", "none.png", "--output", "out"], "none.png"),
+        ("script", ["train-net", "--config-file", "none.yaml"], "no configuration file", True),
+        ("command", ["train-net", "--eval-only", "--config-file", "none.yaml"], "no configuration file", False),
+        (
+            "command",
+            ["infer", "--config-file", "none.yaml", "--input", "none.png", "--output", "out"],
+            "none.png",
+            False,
+        ),
     ],
 )
-def test_mistakes_are_one_sentence(way, arguments, message, tmp_path):
+def test_mistakes_are_one_sentence(way, arguments, message, fresh, tmp_path):
+    """That PyTorch is loaded is said once, and where it is there already not at all."""
     name, *rest = arguments
     start = [str(REPOSITORY / SCRIPTS[name])] if way == "script" else ["-m", "cellseg_d2.cli", name]
-    command = [sys.executable, *start, *rest]
+    command = [*((sys.executable,) if fresh else quick_python()), *start, *rest]
     environment = {"PYTHONPATH": "" if way == "script" else str(REPOSITORY)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 2
     (sentence,) = sentences(result.stderr)
     assert sentence.startswith("error: ")
     assert message in sentence
+    assert result.stderr.splitlines().count("loading PyTorch …") == fresh
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from cellseg_d2 import cli
 from cellseg_d2.inference.classical import ClassicalSegmenter
 from tests.discs import write_disc_dataset
+from tests.quick_python import quick_python
 
 CELLS = 6
 Y, X = np.mgrid[:96, :128]
@@ -275,7 +275,7 @@ def test_all_of_them_in_one_call_of_the_shell(folder, repository):
     for name, write in FILES.items():
         write(folder / f"{name.replace('.', '_')}{folder.joinpath(name).suffix}")
     command = [
-        sys.executable,
+        *quick_python(),
         "tools/infer.py",
         "--model",
         "otsu",

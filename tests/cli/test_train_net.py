@@ -41,7 +41,7 @@ def trained(datasets, tmp_path_factory):
 
 
 @pytest.fixture
-def train(call_tool, datasets, trained, monkeypatch):
+def train(call_tool, datasets, trained, monkeypatch, no_curves):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
 
     def train(*arguments, dataset="discs"):

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 
 import cv2
@@ -23,6 +22,7 @@ from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from cellseg_d2.postprocess.steps import PostprocessParams
 from tests.conftest import sentences
 from tests.discs import CLASSES, disc_image, write_disc_dataset, write_untrained_run
+from tests.quick_python import quick_python
 
 HEIGHT, WIDTH = 60, 80
 
@@ -124,7 +124,7 @@ def test_mistakes_are_one_sentence(scene, monkeypatch, more, message):
 
 
 def test_a_mistake_ends_the_tool_with_2(repository, scene):
-    command = [sys.executable, str(repository / "tools/tune_postprocess.py"), *arguments(scene), "--folds", "13"]
+    command = [*quick_python(), str(repository / "tools/tune_postprocess.py"), *arguments(scene), "--folds", "13"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=scene)
     assert result.returncode == 2
     (sentence,) = sentences(result.stderr)

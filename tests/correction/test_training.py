@@ -42,7 +42,7 @@ def folders(tmp_path_factory):
     return root
 
 
-def test_a_model_is_trained_scored_and_chosen(folders, model, tmp_path, call_tool):
+def test_a_model_is_trained_scored_and_chosen(folders, model, tmp_path, call_tool, quick_trainings):
     """With two folds: three trainings; the same call again trains the new model further, the old one is kept."""
     given = ["--images", folders / "images", "--labels", folders / "labels", "--project", tmp_path / "p"]
     code, said = call_tool("train", *given, "--model", model, "--iterations", 2)

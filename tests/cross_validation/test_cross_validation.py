@@ -19,6 +19,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import coco_to_crop, crop_to_kaggle
 from cellseg_d2.predictions.submission import read_submission, write_submission
 from tests.discs import write_disc_dataset
+from tests.quick_python import quick_python
 
 # In place of train-net: records as it does, predicts the truth (fold 0) or nothing (fold 1).
 STAND_IN = """
@@ -242,7 +243,7 @@ from cellseg_d2.io import progress
 progress.PAUSE = 0
 fold_process.run_training([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}), "fold 0")
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([*quick_python(), "-c", code], capture_output=True, text=True, check=True)
     assert "20 of 80" in result.stderr
     assert "40 of 80" in result.stderr
     assert "loss 1.25" in result.stderr
@@ -258,7 +259,7 @@ from cellseg_d2.cross_validation.fold_process import run_training
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have jobs in the background ignore it
 run_training([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}), "title", on_end=lambda a: print(a.reason))
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*quick_python(), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not ((log := tmp_path / "console.log").exists() and "started" in log.read_text()):
         assert time.monotonic() < deadline
@@ -284,7 +285,7 @@ from pathlib import Path
 from cellseg_d2.cross_validation.fold_process import run_training
 run_training([sys.executable, "-c", {child!r}], Path({str(fold.folder)!r}), "title")
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*quick_python(), "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log, deadline = fold.folder / "console.log", time.monotonic() + 60
     while not (log.exists() and "started" in log.read_text()):
         assert time.monotonic() < deadline

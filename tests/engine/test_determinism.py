@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from cellseg_d2.config import load_config
-from cellseg_d2.engine.hooks import PlotCurves
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 
@@ -14,10 +13,9 @@ LENGTH = 5
 
 
 @pytest.fixture
-def trainer(repository, dataset_root, tmp_path, monkeypatch):
+def trainer(repository, dataset_root, tmp_path, monkeypatch, no_curves):
     """Makes a trainer, with new weights that depend on the seed, as train-net's are."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(dataset_root))
-    monkeypatch.setattr(PlotCurves, "after_train", lambda self: None)  # takes longer than the training
 
     def make(name, *opts, seed=3, resume=False):
         fixed = ("OUTPUT_DIR", tmp_path / name, "SEED", seed, "SOLVER.MAX_ITER", LENGTH, "SOLVER.IMS_PER_BATCH", 2)

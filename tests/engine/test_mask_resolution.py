@@ -14,7 +14,7 @@ from tests.discs import write_disc_dataset
 
 
 @pytest.fixture
-def config(repository, tmp_path, monkeypatch) -> CfgNode:
+def config(repository, tmp_path, monkeypatch, no_curves) -> CfgNode:
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     write_disc_dataset(tmp_path, images=2)
     fine = load_config(repository / "configs/sartorius/mask_rcnn_R_50_FPN_mask56.yaml")

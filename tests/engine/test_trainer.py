@@ -64,7 +64,7 @@ def best_of(folder):
     return torch.load(folder / "model_final.pth", weights_only=True)["trainer"]["hooks"]["BestCheckpointer"]
 
 
-def test_the_best_score_survives_resumption(config, tmp_path, monkeypatch):
+def test_the_best_score_survives_resumption(config, no_curves, tmp_path, monkeypatch):
     scores = iter([0.2, 0.5, 0.4, 0.5])
     monkeypatch.setattr(CellTrainer, "test", staticmethod(lambda *_: {"competition": {"mean": next(scores)}}))
 
@@ -81,7 +81,7 @@ def test_the_best_score_survives_resumption(config, tmp_path, monkeypatch):
     assert best_of(tmp_path) == {"metric": "competition/mean", "score": 0.5, "iteration": 8}
 
 
-def test_an_evaluation_that_fails_at_the_end_costs_no_training(config, tmp_path, monkeypatch):
+def test_an_evaluation_that_fails_at_the_end_costs_no_training(config, no_curves, tmp_path, monkeypatch):
     def fail(cfg, model):
         raise ValueError("no more")
 
@@ -98,7 +98,7 @@ def test_an_evaluation_that_fails_at_the_end_costs_no_training(config, tmp_path,
     assert best_of(tmp_path)["iteration"] == 3
 
 
-def test_averaged_weights_are_evaluated_and_saved_and_the_trained_ones_go_on(config, tmp_path, monkeypatch):
+def test_averaged_weights_are_evaluated_and_saved_and_the_trained_ones_go_on(config, no_curves, tmp_path, monkeypatch):
     """Against an average that is made by hand from the weights of an equal training without."""
     common = ("SOLVER.MAX_ITER", 6, "TEST.EVAL_PERIOD", 3, "SOLVER.CHECKPOINT_PERIOD", 3)
 
@@ -149,7 +149,7 @@ def test_averaged_weights_are_evaluated_and_saved_and_the_trained_ones_go_on(con
         assert close(torch.load(tmp_path / f"ema/{name}.pth", weights_only=True)["model"], expected[-1]), name
 
 
-def test_the_loss_falls(config, tmp_path):
+def test_the_loss_falls(config, no_curves, tmp_path):
     opts = ("SOLVER.MAX_ITER", 60, "SOLVER.BASE_LR", 0.002, "TEST.EVAL_PERIOD", 0, "DATASETS.TEST", "()")
     trainer = CellTrainer(config(tmp_path, *opts))
     trainer.resume_or_load(resume=False)

@@ -10,12 +10,14 @@ import sys
 
 import pytest
 
+from tests.quick_python import quick_python
+
 KILLS = int(os.environ.get("CELLSEG_TEST_KILLS", "4"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its processes are watched through /proc")
 def test_a_training_that_is_killed_again_and_again_ends_as_an_unbroken_one(repository, tmp_path):
-    command = [sys.executable, "-m", "tests.faults.kill_training", "--output", str(tmp_path), "--workers", "0", "2"]
+    command = [*quick_python(), "-m", "tests.faults.kill_training", "--output", str(tmp_path), "--workers", "0", "2"]
     result = subprocess.run(
         [*command, "--kills", str(KILLS)],
         cwd=repository,

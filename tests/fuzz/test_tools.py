@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from tests.conftest import sentences
 from tests.discs import disc_image, write_disc_dataset, write_untrained_run
 from tests.fuzz.test_images import FILES
 from tests.fuzz.test_weights import dtype_state, hostile_files
+from tests.quick_python import quick_python
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def test_as_its_own_process(tmp_path, repository):
     content = CONFIGS["tag"].replace("MARKER", str(marker))
     (tmp_path / "config.yaml").write_text(content)
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "image.png")
-    command = [sys.executable, repository / "tools/infer.py", "--config-file", tmp_path / "config.yaml"]
+    command = [*quick_python(), repository / "tools/infer.py", "--config-file", tmp_path / "config.yaml"]
     command += ["--input", tmp_path / "image.png", "--output", tmp_path / "out"]
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -2,7 +2,6 @@
 
 import csv
 import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
 from cellseg_d2.predictions.submission import read_submission, validate_submission
 from cellseg_d2.weights.weights import find_weights, load_trained
 from tests.discs import disc_image, write_untrained_run
+from tests.quick_python import quick_python
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def images(tmp_path):
 
 
 def infer(repository, run_folder, *arguments):
-    command = [sys.executable, "tools/infer.py", "--config-file", str(run_folder / "config.yaml"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=repository)
+    command = [*quick_python(), "tools/infer.py", "--config-file", run_folder / "config.yaml", *arguments]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=repository)
 
 
 def test_the_tool_writes_a_valid_submission_and_goes_on_after_a_bad_file(repository, run_folder, images, tmp_path):

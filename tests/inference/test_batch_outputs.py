@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from cellseg_d2.inference.unfinished import ImageResult, content_of
 from cellseg_d2.io.csv import csv_text
 from cellseg_d2.io.outputs import is_own_result
 from tests.discs import disc_image
+from tests.quick_python import quick_python
 
 
 def write_image(path, seed, count=3):
@@ -219,14 +219,14 @@ def test_an_image_called_as_the_sheet_is_refused(tmp_path, call_tool):
 
 
 TWICE = """
-import sys
+import os, sys
 from pathlib import Path
 from cellseg_d2.inference.batch import segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
 
 class Waiting(ClassicalSegmenter):
     def segment(self, image, **options):
-        print("begun", flush=True)
+        print("begun by", os.getpid(), flush=True)
         sys.stdin.readline()
         return super().segment(image, **options)
 
@@ -237,11 +237,12 @@ segment_files(Waiting("otsu", least_area=9), [Path(sys.argv[1])], sys.argv[2], [
 def test_two_batches_do_not_mix(tmp_path):
     first, second = write_image(tmp_path / "a.png", 0), write_image(tmp_path / "b.png", 1)
     out = tmp_path / "out"
-    command = [sys.executable, "-c", TWICE, str(first), str(out)]
+    command = [*quick_python(), "-c", TWICE, str(first), str(out)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        assert other.stdout.readline() == "begun\n"
-        with pytest.raises(CellSegError, match=f"process {other.pid} is writing to"):
+        begun, number = other.stdout.readline().rsplit(maxsplit=1)
+        assert begun == "begun by"
+        with pytest.raises(CellSegError, match=f"process {number} is writing to"):
             segment_files(segmenter(), [second], out, ["csv", "labels"])
     finally:
         other.communicate("\n")

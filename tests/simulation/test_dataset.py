@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ from cellseg_d2.simulation.curves import random_paths
 from cellseg_d2.simulation.dataset import KINDS
 from cellseg_d2.simulation.optics import form_image
 from cellseg_d2.simulation.shapes import draw_shape, largest_component
+from tests.quick_python import quick_python
 
 SMALL = {"height": 96, "width": 128, "progress": False}
 
@@ -325,7 +325,7 @@ def test_senseless_data_sets_are_refused(tmp_path, options):
 
 
 def run_tool(repository, *arguments):
-    command = [sys.executable, str(repository / "tools" / "make_simulated.py"), *map(str, arguments)]
+    command = [*quick_python(), str(repository / "tools" / "make_simulated.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"}, check=False)
 
 

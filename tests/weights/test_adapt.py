@@ -250,7 +250,7 @@ def test_anchors_stored_by_old_versions_are_no_news():
     assert not transfer.unused
 
 
-def test_pre_training_then_fine_tuning(repository, tmp_path, monkeypatch, caplog):
+def test_pre_training_then_fine_tuning(repository, tmp_path, monkeypatch, caplog, no_curves):
     """One class on one data set, then its two types: the second training starts where the first one ended."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     write_disc_dataset(tmp_path)

@@ -23,9 +23,10 @@ for name in ("detectron2", "cellseg_d2", "fvcore"):
 import numpy as np, torch, torchvision
 notes = {"cellseg_d2.json": ""}
 model = torch.jit.load(sys.argv[1], _extra_files=notes)
-with torch.no_grad():
-    found = model(torch.from_numpy(np.load(sys.argv[2])))
-np.savez(sys.argv[3], *(part.numpy() for part in found))
+for folder in sys.argv[2:]:
+    with torch.no_grad():
+        found = model(torch.from_numpy(np.load(folder + "/image.npy")))
+    np.savez(folder + "/found.npz", *(part.numpy() for part in found))
 print(json.dumps(json.loads(notes["cellseg_d2.json"])))
 """
 
@@ -44,16 +45,21 @@ def test_elsewhere_it_detects_what_the_network_detects(run, tmp_path, call_tool)
     cfg = load_config(run / "config.yaml")
     network = build_network(cfg).eval()
     load_trained(network, run / "model_best.pth")
+    images = {}
     for height, width in ((96, 96), (75, 131)):
         image = np.random.default_rng(height).uniform(0, 255, (len(cfg.MODEL.PIXEL_MEAN), height, width))
-        np.save(tmp_path / "image.npy", image.astype(np.float32))
-        command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE, out / "model.ts", tmp_path / "image.npy"]
-        result = subprocess.run([*map(str, command), str(tmp_path / "found.npz")], capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
+        folder = tmp_path / f"{height}x{width}"
+        folder.mkdir()
+        images[folder] = image.astype(np.float32)
+        np.save(folder / "image.npy", images[folder])
+    command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE, out / "model.ts", *images]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for folder, image in images.items():
         with torch.no_grad():
-            inputs = [{"image": torch.from_numpy(image.astype(np.float32))}]
+            inputs = [{"image": torch.from_numpy(image)}]
             expected = network.inference(inputs, do_postprocess=False)[0]
-        found = list(np.load(tmp_path / "found.npz").values())
+        found = list(np.load(folder / "found.npz").values())
         assert len(expected) > 5
         own = (expected.pred_boxes.tensor, expected.pred_classes, expected.pred_masks, expected.scores)
         for ours, theirs in zip(own, found, strict=True):

@@ -33,6 +33,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def no_curves(folder):
+    """Without what is drawn, which takes most of the time and has nothing to do with records and configurations."""
+    (folder / "losses.csv").unlink()
+    (folder / "metrics.json").unlink()
+
+
 def reported(folder):
     run = read_run(folder)
     assert evaluated_dataset(run).name == "discs_val"
@@ -64,7 +71,7 @@ def paths_of(value, keys=()):
 
 
 @pytest.mark.parametrize("keys", list(paths_of(RECORD)), ids=".".join)
-def test_a_record_with_any_value_of_another_kind(folder, keys):
+def test_a_record_with_any_value_of_another_kind(folder, no_curves, keys):
     """Each value of a record in turn becomes each of the others: a page that can be drawn, or a sentence."""
     outcomes = set()
     for value in VALUES:
@@ -91,7 +98,7 @@ def test_a_record_with_any_value_of_another_kind(folder, keys):
         "\0",
     ],
 )
-def test_configurations(folder, text):
+def test_configurations(folder, no_curves, text):
     (folder / "config.yaml").write_text(text)
     fault_in(folder, "config.yaml")
 
