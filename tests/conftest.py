@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import importlib
 import logging
 import os
@@ -41,6 +42,12 @@ def pytest_collection_modifyitems(items):
         is_property = hasattr(item.obj, "hypothesis")
         if is_property or "shared_data" in item.fixturenames or not is_of_a_plain_module(item.path):
             item.add_marker(pytest.mark.no_cover)
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the collections of garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
