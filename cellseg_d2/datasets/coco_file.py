@@ -111,9 +111,15 @@ class CocoFile:
         return {number: _stem(entry) for number, entry in self.images.items()}
 
     @property
-    def stems_as_written(self) -> dict[int | str, str]:
-        """:attr:`stems` by what the file itself calls the images, as :func:`id_key`."""
-        return {own: self.stems[number] for own, number in self._numbers["image"].items()}
+    def names_as_written(self) -> dict[int | str, str]:
+        """:attr:`names` by what the file itself calls the images, as :func:`id_key`."""
+        names = self.names
+        return {own: names[number] for own, number in self._numbers["image"].items()}
+
+    @property
+    def names(self) -> dict[int, str]:
+        """A name for each image by id that no other has: its stem if these differ, else as :meth:`image_names`."""
+        return self.stems if len(set(self.stems.values())) == len(self.stems) else self.image_names()
 
     def image_names(self) -> dict[int, str]:
         """A name for each image by id that no other has: what it was called before, or its file's stem, or its path.
