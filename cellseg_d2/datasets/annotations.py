@@ -15,8 +15,8 @@ from cellseg_d2.errors import CellSegError
 
 _BY_SUFFIX = {".xml": "cvat", ".geojson": "geojson", ".zip": "rois", ".roi": "rois", ".csv": "csv", ".gz": "csv"}
 _BY_SUFFIX |= dict.fromkeys(LABEL_SUFFIXES, "labels")
-# What `infer` writes into its folder that holds masks; the first that exists is read.
-_RESULTS = ("coco.json", "labels", "geojson", "rois")
+# What `infer` writes into its folder that holds masks, and StarDist's name; the first that exists is read.
+_RESULTS = ("coco.json", "labels", "masks", "geojson", "rois")
 
 
 def format_of(path: str | Path) -> str:

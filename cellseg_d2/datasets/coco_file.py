@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from cellseg_d2.datasets.image_folder import places_beside
+from cellseg_d2.datasets.names import key_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import image_size
 from cellseg_d2.io.cache import BoundedCache
@@ -129,7 +130,7 @@ class CocoFile:
         """
         for name in (
             lambda entry: str(entry.get("source_id") or self.stems[entry["id"]]),
-            lambda entry: str(PurePosixPath(entry["file_name"]).with_suffix("")),
+            lambda entry: key_of(entry["file_name"]),
         ):
             names = {number: name(entry) for number, entry in self.images.items()}
             if len(set(names.values())) == len(names):

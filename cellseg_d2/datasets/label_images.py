@@ -135,6 +135,13 @@ def cells_of_labels(labels: np.ndarray, rules: LabelRules) -> tuple[list[tuple[i
         pieces, count = measure.label(labels, background=0, return_num=True, connectivity=2)
         if rules.components == "split":
             labels, numbers = pieces, np.arange(1, count + 1)
+        elif rules.components == "lone" and numbers.tolist() == [255]:
+            return [], (
+                "binary mask",
+                "255 is its only number, as in a binary mask, or in the mask of one cell of several, which is read "
+                "where --images names the images: --split-components makes each piece a cell, --keep-components takes "
+                "all for one cell",
+            )
         elif len(numbers) == 1 and count > (_SCATTERED if rules.components == "lone" and numbers[0] == 1 else 1):
             return [], (
                 "binary mask",

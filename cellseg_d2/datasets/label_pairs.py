@@ -9,10 +9,9 @@ from pathlib import Path
 from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.datasets.names import distinct_names, files_within, key_of
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.other_tools import LABEL_ENDINGS, OTHER_ENDINGS
 from cellseg_d2.images.read import IMAGE_SUFFIXES
 
-# Endings of label images after the name of their image: those of Cellpose, this project and other tools.
-ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
 # Endings of images after the common name: those of Cellpose's own data.
 IMAGE_ENDINGS = ("_img", "_image")
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
@@ -44,8 +43,9 @@ def pair_labels(
 ) -> LabelPairs:
     """Find label images.
 
-    A label image has the name of its image, or that name and one of :data:`ENDINGS`; it may lie in a folder of labels
-    or beside its image, where it needs an ending. Instead of it an image ``a.png`` may have a folder ``a`` of masks
+    A label image has the name of its image, or that name and one of
+    :data:`~cellseg_d2.images.other_tools.LABEL_ENDINGS`; it may lie in a folder of labels or beside its image, where it
+    needs an ending. Instead of it an image ``a.png`` may have a folder ``a`` of masks
     with one cell each; ``images`` and ``labels`` may both be a folder of folders ``a/images/*`` and ``a/masks/*``, as
     of the Data Science Bowl 2018.
 
@@ -64,12 +64,16 @@ def pair_labels(
         raise CellSegError(f"the folder of labels {labels} {'is a file' if labels.exists() else 'does not exist'}")
     if _is_folder_of_samples(labels):
         return _pair_samples(images, labels, allow_missing)
-    endings = ENDINGS if ending is None else (ending,)
+    endings = LABEL_ENDINGS if ending is None else (ending,)
     files = _label_files(labels, recursive)
     one_folder = images.resolve() == labels.resolve()
     if one_folder:
         known = _by_common_name({key: key for path, key in files.items() if path.suffix.lower() in IMAGE_SUFFIXES})
-        own = {path for path, key in files.items() if _image_of(key, known, (*endings, *ENDINGS)) is not None}
+        own = {
+            path
+            for path, key in files.items()
+            if _image_of(key, known, (*endings, *LABEL_ENDINGS, *OTHER_ENDINGS)) is not None
+        }
         files = {path: key for path, key in files.items() if _image_of(key, known, endings) is not None}
         if not files:
             raise CellSegError(
@@ -97,7 +101,7 @@ def pair_labels(
     if not found and not masks and folder.files and not allow_missing:
         raise CellSegError(
             f"no image in {images} has the name of a label image in {labels}: {next(iter(folder.files.values()))} "
-            f"against {next(iter(files)).name} (what may follow the image's name: {' '.join(ENDINGS)})"
+            f"against {next(iter(files)).name} (what may follow the image's name: {' '.join(LABEL_ENDINGS)})"
         )
     return LabelPairs(folder, found, masks, unpaired)
 
@@ -114,7 +118,7 @@ def lone_labels(path: str | Path) -> LabelPairs:
         raise CellSegError(f"{path} does not exist")
     labels: dict[str, list[Path]] = {}
     for file, key in ({path: path.stem} if path.is_file() else _label_files(path, True)).items():
-        ending = next((ending for ending in ENDINGS if file.stem.endswith(ending) and file.stem != ending), "")
+        ending = next((ending for ending in LABEL_ENDINGS if file.stem.endswith(ending) and file.stem != ending), "")
         labels.setdefault(key.removesuffix(ending), []).append(file)
     if not labels:
         raise CellSegError(f"{path} holds no label image")
@@ -130,12 +134,14 @@ def holds_images_too(path: Path) -> bool:
     files = _label_files(path, True)
     images = {key for file, key in files.items() if file.suffix.lower() in IMAGE_SUFFIXES}
     known = _by_common_name(dict.fromkeys(images, ""))
-    return _is_folder_of_samples(path) or any(_image_of(key, known, ENDINGS) is not None for key in files.values())
+    return _is_folder_of_samples(path) or any(
+        _image_of(key, known, LABEL_ENDINGS) is not None for key in files.values()
+    )
 
 
 def has_label_ending(path: Path) -> bool:
     """Whether a file is called as tools call label images."""
-    return path.stem.endswith(ENDINGS)
+    return path.stem.endswith(LABEL_ENDINGS)
 
 
 def _label_files(folder: Path, recursive: bool) -> dict[Path, str]:
@@ -170,7 +176,9 @@ def _mask_files(folder: Path) -> list[Path]:
 
 def _is_folder_of_samples(folder: Path) -> bool:
     samples = [path for path in folder.iterdir() if path.is_dir()]
-    return any((path / "images").is_dir() and (path / "masks").is_dir() for path in samples)
+    found = [path for path in samples if (path / "images").is_dir() and (path / "masks").is_dir()]
+    # Where there are several images, the masks are label images, as in StarDist's train/images and train/masks.
+    return any(len(_mask_files(path / "images")) == 1 for path in found)
 
 
 def _pair_samples(images: Path, labels: Path, allow_missing: bool) -> LabelPairs:

@@ -254,7 +254,7 @@ def _truth_from_coco(path: str | Path) -> Truth:
 
 def _truth_from_annotations(path: str | Path) -> Truth:
     images: dict[str, TrueImage] = {}
-    for record in read_records(path):
+    for record in read_records(path, predicted=False):
         if record.id in images:
             raise CellSegError(f"{path}: several images are called {record.id}")
         masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
@@ -280,15 +280,20 @@ def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str)
     return Predictions(masks, None, warnings, types)
 
 
-def read_records(path: str | Path, sizes: Mapping[str, tuple[int, int]] | None = None) -> Iterator[ImageRecord]:
-    """All images of annotations of any format, which must be right; of those of unknown size only the ``sizes``."""
-    # A predicted cell may cover most of an image, as a background does.
-    for source in open_annotations(path, ReaderOptions(background=0), sizes):
+def read_records(
+    path: str | Path, sizes: Mapping[str, tuple[int, int]] | None = None, *, predicted: bool = True
+) -> Iterator[ImageRecord]:
+    """All images of annotations of any format, which must be right; of those of unknown size only the ``sizes``.
+
+    A number that must be the background of a label image is refused, unless the cells are ``predicted``: such a cell
+    may cover most of an image.
+    """
+    for source in open_annotations(path, ReaderOptions(background=0 if predicted else None), sizes):
         if isinstance(source, DrawnSource) and sizes is not None:
             source.drop |= {name for name in source.ids if name not in sizes}
         log = FindingLog()
         yield from source.records(log)
-        log.raise_open_errors(path)
+        log.raise_open_errors(path, "; cellseg-d2 convert has the options that are named, and --clean")
 
 
 def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) -> Predictions:

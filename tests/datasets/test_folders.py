@@ -15,8 +15,10 @@ from cellseg_d2.datasets.find import find_inputs, find_named
 from cellseg_d2.datasets.label_images import read_label_image
 from cellseg_d2.datasets.names import distinct_names, key_of
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.read import find_images
 from cellseg_d2.inference.batch import segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
+from cellseg_d2.predictions.truth import read_predictions, read_truth
 from cellseg_d2.visualization.report.cells import gather_cells
 
 COUNTS = {"B.tif": 1, "p1/day 1/A1.tif": 2, "p2/A1.tif": 3}
@@ -180,3 +182,58 @@ def test_mirrored_results_can_be_trained_on(tmp_path, plates, results, name, til
     else:
         records = {record.id: (record.file_name, len(record.cells)) for record in load_coco(file.source)}
         assert records == {key: (f"{key}.tif", count) for key, count in EXPECTED.items()}
+
+
+def test_a_mask_a_cell_is_not_taken_for_an_image(tmp_path, plates, capsys):
+    for number in range(2):
+        (tmp_path / "masks/B").mkdir(parents=True, exist_ok=True)
+        mask = np.zeros((40, 60), np.uint8)
+        mask[4:9, 20 * number : 20 * number + 9] = 255
+        cv2.imwrite(str(tmp_path / f"masks/B/{number}.png"), mask)
+    (tmp_path / "images").mkdir()
+    (plates / "B.tif").rename(tmp_path / "images/B.tif")
+    given = [str(tmp_path / "masks"), "--to", "coco", "--output", str(tmp_path / "out")]
+    with pytest.raises(CellSegError, match=r"one cell of several.*--images"):
+        convert.main(given)
+    convert.main([*given, "--images", str(tmp_path / "images")])
+    assert "2 cells in 1 images" in capsys.readouterr().out
+
+
+def test_stardists_folders(tmp_path, capsys):
+    for name in "ab":
+        for folder, value in (("images", 90), ("masks", 1)):
+            (tmp_path / "train" / folder).mkdir(parents=True, exist_ok=True)
+            image = np.zeros((20, 30), np.uint8)
+            image[3:8, 4:9] = value
+            cv2.imwrite(str(tmp_path / f"train/{folder}/{name}.tif"), image)
+    convert.main([str(tmp_path / "train"), "--to", "coco", "--output", str(tmp_path / "out")])
+    assert "2 cells in 2 images" in capsys.readouterr().out
+
+
+def test_a_true_background_with_a_number_is_no_cell(tmp_path):
+    """ilastik's masks as the truth; a predicted cell may cover an image."""
+    labels = np.full((20, 30), 2, np.uint8)
+    labels[3:8, 4:9] = 1
+    cv2.imwrite(str(tmp_path / "a.png"), labels)
+    with pytest.raises(CellSegError, match=r"cellseg-d2 convert has(.|\n)*--background 2"):
+        read_truth(tmp_path / "a.png")
+    convert.main([str(tmp_path / "a.png"), "--to", "labels", "--background", "2", "--output", str(tmp_path / "out")])
+    truth = read_truth(tmp_path / "out/labels")
+    assert len(truth.images["a"].masks) == 1
+    assert len(read_predictions(tmp_path / "a.png", truth).masks["a"]) == 2
+
+
+def test_results_of_other_tools_are_no_images(tmp_path, plates, caplog):
+    """Cellpose writes masks and flows beside the images; a name alone, such as well_mask, is an image."""
+    for name in ("B_cp_masks.png", "B_flows.tif", "p2/A1_masks.tif", "well_mask.tif", "p2/B_mask.tif"):
+        cv2.imwrite(str(plates / name), np.zeros((40, 60), np.uint8))
+    found = [path.relative_to(plates).as_posix() for path in find_images(plates, recursive=True)]
+    assert found == ["B.tif", "p1/day 1/A1.tif", "p2/A1.tif", "p2/B_mask.tif", "well_mask.tif"]
+    assert "results beside their images: 3 files, such as" in caplog.text
+    assert find_images(plates / "B_flows.tif") == [plates / "B_flows.tif"]
+    labels = np.zeros((40, 60), np.uint8)
+    labels[3:8, 4:9] = 1
+    for name in ("p2/A1_masks.tif", "p1/day 1/A1_masks.tif", "well.tif", "well_mask.tif", "p2/B.tif", "p2/B_mask.tif"):
+        cv2.imwrite(str(plates / name), labels)
+    convert.main([str(plates), "--to", "labels", "--output", str(tmp_path / "out")])
+    assert len(list((tmp_path / "out/labels").rglob("*.tif"))) == 5
