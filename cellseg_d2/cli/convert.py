@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.label_options import add_label_rules, components
 from cellseg_d2.cli.picture_options import add_picture_options, picture_style
 from cellseg_d2.datasets.readers import DATASET_READERS
 from cellseg_d2.export.formats import FORMATS, TOGETHER
@@ -32,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "convert",
         "Convert annotated or segmented cells between formats. The format of INPUT is detected: a file, a folder of "
-        "files of one kind, or the folder that cellseg-d2 infer has written.",
+        "files of one kind, also in sub-folders, or the folder that cellseg-d2 infer has written.",
         EXAMPLES,
         f"what is read:\n{table(readers)}\nwhat --to can name:\n{table(formats())}",
     )
@@ -43,12 +44,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder of the images: for pictures, grey values in tables, and sizes that INPUT does not contain",
+        help="folder of the images, also in sub-folders: for pictures, grey values in tables, and sizes that INPUT "
+        "does not contain",
     )
     parser.add_argument(
         "--category", default="cell", metavar="NAME", help="category of cells without one (default: %(default)s)"
     )
     parser.add_argument("--clean", action="store_true", help="drop or cut off wrong annotations instead of stopping")
+    add_label_rules(parser.add_argument_group("label images", "What their numbers mean."))
     add_picture_options(parser)
     return parser.parse_args(argv)
 
@@ -58,7 +61,6 @@ def main(argv: list[str] | None = None) -> None:
 
     from cellseg_d2.datasets.annotations import open_annotations
     from cellseg_d2.datasets.readers import ReaderOptions
-    from cellseg_d2.images.read import find_images, image_size
     from cellseg_d2.inference.annotated import ONE_FILE, convert_annotations
     from cellseg_d2.io.atomic import check_writable
     from cellseg_d2.io.claim import claimed
@@ -66,8 +68,8 @@ def main(argv: list[str] | None = None) -> None:
 
     places = {name: args.output / (TOGETHER[name][0] if name in ONE_FILE else name) for name in args.to}
     check_outputs(places.values(), [args.input, args.images])
-    sizes = {path.stem: image_size(path) for path in find_images(args.images)} if args.images else None
-    sources = open_annotations(args.input, ReaderOptions(images=args.images, category=args.category), sizes)
+    rules = {"background": args.background, "components": components(args)}
+    sources = open_annotations(args.input, ReaderOptions(images=args.images, category=args.category, **rules))
     check_writable(args.output)
     options = {"clean": args.clean, "name_images": bool(args.images), "style": picture_style(args)}
     with claimed(args.output):

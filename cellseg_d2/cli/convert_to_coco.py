@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellseg_d2.cli.common import add_shapes_option, command_line, make_parser
+from cellseg_d2.cli.label_options import add_label_rules, components
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "  cellseg-d2 convert-to-coco --livecell LIVECell_dataset_2021 --output datasets/livecell\n"
         "  cellseg-d2 convert-to-coco --images mine/images --labels mine/labels --output datasets/mine\n"
         "  cellseg-d2 convert-to-coco --labels cellpose_folder --output datasets/mine\n"
+        "  cellseg-d2 convert-to-coco --images plates --labels results/labels --recursive --output datasets/plates\n"
         "  cellseg-d2 convert-to-coco --coco export.json --images mine/images --output datasets/mine\n"
         "  cellseg-d2 convert-to-coco --labelme annotated/ --output datasets/mine\n",
     )
@@ -42,6 +44,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("images")
     group.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the annotated images (default: beside the annotations)"
+    )
+    group.add_argument(
+        "--recursive",
+        action="store_true",
+        help="enter sub-folders of the images and, for --labels, --geojson, --rois and --labelme, of the annotations, "
+        "which are in the same sub-folders as their images; equal names in different ones stay apart",
     )
     group.add_argument(
         "--livecell-images", type=Path, metavar="DIR", help="if not in the folder 'images' of --livecell"
@@ -76,18 +84,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="ending of label images after the name of their image, such as _masks (default: nothing, or any of "
         "_cp_masks _masks _mask _labels _label _seg)",
     )
-    group.add_argument(
-        "--background", type=int, metavar="N", help="number of the background if it is not 0, such as ilastik's 2"
-    )
-    pieces = group.add_mutually_exclusive_group()
-    pieces.add_argument(
-        "--split-components",
-        action="store_true",
-        help="each piece of one number is a cell: for binary masks, in which touching cells become one",
-    )
-    pieces.add_argument(
-        "--keep-components", action="store_true", help="all pieces of a number are one cell, whatever their number"
-    )
+    add_label_rules(group)
     group.add_argument("--only-labelled", action="store_true", help="leave out images without a label image")
 
     group = parser.add_argument_group("what is converted")
@@ -205,7 +202,8 @@ def open_sources(args: argparse.Namespace) -> dict[str, Source]:
         only_labelled=args.only_labelled,
         label_ending=args.label_ending,
         background=args.background,
-        components="split" if args.split_components else "keep" if args.keep_components else "check",
+        components=components(args),
+        recursive=args.recursive,
     )
     sources = DATASET_READERS[name](getattr(args, name.replace("-", "_")), options)
     if args.tiles is None:

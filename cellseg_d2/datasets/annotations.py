@@ -7,19 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from cellseg_d2.datasets.coco_file import CocoFile, read_coco_or_json
-from cellseg_d2.datasets.label_pairs import LABEL_SUFFIXES
+from cellseg_d2.datasets.label_pairs import LABEL_SUFFIXES, has_label_ending, holds_images_too
+from cellseg_d2.datasets.names import files_within
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.shapes import DrawnSource
 from cellseg_d2.errors import CellSegError
 
 _BY_SUFFIX = {".xml": "cvat", ".geojson": "geojson", ".zip": "rois", ".roi": "rois", ".csv": "csv", ".gz": "csv"}
 _BY_SUFFIX |= dict.fromkeys(LABEL_SUFFIXES, "labels")
-# What `infer` writes into its folder that holds masks; the first that exists is read.
-_RESULTS = ("coco.json", "labels", "geojson", "rois")
+# What `infer` writes into its folder that holds masks, and StarDist's name; the first that exists is read.
+_RESULTS = ("coco.json", "labels", "masks", "geojson", "rois")
 
 
 def format_of(path: str | Path) -> str:
-    """Detect the format of a file, or of a folder of files: a name in :data:`DATASET_READERS`.
+    """Detect the format of a file, or of the files in a folder and its sub-folders: a name in :data:`DATASET_READERS`.
 
     Raises:
         CellSegError: the format is unknown, or the folder holds several formats.
@@ -28,8 +29,11 @@ def format_of(path: str | Path) -> str:
     if not path.exists():
         raise CellSegError(f"{path} does not exist")
     if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
-        kinds = {_format_of_file(file): file for file in files if file.suffix.lower() in (*_BY_SUFFIX, ".json")}
+        files = [file for file in files_within(path, True) if file.suffix.lower() in (*_BY_SUFFIX, ".json")]
+        formats = {file: _format_of_file(file) for file in files}
+        kinds = {name: file for file, name in formats.items()}
+        if len(kinds) > 1 and not any(name == "labels" and has_label_ending(file) for file, name in formats.items()):
+            kinds.pop("labels", None)  # the images, beside which most tools write
         if len(kinds) > 1:
             shown = ", ".join(f"{file.name} ({kind})" for kind, file in kinds.items())
             raise CellSegError(f"{path} holds annotations of several kinds, such as {shown}: name a folder with one")
@@ -84,16 +88,21 @@ def open_annotations(
         CellSegError: the format is unknown, or the file cannot be read.
     """
     path = Path(path)
-    options = replace(options or ReaderOptions(), allow_missing=True)
+    options = replace(options or ReaderOptions(), allow_missing=True, recursive=True)
     if path.is_dir() and (found := next((path / name for name in _RESULTS if (path / name).exists()), None)):
         path = found
     name = format_of(path)
+    if name == "labels" and options.images is None and holds_images_too(path):
+        options = replace(options, images=path)
     if name == "labels" and options.images is None:
         from cellseg_d2.datasets.label_images import LabelImages, LabelRules
 
-        # Without checks, since these are results of this project, or are compared with such.
-        return [LabelImages(None, path, options.category, options.drop, rules=LabelRules(0, "keep"))]
-    files = sorted(path.glob("*.json")) if name == "coco" and path.is_dir() else [path]
+        components = "lone" if options.components == "check" else options.components
+        rules = LabelRules(options.background, components)
+        return [LabelImages(None, path, options.category, options.drop, rules=rules)]
+    files = [path]
+    if name == "coco" and path.is_dir():
+        files = [file for file in files_within(path, True) if file.suffix.lower() == ".json"]
     sources = [source for file in files for source in DATASET_READERS[name](file, options).values()]
     for source in sources:
         if sizes is not None and isinstance(source, DrawnSource):

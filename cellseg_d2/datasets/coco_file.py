@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from cellseg_d2.datasets.image_folder import places_beside
+from cellseg_d2.datasets.names import key_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import image_size
 from cellseg_d2.io.cache import BoundedCache
@@ -111,9 +112,15 @@ class CocoFile:
         return {number: _stem(entry) for number, entry in self.images.items()}
 
     @property
-    def stems_as_written(self) -> dict[int | str, str]:
-        """:attr:`stems` by what the file itself calls the images, as :func:`id_key`."""
-        return {own: self.stems[number] for own, number in self._numbers["image"].items()}
+    def names_as_written(self) -> dict[int | str, str]:
+        """:attr:`names` by what the file itself calls the images, as :func:`id_key`."""
+        names = self.names
+        return {own: names[number] for own, number in self._numbers["image"].items()}
+
+    @property
+    def names(self) -> dict[int, str]:
+        """A name for each image by id that no other has: its stem if these differ, else as :meth:`image_names`."""
+        return self.stems if len(set(self.stems.values())) == len(self.stems) else self.image_names()
 
     def image_names(self) -> dict[int, str]:
         """A name for each image by id that no other has: what it was called before, or its file's stem, or its path.
@@ -123,7 +130,7 @@ class CocoFile:
         """
         for name in (
             lambda entry: str(entry.get("source_id") or self.stems[entry["id"]]),
-            lambda entry: str(PurePosixPath(entry["file_name"]).with_suffix("")),
+            lambda entry: key_of(entry["file_name"]),
         ):
             names = {number: name(entry) for number, entry in self.images.items()}
             if len(set(names.values())) == len(names):

@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from cellseg_d2.datasets.coco_file import read_coco
+from cellseg_d2.datasets.names import distinct_names, key_of
 from cellseg_d2.errors import CellSegError, printable
 from cellseg_d2.images.read import find_images
 
@@ -43,6 +44,20 @@ def find_inputs(paths: Sequence[str | Path], recursive: bool = False) -> dict[Pa
     bases = {os.path.abspath(base) for base in found.values() if base is not None}
     root = os.path.commonpath(bases) if bases else ""
     return {path: "" if base is None else _relative(path, root) for path, base in found.items()}
+
+
+def find_named(paths: Sequence[str | Path]) -> dict[str, Path]:
+    """The images that ``paths`` name, also in sub-folders, by the names that their results go by.
+
+    Raises:
+        CellSegError: a path names no image.
+    """
+    found: dict[Path, Path] = {}
+    for given in map(Path, paths):
+        found |= {path: _base(given, path) for path in find_images(given, recursive=True) if path not in found}
+    root = os.path.commonpath({os.path.abspath(base) for base in found.values()}) if found else ""
+    keys = [key_of(Path(_relative(path, root)) / path.name) for path in found]
+    return dict(zip(distinct_names(keys), found, strict=True))
 
 
 def _base(given: Path, image: Path) -> Path:

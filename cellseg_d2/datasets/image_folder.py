@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.names import distinct_names, files_within, key_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.errors import ImageError, check_name
 from cellseg_d2.images.read import IMAGE_SUFFIXES, read_image
@@ -25,11 +26,11 @@ def images_not_found(annotations: Path) -> CellSegError:
 
 
 class ImageFolder:
-    """Images by the stem of their names.
+    """Images by name.
 
     Attributes:
         root: the folder.
-        files: paths relative to it by stem.
+        files: paths relative to it by name: the file's without suffix, and with its folder if several are called so.
 
     Args:
         root: the folder.
@@ -38,7 +39,7 @@ class ImageFolder:
         keep: says whether a file is one of the images; None takes all files with the suffix of an image.
 
     Raises:
-        CellSegError: the folder does not exist, or two files share a stem.
+        CellSegError: the folder does not exist, or two files of one folder share a stem.
     """
 
     def __init__(
@@ -52,16 +53,17 @@ class ImageFolder:
         self.allow_missing = allow_missing
         if not self.root.is_dir():
             raise CellSegError(f"the folder of images {root} {'is a file' if self.root.exists() else 'does not exist'}")
-        self.files: dict[str, str] = {}
-        for path in sorted(self.root.rglob("*") if recursive else self.root.iterdir()):
-            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+        found: dict[str, str] = {}
+        for path in files_within(self.root, recursive):
+            if path.suffix.lower() not in IMAGE_SUFFIXES or (keep is not None and not keep(path)):
                 continue
-            if keep is not None and not keep(path):
-                continue
-            name = path.relative_to(self.root).as_posix()
-            other = self.files.setdefault(path.stem, name)
-            if other != name:
-                raise CellSegError(f"{root} has two images called {path.stem}: {other} and {name}; remove one")
+            file = path.relative_to(self.root).as_posix()
+            other = found.setdefault(key_of(Path(file)), file)
+            if other != file:
+                raise CellSegError(f"{root} has two images called {path.stem}: {other} and {file}; remove one")
+        names = distinct_names(list(found))
+        self.files: dict[str, str] = dict(zip(names, found.values(), strict=True))
+        self._names = dict(zip(found, names, strict=True))
 
     @classmethod
     def of_names(cls, root: str | Path, names: Mapping[str, str], allow_missing: bool = False) -> ImageFolder:
@@ -75,6 +77,10 @@ class ImageFolder:
         folder = cls(root, allow_missing, keep=lambda _: False)
         folder.files = dict(names)
         return folder
+
+    def name_of(self, key: str) -> str | None:
+        """The name of the image at a relative path without suffix, such as ``p1/A1``; None if there is none."""
+        return self._names.get(key)
 
     def expect(self, ids: Collection[str]) -> None:
         """Refuse a folder without any of the images: it must be the wrong one.

@@ -9,7 +9,7 @@ from pathlib import Path
 from roifile import ROI_TYPE, ImagejRoi
 
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
-from cellseg_d2.datasets.shapes import DrawnImage, Shape, annotation_files, ellipse, open_drawn, ring_of
+from cellseg_d2.datasets.shapes import DrawnImage, Shape, ellipse, open_drawn_files, ring_of
 from cellseg_d2.errors import CellSegError, one_line
 
 # Endings after the image's name: those of this project's files, and ImageJ's own proposal.
@@ -23,7 +23,7 @@ _OWN_NAME = re.compile(r"[0-9]{4,} (.+)")
 @DATASET_READERS.register("rois", metavar="PATH")
 def open_rois(path: Path, options: ReaderOptions) -> dict[str, Source]:
     """ROI sets of ImageJ: the folder of ZIPs named as their images (a.zip, a_rois.zip), or one of them"""
-    return open_drawn(path, [read_rois(file) for file in annotation_files(path, (".zip", ".roi"))], options)
+    return open_drawn_files(path, (".zip", ".roi"), read_rois, options)
 
 
 def read_rois(path: str | Path) -> DrawnImage:

@@ -35,7 +35,7 @@ class LabelRules:
             background.
         components: what pieces of one number that do not touch (8-connected) are: ``"split"`` makes each a cell,
             ``"keep"`` one cell of them. ``"check"`` keeps them too, but refuses an image in which they say that numbers
-            are not cells.
+            are not cells; ``"lone"`` refuses only what no result of this project can be, which counts cells from 1 on.
     """
 
     background: int | None = None
@@ -135,7 +135,14 @@ def cells_of_labels(labels: np.ndarray, rules: LabelRules) -> tuple[list[tuple[i
         pieces, count = measure.label(labels, background=0, return_num=True, connectivity=2)
         if rules.components == "split":
             labels, numbers = pieces, np.arange(1, count + 1)
-        elif len(numbers) == 1 and count > 1:
+        elif rules.components == "lone" and numbers.tolist() == [255]:
+            return [], (
+                "binary mask",
+                "255 is its only number, as in a binary mask, or in the mask of one cell of several, which is read "
+                "where --images names the images: --split-components makes each piece a cell, --keep-components takes "
+                "all for one cell",
+            )
+        elif len(numbers) == 1 and count > (_SCATTERED if rules.components == "lone" and numbers[0] == 1 else 1):
             return [], (
                 "binary mask",
                 f"{numbers[0]} is its only number, in {count} pieces that do not touch; every cell needs a number of "
@@ -158,17 +165,17 @@ class LabelImages:
         images: the folder of the images.
         path: the folder of labels.
         categories: the one category.
-        ids: stems of the images, sorted, and of label images without one.
+        ids: names of the images, sorted, and of label images without one.
         has_groups: False; label images have no groups.
 
     Args:
         images: the folder of images; None reads label images alone.
         labels: the folder of label images, which may be the same; without images, also one of them.
         category: name of all cells' category.
-        drop: stems of images to leave out.
+        drop: names of images to leave out.
         allow_missing: keep label images whose image has no file.
         only_labelled: leave out images without a label image, with a message; otherwise they are errors.
-        ending: see :func:`cellseg_d2.datasets.label_pairs.pair_labels`.
+        ending, recursive: see :func:`cellseg_d2.datasets.label_pairs.pair_labels`.
         rules: what the numbers mean.
     """
 
@@ -185,12 +192,14 @@ class LabelImages:
         only_labelled: bool = False,
         ending: str | None = None,
         rules: LabelRules | None = None,
+        recursive: bool = False,
     ):
-        self._pairs = lone_labels(labels) if images is None else pair_labels(images, labels, ending, allow_missing)
+        pairs = None if images is None else pair_labels(images, labels, ending, allow_missing, recursive)
+        self._pairs = pairs or lone_labels(labels)
         self.images = self._pairs.images
         self.path = Path(labels)
         self.categories = (category,)
-        self.ids = sorted({*self.images.files, *self._pairs.labels, *(path.stem for path in self._pairs.unpaired)})
+        self.ids = sorted({*self.images.files, *self._pairs.labels, *self._pairs.unpaired})
         self.drop = set(drop)
         self._only_labelled = only_labelled
         self._rules = rules or LabelRules()
@@ -213,7 +222,7 @@ class LabelImages:
                 yield record
 
     def _read(self, name: str, log: FindingLog) -> ImageRecord | None:
-        files = self._pairs.labels.get(name) or [path for path in self._pairs.unpaired if path.stem == name]
+        files = self._pairs.labels.get(name) or self._pairs.unpaired.get(name, [])
         masks = self._pairs.masks.get(name, [])
         if not files and not masks:
             reason = f"no label image called {name} in {self.path}"
@@ -286,5 +295,6 @@ def open_labels(path: Path, options: ReaderOptions) -> dict[str, Source]:
         only_labelled=options.only_labelled,
         ending=options.label_ending,
         rules=rules,
+        recursive=options.recursive,
     )
     return {"": source}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.names import distinct_names, files_within, key_of
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.images.other_tools import LABEL_ENDINGS, OTHER_ENDINGS
 from cellseg_d2.images.read import IMAGE_SUFFIXES
 
-# Endings of label images after the name of their image: those of Cellpose, this project and other tools.
-ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
 # Endings of images after the common name: those of Cellpose's own data.
 IMAGE_ENDINGS = ("_img", "_image")
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
@@ -23,24 +23,29 @@ class LabelPairs:
 
     Attributes:
         images: the folder of the images, without the label images that lie in it.
-        labels: by the image's stem, the files that are said to be its label image, usually one.
-        masks: by the image's stem, files that show one cell each, where images have folders of such.
-        unpaired: label files that belong to no image.
+        labels: by the image's name, the files that are said to be its label image, usually one.
+        masks: by the image's name, files that show one cell each, where images have folders of such.
+        unpaired: by their own names, label files that belong to no image.
     """
 
     images: ImageFolder
     labels: dict[str, list[Path]]
     masks: dict[str, list[Path]]
-    unpaired: list[Path]
+    unpaired: dict[str, list[Path]]
 
 
 def pair_labels(
-    images: str | Path, labels: str | Path, ending: str | None = None, allow_missing: bool = False
+    images: str | Path,
+    labels: str | Path,
+    ending: str | None = None,
+    allow_missing: bool = False,
+    recursive: bool = False,
 ) -> LabelPairs:
     """Find label images.
 
-    A label image has the name of its image, or that name and one of :data:`ENDINGS`; it may lie in a folder of labels
-    or beside its image, where it needs an ending. Instead of it an image ``a.png`` may have a folder ``a`` of masks
+    A label image has the name of its image, or that name and one of
+    :data:`~cellseg_d2.images.other_tools.LABEL_ENDINGS`; it may lie in a folder of labels or beside its image, where it
+    needs an ending. Instead of it an image ``a.png`` may have a folder ``a`` of masks
     with one cell each; ``images`` and ``labels`` may both be a folder of folders ``a/images/*`` and ``a/masks/*``, as
     of the Data Science Bowl 2018.
 
@@ -49,6 +54,7 @@ def pair_labels(
         labels: the folder of the label images, which may be the same.
         ending: the only one that is looked for, ``""`` for none.
         allow_missing: keep label images without an image.
+        recursive: enter sub-folders; a label image is then in the sub-folder of the same name as its image.
 
     Raises:
         CellSegError: there is no folder, or nothing in it is a label image.
@@ -58,85 +64,106 @@ def pair_labels(
         raise CellSegError(f"the folder of labels {labels} {'is a file' if labels.exists() else 'does not exist'}")
     if _is_folder_of_samples(labels):
         return _pair_samples(images, labels, allow_missing)
-    endings = ENDINGS if ending is None else (ending,)
-    files = sorted(p for p in labels.iterdir() if _is_label_name(p))
+    endings = LABEL_ENDINGS if ending is None else (ending,)
+    files = _label_files(labels, recursive)
     one_folder = images.resolve() == labels.resolve()
     if one_folder:
-        stems = {path.stem for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
-        known = _by_common_name(stems)
-        own = {path for path in files if _image_of(path, known, (*endings, *ENDINGS)) is not None}
-        files = [path for path in files if _image_of(path, known, endings) is not None]
+        known = _by_common_name({key: key for path, key in files.items() if path.suffix.lower() in IMAGE_SUFFIXES})
+        own = {
+            path
+            for path, key in files.items()
+            if _image_of(key, known, (*endings, *LABEL_ENDINGS, *OTHER_ENDINGS)) is not None
+        }
+        files = {path: key for path, key in files.items() if _image_of(key, known, endings) is not None}
         if not files:
             raise CellSegError(
                 f"{labels} holds images, but none beside them that is named as their label image, such as "
                 f"a_masks.tif or a_labels.png beside a.tif: name the folder of the images with --images, and that of "
                 "the label images with --labels"
             )
-        folder = ImageFolder(images, allow_missing, keep=lambda path: path not in own)
+        folder = ImageFolder(images, allow_missing, recursive, keep=lambda path: path not in own)
     else:
-        folder = ImageFolder(images, allow_missing)
-    known = _by_common_name(folder.files)
+        folder = ImageFolder(images, allow_missing, recursive, keep=lambda path: labels not in path.parents)
+    places = {key_of(Path(file)): name for name, file in folder.files.items()}
+    masks = {} if one_folder else {name: own for key, name in places.items() if (own := _mask_files(labels / key))}
+    of_one_cell = {path for own in masks.values() for path in own}
+    known = _by_common_name(places)
     found: dict[str, list[Path]] = {}
-    unpaired = []
-    for path in files:
-        image = _image_of(path, known, endings if one_folder else ("", *endings))
-        if image is None:
-            if ending is None or path.stem.endswith(ending):
-                unpaired.append(path)
-        else:
+    unpaired: dict[str, list[Path]] = {}
+    for path, key in files.items():
+        image = _image_of(key, known, endings if one_folder else ("", *endings))
+        if image is not None:
             found.setdefault(image, []).append(path)
-    masks = {} if one_folder else {stem: own for stem in folder.files if (own := _mask_files(labels / stem))}
+        elif path not in of_one_cell and (ending is None or path.stem.endswith(ending)):
+            unpaired.setdefault(key, []).append(path)
     if not files and not masks:
         raise CellSegError(f"the folder of labels {labels} holds no image")
     if not found and not masks and folder.files and not allow_missing:
         raise CellSegError(
             f"no image in {images} has the name of a label image in {labels}: {next(iter(folder.files.values()))} "
-            f"against {files[0].name} (what may follow the image's name: {' '.join(ENDINGS)})"
+            f"against {next(iter(files)).name} (what may follow the image's name: {' '.join(LABEL_ENDINGS)})"
         )
     return LabelPairs(folder, found, masks, unpaired)
 
 
 def lone_labels(path: str | Path) -> LabelPairs:
-    """The label images that a path names, a folder or one of them, each called as its image would be.
+    """The label images that a path names, one or those in a folder and its sub-folders, each called as its image would
+    be, see :func:`cellseg_d2.datasets.names.distinct_names`.
 
     Raises:
-        CellSegError: there is none, or two are of one image.
+        CellSegError: there is none.
     """
     path = Path(path)
     if not path.exists():
         raise CellSegError(f"{path} does not exist")
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if _is_label_name(p))
     labels: dict[str, list[Path]] = {}
-    for file in files:
-        ending = next((ending for ending in ENDINGS if file.stem.endswith(ending) and file.stem != ending), "")
-        labels.setdefault(file.stem.removesuffix(ending), []).append(file)
+    for file, key in ({path: path.stem} if path.is_file() else _label_files(path, True)).items():
+        ending = next((ending for ending in LABEL_ENDINGS if file.stem.endswith(ending) and file.stem != ending), "")
+        labels.setdefault(key.removesuffix(ending), []).append(file)
     if not labels:
         raise CellSegError(f"{path} holds no label image")
     root = path if path.is_dir() else path.parent
-    return LabelPairs(ImageFolder.of_names(root, {}, allow_missing=True), labels, {}, [])
+    named = dict(zip(distinct_names(list(labels)), labels.values(), strict=True))
+    return LabelPairs(ImageFolder.of_names(root, {}, allow_missing=True), named, {}, {})
 
 
-def _is_label_name(path: Path) -> bool:
-    if path.name.startswith(".") or not path.is_file():
+def holds_images_too(path: Path) -> bool:
+    """Whether images are in a folder of label images, too, as Cellpose and the Data Science Bowl place them."""
+    if not path.is_dir():
         return False
-    return path.suffix.lower() in LABEL_SUFFIXES
+    files = _label_files(path, True)
+    images = {key for file, key in files.items() if file.suffix.lower() in IMAGE_SUFFIXES}
+    known = _by_common_name(dict.fromkeys(images, ""))
+    return _is_folder_of_samples(path) or any(
+        _image_of(key, known, LABEL_ENDINGS) is not None for key in files.values()
+    )
 
 
-def _by_common_name(stems: Iterable[str]) -> dict[str, str]:
-    """The stems of images by what the names of their label images may begin with."""
-    stems = sorted(stems)
-    known = {stem: stem for stem in stems}
-    for stem in stems:
+def has_label_ending(path: Path) -> bool:
+    """Whether a file is called as tools call label images."""
+    return path.stem.endswith(LABEL_ENDINGS)
+
+
+def _label_files(folder: Path, recursive: bool) -> dict[Path, str]:
+    """The files that may be label images, each with its path without suffix."""
+    files = files_within(folder, recursive)
+    return {path: key_of(path.relative_to(folder)) for path in files if path.suffix.lower() in LABEL_SUFFIXES}
+
+
+def _by_common_name(places: Mapping[str, str]) -> dict[str, str]:
+    """The names of images by what the paths of their label images may begin with."""
+    known = dict(sorted(places.items()))
+    for key, name in list(known.items()):
         for ending in IMAGE_ENDINGS:
-            if stem.endswith(ending) and len(stem) > len(ending):
-                known.setdefault(stem.removesuffix(ending), stem)
+            if key.endswith(ending) and len(key.rpartition("/")[2]) > len(ending):
+                known.setdefault(key.removesuffix(ending), name)
     return known
 
 
-def _image_of(path: Path, known: dict[str, str], endings: Sequence[str]) -> str | None:
-    """The stem of the image to which a label file belongs; None if there is none."""
+def _image_of(key: str, known: Mapping[str, str], endings: Sequence[str]) -> str | None:
+    """The name of the image to which the label file at a path without suffix belongs; None if there is none."""
     for ending in endings:
-        if path.stem.endswith(ending) and (name := path.stem.removesuffix(ending)) in known:
+        if key.endswith(ending) and (name := key.removesuffix(ending)) in known:
             return known[name]
     return None
 
@@ -149,7 +176,9 @@ def _mask_files(folder: Path) -> list[Path]:
 
 def _is_folder_of_samples(folder: Path) -> bool:
     samples = [path for path in folder.iterdir() if path.is_dir()]
-    return any((path / "images").is_dir() and (path / "masks").is_dir() for path in samples)
+    found = [path for path in samples if (path / "images").is_dir() and (path / "masks").is_dir()]
+    # Where there are several images, the masks are label images, as in StarDist's train/images and train/masks.
+    return any(len(_mask_files(path / "images")) == 1 for path in found)
 
 
 def _pair_samples(images: Path, labels: Path, allow_missing: bool) -> LabelPairs:
@@ -159,4 +188,4 @@ def _pair_samples(images: Path, labels: Path, allow_missing: bool) -> LabelPairs
         sample = labels / Path(name).parent.parent.relative_to(".")
         if own := _mask_files(sample / "masks"):
             masks[stem] = own
-    return LabelPairs(folder, {}, masks, [])
+    return LabelPairs(folder, {}, masks, {})

@@ -15,10 +15,9 @@ from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.shapes import (
     DrawnImage,
     Shape,
-    annotation_files,
     ellipse,
     name_of,
-    open_drawn,
+    open_drawn_files,
     rectangle,
     ring_of,
     size_of,
@@ -31,7 +30,7 @@ from cellseg_d2.masks.crop import MaskCrop
 @DATASET_READERS.register("labelme", metavar="PATH")
 def open_labelme(path: Path, options: ReaderOptions) -> dict[str, Source]:
     """labelme: the folder of its JSON files, or one of them"""
-    return open_drawn(path, [read_labelme(file) for file in annotation_files(path, (".json",))], options)
+    return open_drawn_files(path, (".json",), read_labelme, options)
 
 
 def read_labelme(path: str | Path) -> DrawnImage:

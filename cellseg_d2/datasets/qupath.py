@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
-from cellseg_d2.datasets.shapes import DrawnImage, Shape, annotation_files, name_of, open_drawn, ring_of
+from cellseg_d2.datasets.shapes import DrawnImage, Shape, name_of, open_drawn_files, ring_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.text import read_json
 
@@ -17,7 +17,7 @@ ENDINGS = (".geojson", ".geo.json")
 @DATASET_READERS.register("geojson", metavar="PATH")
 def open_geojson(path: Path, options: ReaderOptions) -> dict[str, Source]:
     """GeoJSON of QuPath: the folder of files named as their images, or one of them"""
-    return open_drawn(path, [read_geojson(file) for file in annotation_files(path, ENDINGS)], options)
+    return open_drawn_files(path, ENDINGS, read_geojson, options)
 
 
 def read_geojson(path: str | Path) -> DrawnImage:

@@ -67,6 +67,7 @@ class ReaderOptions:
         only_labelled: whether images without a label image are left out.
         label_ending: what label images have behind their image's name; None is any of the usual ones.
         background, components: see :class:`cellseg_d2.datasets.label_images.LabelRules`.
+        recursive: whether sub-folders of annotations and images are entered, in which images may have the same names.
     """
 
     images: Path | None = None
@@ -80,12 +81,13 @@ class ReaderOptions:
     label_ending: str | None = None
     background: int | None = None
     components: str = "check"
+    recursive: bool = False
 
     def image_folder(self) -> ImageFolder | None:
         """The folder of the images, where it was named."""
         from cellseg_d2.datasets.image_folder import ImageFolder  # reads images, which help texts need not
 
-        return None if self.images is None else ImageFolder(self.images, self.allow_missing)
+        return None if self.images is None else ImageFolder(self.images, self.allow_missing, self.recursive)
 
 
 class Reader(Entry):

@@ -8,7 +8,7 @@ The readers of annotation tools share this module: each returns :class:`DrawnIma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder, images_not_found, places_beside
+from cellseg_d2.datasets.names import distinct_names, files_within, key_of
 from cellseg_d2.datasets.readers import ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
@@ -80,7 +81,7 @@ class DrawnSource:
         path: path of the annotations.
         images: the folder of the images.
         categories: names of the classes, in alphabetical order, with ``category`` for shapes without a name.
-        ids: names of the images.
+        ids: names of the images, see :func:`cellseg_d2.datasets.names.distinct_names`.
         has_groups: False.
         drop: ids of images to leave out.
 
@@ -109,11 +110,15 @@ class DrawnSource:
         self.images = images
         self.drop = set(drop)
         self._category = category
-        self._drawn = {image.stem: image for image in drawn}
         if not drawn:
             raise CellSegError(f"{path} names no image")
+        keys = [key_of(image.file_name) for image in drawn]
+        named = zip(keys, distinct_names(keys), strict=True)
+        # Where the folder has an image at the same place, it is that one, and not another one of the same name.
+        names = [(images.name_of(key) if images is not None else None) or own for key, own in named]
+        self._drawn = dict(zip(names, drawn, strict=True))
         if len(self._drawn) < len(drawn):
-            twice = Counter(image.stem for image in drawn).most_common(1)[0][0]
+            twice = Counter(names).most_common(1)[0][0]
             raise CellSegError(f"{path} has several images called {twice!r}, so they cannot be told apart; rename one")
         kinds = {shape.kind or category for image in drawn for shape in image.shapes if shape.problem is None}
         self.categories = tuple(sorted(kinds)) or (category,)
@@ -263,26 +268,42 @@ def open_drawn(path: Path, drawn: Sequence[DrawnImage], options: ReaderOptions) 
         return {"": DrawnSource(path, drawn, options.image_folder(), options.category, options.drop)}
     here = path if path.is_dir() else path.parent
     stems = {image.stem for image in drawn}
-    for place in places_beside(here):
-        if place.is_dir() and any(p.stem in stems and p.suffix.lower() in IMAGE_SUFFIXES for p in place.iterdir()):
-            folder = ImageFolder(place, options.allow_missing, keep=lambda file: file.stem in stems)
+    for place in filter(Path.is_dir, places_beside(here)):
+        files = files_within(place, options.recursive)
+        if any(p.stem in stems and p.suffix.lower() in IMAGE_SUFFIXES for p in files):
+            folder = ImageFolder(place, options.allow_missing, options.recursive, lambda file: file.stem in stems)
             return {"": DrawnSource(path, drawn, folder, options.category, options.drop)}
     if not options.allow_missing:
         raise images_not_found(path)
     return {"": DrawnSource(path, drawn, None, options.category, options.drop)}
 
 
-def annotation_files(path: Path, endings: Sequence[str]) -> list[Path]:
-    """The files with one of these endings that a path names: it itself, or those right in it; sorted.
+def open_drawn_files(
+    path: Path, endings: Sequence[str], read: Callable[[Path], DrawnImage], options: ReaderOptions
+) -> dict[str, Source]:
+    """Make a data set of annotations with a file an image, see :func:`open_drawn`.
+
+    Args:
+        path: one file, or the folder of those with one of the ``endings``.
+        endings: of the files' names, in small letters.
+        read: reads one file; its image is in the folder of the same name, where sub-folders are entered.
+        options: options of the reader.
 
     Raises:
-        CellSegError: there is none.
+        CellSegError: there is no such file, or one cannot be read.
     """
-    if path.is_file():
-        return [path]
     if not path.exists():
         raise CellSegError(f"{path} does not exist")
-    found = sorted(p for p in path.iterdir() if p.name.lower().endswith(tuple(endings)) and not p.name.startswith("."))
-    if not found:
+    files = [path]
+    if path.is_dir():
+        files = [p for p in files_within(path, options.recursive) if p.name.lower().endswith(tuple(endings))]
+    if not files:
         raise CellSegError(f"{path} holds no file {' or '.join('*' + ending for ending in endings)}")
-    return found
+    drawn = []
+    for file in files:
+        image = read(file)
+        folder = file.parent.relative_to(path).as_posix() if path.is_dir() else "."
+        if folder != ".":
+            image.file_name = f"{folder}/{image.file_name}"
+        drawn.append(image)
+    return open_drawn(path, drawn, options)

@@ -12,6 +12,7 @@ import tifffile
 
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder
+from cellseg_d2.datasets.names import key_of
 from cellseg_d2.datasets.readers import Source
 from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
@@ -86,7 +87,9 @@ class TiledSource:
         for r, (top, bottom) in enumerate(pairwise(rows)):
             for c, (left, right) in enumerate(pairwise(columns)):
                 name = f"{record.id}_r{r}c{c}"
-                with atomic_path(self._folder / f"{name}.tif") as temporary:
+                file_name = f"{key_of(f'{record.id}.tif')}_r{r}c{c}.tif"  # of images in several folders, in such ones
+                (self._folder / file_name).parent.mkdir(parents=True, exist_ok=True)
+                with atomic_path(self._folder / file_name) as temporary:
                     tifffile.imwrite(temporary, image[top:bottom, left:right], compression="zlib")
                 cells = []
                 for cell in record.cells:
@@ -99,5 +102,5 @@ class TiledSource:
                 kind = main_type(cell.cell_type for cell in cells)
                 region = record.ignore and window_crop(record.ignore, (left, top, right, bottom))
                 yield ImageRecord(
-                    name, f"{name}.tif", bottom - top, right - left, kind, group, cells, ignore=united([region])
+                    name, file_name, bottom - top, right - left, kind, group, cells, ignore=united([region])
                 )

@@ -15,6 +15,7 @@ from cellseg_d2.errors import CellSegError, no_memory
 from cellseg_d2.images.axes import choose_planes
 from cellseg_d2.images.errors import ImageError, check_file, clear_errors
 from cellseg_d2.images.microscope import MICROSCOPE_SUFFIXES
+from cellseg_d2.images.other_tools import results_of_others
 from cellseg_d2.images.pillow import grey_of_pillow, labels_of_pillow, with_pillow
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 from cellseg_d2.images.zarr_metadata import ZARR_FILES
@@ -80,7 +81,8 @@ def find_images(
 ) -> list[Path]:
     """The image files that ``paths`` name.
 
-    Pictures and label images that this project has written are left out of folders and patterns, with a word.
+    Pictures and label images that this project has written are left out of folders and patterns, with a word, and so
+    are those that other tools have written beside images.
 
     Args:
         paths: one or several of: a file (taken as it is), a folder (its files with one of :data:`IMAGE_SUFFIXES`, not
@@ -100,6 +102,7 @@ def find_images(
         paths = [paths]
     found: dict[Path, Path] = {}
     own: list[Path] = []
+    others: list[Path] = []
     passed: list[Path] = []
     for given in paths:
         path, before = Path(given), len(own)
@@ -112,6 +115,10 @@ def find_images(
         else:
             named = map(Path, glob.glob(str(given), recursive=True))
             matches = _without_own((p for p in named if _is_image_name(p, every_kind)), own)
+        if not path.is_file():
+            foreign = results_of_others(matches)
+            others += sorted(foreign)
+            matches = [match for match in matches if match not in foreign]
         if not matches:
             kinds = " ".join((*IMAGE_SUFFIXES, *((*MICROSCOPE_SUFFIXES, ZARR_SUFFIX) if every_kind else ())))
             reason = "holds no image" if path.is_dir() else "does not exist and, as a pattern, matches no image"
@@ -127,6 +134,9 @@ def find_images(
             passed = []
     if own:
         logger.warning("left out, since this project has written them: %d images, such as %s", len(own), own[0])
+    if others:
+        reason = "left out, since their names are those of results beside their images: %d files, such as %s"
+        logger.warning(f"{reason}; a file that is named itself is read", len(others), others[0])
     return sorted(found.values())
 
 

@@ -14,6 +14,7 @@ from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.readers import Source
 from cellseg_d2.datasets.records import ImageRecord
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.export.formats import check_distinct, folder_stem
 from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
 from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.segmentation import Segmentation
@@ -60,7 +61,8 @@ def convert_annotations(
         path: of the annotations, for messages.
         sources: what :func:`cellseg_d2.datasets.annotations.open_annotations` has opened.
         places: by format: for those in :data:`ONE_FILE` the file, for all others of
-            :data:`cellseg_d2.export.formats.FORMATS` the folder of the files.
+            :data:`cellseg_d2.export.formats.FORMATS` the folder of the files, with sub-folders where images of
+            several folders have one name.
         clean: drop or cut off what is wrong instead of refusing it.
         name_images: whether a COCO JSON names the folder of the images.
         style: of pictures.
@@ -75,6 +77,9 @@ def convert_annotations(
     encoded: list[EncodedImage] = []
     rows: dict[str, list[str]] = {}
     cells, lost, needs_disjoint = 0, 0, bool(set(DISJOINT) & set(places))
+    if set(places) - set(ONE_FILE):
+        named = [id_.rpartition("/") for id_ in dict.fromkeys(id_ for source in sources for id_ in source.ids)]
+        check_distinct([f"{name}.tif" for _, _, name in named], folders=[folder for folder, _, _ in named])
     with atomic_set():
         for source in sources:
             for record in track(source.records(log), "converting", total=len(source)):
@@ -83,13 +88,17 @@ def convert_annotations(
                     raise CellSegError(f"{path} has several images called {record.id!r}; rename one")
                 file = source.images.root / record.file_name if source.images is not None else None
                 image, size = (read_image(file), read_pixel_size(file)) if file and file.is_file() else (None, None)
-                whole = segmentation_of(record, classes, image, size)
-                apart = segmentation_of(record, classes, image, size, disjoint=True) if needs_disjoint else whole
+                folder, _, name = record.id.rpartition("/")
+                whole = replace(segmentation_of(record, classes, image, size), name=name)
+                apart = whole
+                if needs_disjoint:
+                    apart = replace(segmentation_of(record, classes, image, size, disjoint=True), name=name)
                 cells += len(whole)
                 lost += len(whole) - len(apart)
-                for name, place in places.items():
-                    if name not in ONE_FILE:
-                        replace(apart if name in DISJOINT else whole, style=style or Style()).save(place, [name])
+                for format_, place in places.items():
+                    if format_ not in ONE_FILE:
+                        own = place / folder_stem(folder)
+                        replace(apart if format_ in DISJOINT else whole, style=style or Style()).save(own, [format_])
                 rows[record.id] = [crop_to_kaggle(crop, record.width) for crop in apart.crops]
                 encoded.append(encode_record(record, len(encoded) + 1, ids))
         log.raise_open_errors(path, hint)

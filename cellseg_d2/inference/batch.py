@@ -16,6 +16,7 @@ from detectron2.utils import comm
 
 from cellseg_d2 import __version__
 from cellseg_d2.datasets.coco_json import EncodedCell, EncodedImage, relative_root, write_coco_files
+from cellseg_d2.datasets.names import distinct_names
 from cellseg_d2.errors import CellSegError, printable, reason_of
 from cellseg_d2.export.formats import (
     FORMATS,
@@ -281,11 +282,9 @@ def _finish(parts: UnfinishedBatch, items: Sequence[Item], saved: Collection[str
 
 
 def _ids(items: Sequence[Item]) -> dict[str, str]:
-    """What images are called where a file has no folders, by their keys: by their names alone if these differ, so that
-    ids are those of annotations, and else by folder and name.
-    """
-    differ = len({item.name for item in items}) == len(items)
-    return {item.key: item.name if differ else item.key for item in items}
+    """What images are called where a file has no folders, by their keys."""
+    keys = [item.key for item in items]
+    return dict(zip(keys, distinct_names(keys), strict=True))
 
 
 def _write_coco(path: Path, items: Sequence[Item], parts: UnfinishedBatch, ids: Mapping[str, str]) -> None:

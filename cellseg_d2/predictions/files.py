@@ -83,7 +83,7 @@ def _from_submission(path: str | Path, sizes: Mapping[str, tuple[int, int]]) -> 
 def _from_results(
     path: str | Path, sizes: Mapping[str, tuple[int, int]], categories: Sequence[str], numbered: str | Path | None
 ) -> dict[str, Detections]:
-    names = read_coco(numbered, annotated=False).stems_as_written if numbered else None
+    names = read_coco(numbered, annotated=False).names_as_written if numbered else None
     found = {}
     for name, results in read_results(path, sizes, names).items():
         if name not in sizes:

@@ -26,7 +26,7 @@ def read_results(
     Args:
         path: path of the JSON.
         sizes: ``(height, width)`` in pixels by name of the image.
-        names: names of the images by id, as :attr:`cellseg_d2.datasets.coco_file.CocoFile.stems_as_written` has them;
+        names: names of the images by id, as :attr:`cellseg_d2.datasets.coco_file.CocoFile.names_as_written` has them;
             an ``image_id`` that is not among them is itself the name.
         categories: names by id, by which a COCO JSON's own categories are translated; None are 1, 2 … in their order.
 

@@ -6,7 +6,7 @@ matched by name: the column ``id``, or the stem of COCO's ``file_name``. Masks b
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from cellseg_d2.datasets.annotations import format_of, open_annotations
 from cellseg_d2.datasets.coco_file import CocoFile, is_cell, read_coco, read_coco_or_json
 from cellseg_d2.datasets.findings import FindingLog
+from cellseg_d2.datasets.readers import ReaderOptions
 from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.datasets.shapes import DrawnSource
@@ -229,10 +230,7 @@ def _truth_from_csv(path: str | Path) -> Truth:
 
 def _truth_from_coco(path: str | Path) -> Truth:
     file = read_coco(path)
-    names = file.stems
-    if len(set(names.values())) < len(names):
-        name = Counter(names.values()).most_common(1)[0][0]
-        raise CellSegError(f"{path}: several images are called {name}, so predictions cannot be matched by name")
+    names = file.names
     images = {name: TrueImage(*file.size(number)) for number, name in names.items()}
     annotations = []
     crowds = defaultdict(list)
@@ -251,12 +249,12 @@ def _truth_from_coco(path: str | Path) -> Truth:
     count = sum(map(len, crowds.values()))
     warnings = [f"regions marked iscrowd, in which no prediction is judged: {count}"] if crowds else []
     coco = {**file.content(), "annotations": annotations}
-    return Truth(images, coco, names, warnings, file.image_paths(), file.stems_as_written)
+    return Truth(images, coco, names, warnings, file.image_paths(), file.names_as_written)
 
 
 def _truth_from_annotations(path: str | Path) -> Truth:
     images: dict[str, TrueImage] = {}
-    for record in read_records(path):
+    for record in read_records(path, predicted=False):
         if record.id in images:
             raise CellSegError(f"{path}: several images are called {record.id}")
         masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
@@ -282,14 +280,20 @@ def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str)
     return Predictions(masks, None, warnings, types)
 
 
-def read_records(path: str | Path, sizes: Mapping[str, tuple[int, int]] | None = None) -> Iterator[ImageRecord]:
-    """All images of annotations of any format, which must be right; of those of unknown size only the ``sizes``."""
-    for source in open_annotations(path, sizes=sizes):
+def read_records(
+    path: str | Path, sizes: Mapping[str, tuple[int, int]] | None = None, *, predicted: bool = True
+) -> Iterator[ImageRecord]:
+    """All images of annotations of any format, which must be right; of those of unknown size only the ``sizes``.
+
+    A number that must be the background of a label image is refused, unless the cells are ``predicted``: such a cell
+    may cover most of an image.
+    """
+    for source in open_annotations(path, ReaderOptions(background=0 if predicted else None), sizes):
         if isinstance(source, DrawnSource) and sizes is not None:
             source.drop |= {name for name in source.ids if name not in sizes}
         log = FindingLog()
         yield from source.records(log)
-        log.raise_open_errors(path)
+        log.raise_open_errors(path, "; cellseg-d2 convert has the options that are named, and --clean")
 
 
 def _predictions_from_submission(path: str | Path, truth: Truth, overlaps: str) -> Predictions:

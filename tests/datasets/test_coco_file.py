@@ -136,7 +136,7 @@ def test_dialects(images, dialect):
     assert [pair[:2] for pair in found] == [(3, 0), (0, 9)]
     for _, _, mask in found:
         np.testing.assert_array_equal(mask, square())
-    assert file.stems_as_written == {3: "a", 0: "b"}
+    assert file.names_as_written == {3: "a", 0: "b"}
     assert [id_key(image) for image in (3, "3", 3.0, " 0", -1, "-1", "a", "", None, True, 1.5)] == [
         *(3, 3, 3, 0, -1, -1, "a"),
         *[None] * 4,
@@ -151,7 +151,7 @@ def test_names_for_ids_are_numbered(images):
     value["annotations"].append({**value["annotations"][0], "id": 8, "image_id": 1})
     file = read_coco(write(images, value))
     assert list(file.images) == [1, 2]
-    assert file.stems_as_written == {"img-a": "a", 17: "b"}
+    assert file.names_as_written == {"img-a": "a", 17: "b"}
     assert [a["image_id"] for a in file.annotations] == [1, 2, "1"], "1 is not an image's id in the file"
     assert {number: len(own) for number, own in file.by_image().items()} == {1: 1, 2: 1, "1": 1}
     with pytest.raises(CellSegError, match="annotation 8: there is no image 1"):

@@ -257,7 +257,9 @@ def test_a_wrong_folder_is_said_at_once(tmp_path):
     (other / "sub").mkdir()
     image_folder(other / "sub", z=(10, 20))
     assert ImageFolder(other).files == {"z": "z.png"}
-    with pytest.raises(CellSegError, match="two images called z"):
+    assert ImageFolder(other, recursive=True).files == {"z": "z.png", "sub/z": "sub/z.png"}
+    (other / "sub/z.tif").touch()
+    with pytest.raises(CellSegError, match=r"two images called z: sub/z\.png and sub/z\.tif"):
         ImageFolder(other, recursive=True)
 
 

@@ -198,7 +198,13 @@ def test_images_of_one_name_in_two_folders(tmp_path):
     content["images"][1]["file_name"] = "other/a.png"
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(CellSegError, match="several images are called a"):
+    truth = read_truth(path)
+    assert list(truth.images) == ["sub/a", "other/a", "sub/c"]
+    write_submission(tmp_path / "p.csv", {"other/a": [kaggle(SQUARE)]})
+    assert areas(read_predictions(tmp_path / "p.csv", truth)) == {"other/a": [36]}
+    content["images"][1]["file_name"] = "sub/a.tif"
+    path.write_text(json.dumps(content))
+    with pytest.raises(CellSegError, match="several images have the file name 'sub/a'"):
         read_truth(path)
 
 

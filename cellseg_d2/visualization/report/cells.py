@@ -11,8 +11,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.datasets.annotations import open_annotations
+from cellseg_d2.datasets.find import find_named
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.read import find_images, image_size
+from cellseg_d2.images.read import image_size
 from cellseg_d2.io.progress import track
 from cellseg_d2.io.text import is_json_list
 from cellseg_d2.masks.crop import crop_to_coco
@@ -98,7 +99,8 @@ def gather_cells(
     Args:
         predictions: a folder with ``submission.csv``, a submission (also ``.gz``), or COCO results.
         truth: ``train.csv`` or a COCO JSON.
-        images: files, folders or globs. By default those that a COCO truth of ``cellseg-d2 convert-to-coco`` names.
+        images: files, folders, also with sub-folders, or globs. By default those that a COCO truth of
+            ``cellseg-d2 convert-to-coco`` names.
         score_threshold, overlaps: see :func:`cellseg_d2.predictions.truth.read_predictions`.
         only_predicted: leave out the true images that have no predictions; else these count as predicted empty.
 
@@ -107,7 +109,7 @@ def gather_cells(
     """
     path = _prediction_file(Path(predictions))
     written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    files = {file.stem: file for file in find_images(images)} if images else {}
+    files = find_named(images) if images else {}
     if truth is None:
         entries, notes = _without_truth(path, files), ["No ground truth was given, so nothing is scored."]
         errors = None
