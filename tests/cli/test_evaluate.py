@@ -1,7 +1,9 @@
 """tools/evaluate.py as a user runs it, on drawn cells and, where they are at hand, on real ones."""
 
 import json
+import os
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -158,17 +160,19 @@ def test_average_precision_needs_coco_files(evaluate, submission, csv):
         evaluate(submission, csv, "--coco-protocol", "livecell")
 
 
-def run(repository, *options):
-    command = [*quick_python(), str(repository / "tools" / "evaluate.py"), *map(str, options)]
+def run(repository, *options, python=None):
+    command = [*(python or quick_python()), str(repository / "tools" / "evaluate.py"), *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, cwd="/")
 
 
 def test_help_answers_at_once(repository):
-    start = time.perf_counter()
-    done = run(repository, "--help")
+    before = os.times()
+    done = run(repository, "--help", python=[sys.executable])
+    after = os.times()
     assert done.returncode == 0
     assert "examples:" in done.stdout
-    assert time.perf_counter() - start < 2
+    # Of the processor, which other work on the machine does not take.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2(repository, csv, tmp_path):
