@@ -1,6 +1,7 @@
 """See, correct, retrain in a real viewer, with the smallest network."""
 
 import os
+import threading
 
 import cv2
 import numpy as np
@@ -138,8 +139,11 @@ def test_a_long_look_can_be_stopped(opened, until, monkeypatch):
     told = []
     monkeypatch.setattr(segmenting, "show_info", told.append)
     before = viewer.layers["cells"].data.copy()
+    cancelled, begin = threading.Event(), widget.segment._before_look
+    monkeypatch.setattr(widget.segment, "_before_look", lambda: (cancelled.wait(60), begin()))
     widget.segment.segment()
     widget.segment.cancel()
+    cancelled.set()  # else its first look might be over by now
     until(lambda: widget.segment.run.isEnabled())
     assert told == ["stopped after 0 looks at the image"]
     assert np.array_equal(viewer.layers["cells"].data, before)
