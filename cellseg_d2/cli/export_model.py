@@ -12,6 +12,9 @@ EXAMPLES = """\
       --postprocess tuned.yaml --output models/mine INPUT.ZOOM_TEST 1.35
   cellseg-d2 export-model --config-file output/mine/config.yaml --output plain --plain-detectron2
   cellseg-d2 export-model --config-file output/mine/config.yaml --output traced --torchscript
+  cellseg-d2 export-model --config-file output/mine/config.yaml --output maps --onnx
+  cellseg-d2 export-model --config-file output/mine/config.yaml --output zoo --bioimageio \\
+      --name "Cells in phase contrast" --author "Ada Lovelace" --license CC-BY-4.0
 """
 
 
@@ -49,10 +52,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="write model.ts instead, for programs with PyTorch and torchvision only: image in, boxes, classes, masks "
         "and scores out, compared with the network; without post-processing, for networks without a dense branch",
     )
+    instead.add_argument(
+        "--onnx",
+        action="store_true",
+        help="write model.onnx instead, for ONNX Runtime: image in, maps of the dense branch out (foreground, "
+        "boundary, flow), compared with the network; for networks with a dense branch; needs the extra onnx",
+    )
+    instead.add_argument(
+        "--bioimageio",
+        action="store_true",
+        help="write model.bioimageio.zip instead, a model of the BioImage Model Zoo that has passed its validator: the "
+        "same maps by TorchScript, test data, cover, documentation; needs --name, --author, --license and the extra "
+        "bioimageio",
+    )
+    about = parser.add_argument_group("of --bioimageio")
+    about.add_argument("--name", help="the model's name, 5 to 128 characters")
+    about.add_argument("--author", action="append", metavar="NAME", help="who made the model; once for each")
+    about.add_argument("--license", metavar="SPDX", help="licence of the weights, such as CC-BY-4.0 or Apache-2.0")
     parser.add_settings()
     args = parser.parse_args(argv)
-    if args.postprocess and (args.plain_detectron2 or args.torchscript):
+    if args.postprocess and (args.plain_detectron2 or args.torchscript or args.onnx or args.bioimageio):
         parser.error("--postprocess goes with models for this package: others have no such step")
+    given = (args.name, args.author, args.license)
+    if args.bioimageio and not all(given):
+        parser.error("--bioimageio needs --name, --author and --license, which only the model's makers know")
+    if any(given) and not args.bioimageio:
+        parser.error("--name, --author and --license go with --bioimageio")
     return args
 
 
@@ -64,29 +89,41 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.config import load_config, postprocess_beside
     from cellseg_d2.io.claim import claimed
     from cellseg_d2.io.outputs import check_outputs
+    from cellseg_d2.weights.bioimageio import PACKAGE, Description, export_bioimageio
     from cellseg_d2.weights.model_folder import CONFIG, WEIGHTS, export_model
+    from cellseg_d2.weights.onnx_model import ONNX, export_onnx
     from cellseg_d2.weights.plain_detectron2 import PLAIN_WEIGHTS, export_plain_detectron2
     from cellseg_d2.weights.torchscript import SCRIPT, export_torchscript
     from cellseg_d2.weights.weights import find_weights
 
     weights = Path(args.weights or find_weights(args.config_file))
-    written = (SCRIPT,) if args.torchscript else (CONFIG, PLAIN_WEIGHTS if args.plain_detectron2 else WEIGHTS)
+    if args.plain_detectron2:
+        written = (CONFIG, PLAIN_WEIGHTS)
+    else:
+        single = {SCRIPT: args.torchscript, ONNX: args.onnx, PACKAGE: args.bioimageio}
+        written = tuple(name for name, asked in single.items() if asked) or (CONFIG, WEIGHTS)
     check_outputs([Path(args.output) / name for name in written], [args.config_file, weights, args.postprocess])
     cfg = load_config(args.config_file, args.opts, postprocess=args.postprocess)
-    if args.plain_detectron2:
-        with claimed(args.output):
-            folder = export_plain_detectron2(cfg, weights, args.output)
-        size = (folder / PLAIN_WEIGHTS).stat().st_size / 1e6
-        print(f"{weights} ({size:.1f} MB) for plain Detectron2: {folder}; its config.yaml says how to load it")
-        return
-    if args.torchscript:
-        with claimed(args.output):
-            script = export_torchscript(cfg, weights, args.output)
-        size = script.stat().st_size / 1e6
-        print(f"{script} ({size:.1f} MB): torch.jit.load opens it after import torchvision; what it gives was compared")
-        return
     with claimed(args.output):
-        folder = export_model(cfg, weights, args.output, half=not args.full_precision)
-    size = (folder / WEIGHTS).stat().st_size / 1e6
-    source = args.postprocess or postprocess_beside(args.config_file) or "the configuration"
-    print(f"{weights} ({size:.1f} MB), post-processing of {source}: {folder}")
+        if args.torchscript:
+            path, how = (
+                export_torchscript(cfg, weights, args.output),
+                "torch.jit.load opens it after import torchvision",
+            )
+        elif args.onnx:
+            path, how = export_onnx(cfg, weights, args.output), "image in, maps out"
+        elif args.bioimageio:
+            path = export_bioimageio(cfg, weights, args.output, Description(args.name, args.author, args.license))
+            how = "it passes the validator of bioimageio.spec"
+        elif args.plain_detectron2:
+            path = export_plain_detectron2(cfg, weights, args.output) / PLAIN_WEIGHTS
+        else:
+            path = export_model(cfg, weights, args.output, half=not args.full_precision) / WEIGHTS
+    size = path.stat().st_size / 1e6
+    if args.plain_detectron2:
+        print(f"{weights} ({size:.1f} MB) for plain Detectron2: {path.parent}; its config.yaml says how to load it")
+    elif written == (CONFIG, WEIGHTS):
+        source = args.postprocess or postprocess_beside(args.config_file) or "the configuration"
+        print(f"{weights} ({size:.1f} MB), post-processing of {source}: {path.parent}")
+    else:
+        print(f"{path} ({size:.1f} MB): {how}; what it gives was compared with the network")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.export import TracingAdapter
@@ -16,7 +15,7 @@ from cellseg_d2.config import class_names
 from cellseg_d2.errors import CellSegError, one_line
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.modeling.build import build_network
-from cellseg_d2.simulation import simulate_image
+from cellseg_d2.weights.dense_maps import scale_notes, simulated_input
 from cellseg_d2.weights.weights import load_trained
 
 SCRIPT = "model.ts"
@@ -51,7 +50,7 @@ def export_torchscript(cfg: CfgNode, weights: str | Path, folder: str | Path) ->
     model = build_network(cfg).cpu().eval()
     load_trained(model, weights)
     channels = len(cfg.MODEL.PIXEL_MEAN)
-    adapter = TracingAdapter(model, [{"image": _cells(channels, *_TRACED)}], _detect).eval()
+    adapter = TracingAdapter(model, [{"image": simulated_input(channels, *_TRACED)}], _detect).eval()
     path = Path(folder) / SCRIPT
     with torch.no_grad(), atomic_path(path) as temporary:
         try:
@@ -74,8 +73,8 @@ def check_traceable(cfg: CfgNode) -> None:
     if getattr(network, "inference", None) is not GeneralizedRCNN.inference:
         raise CellSegError(
             f"MODEL.META_ARCHITECTURE is {name}, whose cells are not found by PyTorch alone (a dense branch follows "
-            "flows in NumPy), so that TorchScript cannot hold it; hand it on without --torchscript, or train "
-            "GeneralizedRCNN"
+            "flows in NumPy), so that TorchScript cannot hold it; hand it on without --torchscript, its maps by "
+            "--onnx or --bioimageio, or train GeneralizedRCNN"
         )
 
 
@@ -86,14 +85,9 @@ def _detect(model: nn.Module, inputs: list[dict]) -> dict[str, torch.Tensor]:
     return dict(zip(OUTPUTS, values, strict=True))
 
 
-def _cells(channels: int, height: int, width: int) -> torch.Tensor:
-    image, _ = simulate_image("cort", np.random.default_rng(height), height, width)
-    return torch.from_numpy(image).float().expand(channels, -1, -1).contiguous()
-
-
 def _compare(network: nn.Module, traced: nn.Module, channels: int) -> None:
     for height, width in _COMPARED:
-        image = _cells(channels, height, width)
+        image = simulated_input(channels, height, width)
         for name, expected, found in zip(OUTPUTS, network(image), traced(image), strict=True):
             if expected.shape != found.shape or not torch.allclose(expected, found, rtol=_TOLERANCE, atol=_TOLERANCE):
                 raise CellSegError(
@@ -105,12 +99,8 @@ def _compare(network: nn.Module, traced: nn.Module, channels: int) -> None:
 def _notes(cfg: CfgNode) -> dict[str, object]:
     return {
         "input": "image, float32 (channels, height, width), grey levels 0 to 255",
-        "channels": len(cfg.MODEL.PIXEL_MEAN),
         "outputs": list(OUTPUTS),
         "class_names": list(class_names(cfg)),
-        "zoom": cfg.INPUT.ZOOM_TEST,
-        "min_size": cfg.INPUT.MIN_SIZE_TEST,
-        "max_size": cfg.INPUT.MAX_SIZE_TEST,
-        "intensity": cfg.INPUT.INTENSITY,
+        **scale_notes(cfg),
         "imports": ["torchvision"],
     }

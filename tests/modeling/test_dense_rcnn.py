@@ -10,8 +10,11 @@ from detectron2.utils.events import EventStorage
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.detections.instances import UnpastedMasks, to_detections
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.modeling.build import build_network
+from cellseg_d2.weights.adapt import load_pretrained
+from cellseg_d2.weights.model_folder import export_model
 from tests.dense_discs import batch, configuration, disc_entries, trained
 
 NAMES = ("DenseSegmenter", "DenseRCNN")
@@ -94,6 +97,68 @@ def test_features_for_the_mask_head_begin_as_nothing_and_are_learnt(entries):
     assert torch.equal(a.pred_masks, b.pred_masks)
     network, _ = trained(helped, batch(helped, entries), 3)
     assert all(projection.weight.abs().max() > 0 for projection in network.mask_context.projections[:1])
+
+
+def test_without_features_for_the_mask_head_there_are_no_parameters_for_them():
+    alone, helped = (
+        set(build_network(configuration("DenseRCNN", "MODEL.DENSE.TO_MASK_HEAD", on)).state_dict())
+        for on in ("False", "True")
+    )
+    added = helped - alone
+    assert alone < helped
+    assert {name.split(".")[0] for name in added} == {"mask_context"}
+
+
+def test_the_mask_s_loss_reaches_the_decoder_only_through_its_features_for_the_mask_head(entries):
+    for on in (False, True):
+        cfg = configuration("DenseRCNN", "MODEL.DENSE.TO_MASK_HEAD", str(on))
+        torch.manual_seed(0)
+        network = build_network(cfg).train()
+        if on:  # zeros let nothing through before the first step
+            for projection in network.mask_context.projections:
+                torch.nn.init.normal_(projection.weight, std=0.1)
+        with EventStorage():
+            network(batch(cfg, entries))["loss_mask"].backward()
+        gradient = network.dense_head.last.weight.grad
+        assert (gradient is not None and gradient.abs().max() > 0) == on
+
+
+def test_a_model_goes_on_with_features_for_the_mask_head_and_back(tmp_path):
+    off, on = (configuration("DenseRCNN", "MODEL.DENSE.TO_MASK_HEAD", value) for value in ("False", "True"))
+    for before, after in ((off, on), (on, off)):
+        torch.save({"model": build_network(before).state_dict()}, tmp_path / "before.pth")
+        after.MODEL.WEIGHTS = str(tmp_path / "before.pth")
+        network = build_network(after)
+        transfer = load_pretrained(network, after)
+        changed = transfer.initialised if after is on else transfer.unused
+        assert len(changed) == 2 * len(after.MODEL.ROI_HEADS.IN_FEATURES)
+        assert all(name.startswith("mask_context.") for name in changed)
+        assert not (transfer.unused if after is on else transfer.initialised)
+        if after is on:
+            assert all(parameter.abs().max() == 0 for parameter in network.mask_context.parameters())
+
+
+def test_tta_and_export_have_the_features_for_the_mask_head(tmp_path):
+    """They change what is found, and the exported model finds the same."""
+    opts = ("MODEL.DENSE.FUSION_WEIGHT", "0.0", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "TEST.TTA.ENABLED", "True")
+    cfg = configuration("DenseRCNN", *opts, "MODEL.DENSE.TO_MASK_HEAD", "True")
+    cfg.MODEL.CLASS_NAMES = ["a", "b"]
+    torch.manual_seed(0)
+    network = build_network(cfg).eval()
+    image = np.random.default_rng(0).integers(60, 200, (64, 96)).astype(np.uint8)
+    masks = []
+    for std in (0.0, 0.5):
+        for projection in network.mask_context.projections:
+            torch.nn.init.normal_(projection.weight, std=std)
+        found, _ = CellSegmenter.from_network(cfg, copy.deepcopy(network)).detect_views(image)
+        assert len(found) == 8
+        masks.append([np.asarray(view.masks) for view in found if len(view)])
+    assert any(a.shape != b.shape or np.abs(a - b).max() > 1e-3 for a, b in zip(*masks, strict=True))
+    torch.save({"model": network.state_dict()}, tmp_path / "model_best.pth")
+    folder = export_model(cfg, tmp_path / "model_best.pth", tmp_path / "out", half=False)
+    again, _ = CellSegmenter.from_pretrained(folder, device="cpu").detect_views(image)
+    for expected, view in zip(masks[1], [view for view in again if len(view)], strict=True):
+        np.testing.assert_allclose(np.asarray(view.masks), expected, atol=1e-5)
 
 
 def test_heads_without_pooled_masks_take_no_features():
