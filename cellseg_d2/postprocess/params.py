@@ -31,8 +31,6 @@ class PostprocessParams:
         score_thresholds: a detection needs at least this score, see ``ranking``.
         mask_thresholds: a pixel needs at least this probability, above 0 and at most 1.
         min_areas: a cell needs at least this many pixels, counted after overlaps are resolved.
-        min_area_share: and at least this share of the median area of the image's cells, from 0 to 1; unlike a number of
-            pixels, it suits small and large cells alike.
         ranking: what the score is: ``"box"``, that of the box, or ``"box*mask"``, multiplied by the mean probability
             inside the mask, which ranks unsure masks lower.
         nms_iou: a detection is dropped if its mask's IoU with that of a better one is above this; 1 drops none.
@@ -44,6 +42,8 @@ class PostprocessParams:
         largest_component: whether only the largest 8-connected piece of a mask is kept.
         vote: whether an image holds one type of cell only, so that all its detections take the type with the largest
             sum of box scores. The thresholds of that type then apply to all of them.
+        min_area_share: a cell also needs this share of the median area of the image's cells, from 0 to 1;
+            unlike a number of pixels, it suits small and large cells alike.
 
     Raises:
         CellSegError: a value is of a wrong type or out of its range; the message names it.
@@ -52,7 +52,6 @@ class PostprocessParams:
     score_thresholds: Sequence[float] = (0.5,)
     mask_thresholds: Sequence[float] = (0.5,)
     min_areas: Sequence[int] = (0,)
-    min_area_share: float = 0.0
     ranking: str = "box"
     nms_iou: float = 1.0
     nms_containment: float = 1.0
@@ -60,6 +59,7 @@ class PostprocessParams:
     fill_holes: bool = False
     largest_component: bool = False
     vote: bool = True
+    min_area_share: float = 0.0
 
     def __post_init__(self) -> None:
         def settle(name: str, value: object) -> None:

@@ -7,6 +7,8 @@ import signal
 import socket
 import sys
 
+SIGNALS = signal.SIGINT, signal.SIGTERM
+
 
 def open_streams() -> list[int]:
     """Those of the standard streams that are not closed."""
@@ -25,12 +27,14 @@ def main() -> None:
     while (server := socket.socket(socket.AF_UNIX)).fileno() < 3:
         server.detach()  # its number would be that of a stream that is closed
     server.connect(sys.argv[1])
-    request = {"argv": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ), "streams": streams}
+    ignored = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+    place = {"folder": os.getcwd(), "environment": dict(os.environ)}
+    request = {"argv": sys.argv[2:], **place, "streams": streams, "ignored": ignored}
     content = json.dumps(request).encode()
     server.sendall(len(content).to_bytes(4, "big"))
     socket.send_fds(server, [b"\0"], streams)
     server.sendall(content)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in set(SIGNALS) - set(ignored):
         signal.signal(number, lambda number, _: server.sendall(bytes([number])))
     code = int(server.recv(16) or b"1")
     if code < 0:

@@ -20,6 +20,7 @@ import sys
 import threading
 import types
 import warnings
+from typing import Any
 
 # What the commands import, but for the package itself.
 LIBRARIES = (
@@ -104,14 +105,17 @@ def receive(client: socket.socket, size: int) -> bytes:
     return content
 
 
-def run(argv: list[str], folder: str, environment: dict[str, str], streams: list[int], files: list[int]) -> int:
-    """Be ``python ARGV`` with these streams; returns the exit code.
+def run(ignored: list[int], **place: Any) -> int:
+    """Be ``python ARGV`` with these streams, and ignore these signals; returns the exit code.
 
     Python's own end would free every object, and copy all memory for it.
     """
     code, interrupted = 0, False
     try:
-        start(argv, folder, environment, streams, files)
+        # Those of this process, where it was started in the background, are none of the program's.
+        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            signal.signal(number, signal.SIG_IGN if number in ignored else usual)
+        start(**place)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
         if code == 1 and not isinstance(ended.code, int):
