@@ -11,7 +11,8 @@ from pathlib import Path
 from cellseg_d2.cli.common import make_parser
 from cellseg_d2.cli.picture_options import add_picture_options, picture_style
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess, load_segmenter
-from cellseg_d2.export.formats import batch_formats, file_stem
+from cellseg_d2.export.formats import batch_formats
+from cellseg_d2.io.file_names import file_stem
 from cellseg_d2.registry import table
 
 # Options that say which planes of an image are wanted, as of PlaneChoice.

@@ -137,9 +137,9 @@ def draw_fields(args: argparse.Namespace) -> int:
 
 def draw_images(args: argparse.Namespace) -> int:
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.export.formats import check_distinct, file_stem
     from cellseg_d2.images.read import find_images, read_image
     from cellseg_d2.io.claim import claimed
+    from cellseg_d2.io.file_names import check_distinct, file_stem
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.io.progress import track
     from cellseg_d2.masks.crop import coco_to_crop

@@ -14,11 +14,11 @@ from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.readers import Source
 from cellseg_d2.datasets.records import ImageRecord
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.formats import check_distinct, folder_stem
 from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
 from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.io.atomic import atomic_set
+from cellseg_d2.io.file_names import check_distinct, folder_stem
 from cellseg_d2.io.progress import track
 from cellseg_d2.masks.crop import crop_to_kaggle
 from cellseg_d2.masks.overlaps import resolve_overlaps

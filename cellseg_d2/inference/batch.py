@@ -23,9 +23,7 @@ from cellseg_d2.export.formats import (
     TOGETHER,
     Format,
     batch_formats,
-    check_distinct,
     choose_formats,
-    folder_stem,
     unknown_format,
 )
 from cellseg_d2.images.axes import PlaneChoice
@@ -37,6 +35,7 @@ from cellseg_d2.inference.unfinished import ImageResult, UnfinishedBatch, conten
 from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable
 from cellseg_d2.io.claim import claimed
 from cellseg_d2.io.csv import csv_text, write_csv_table
+from cellseg_d2.io.file_names import check_distinct, folder_stem
 from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.io.progress import track
 from cellseg_d2.masks.rle import kaggle_from_labels

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.formats import FORMATS, choose_formats, file_stem
+from cellseg_d2.export.formats import FORMATS, choose_formats
+from cellseg_d2.io.file_names import file_stem
 from tests.inference.segmentations import HEIGHT, WIDTH, difficult_crops, segmentation_of
 
 ODD_NAMES = ["plate 1/A5: day 2", "..", "a.b.c", "Ätzkalk µ 細胞 \U0001f9a0", "..\\..\\up", "line\nbreak", "", "50% *?"]
@@ -34,14 +35,6 @@ def test_all_formats_of_images_with_odd_names(tmp_path, name, crops):
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
     assert all(path.stat().st_size for path in paths)
     assert [path.name.removeprefix(file_stem(name)) for path in paths] == [kind.suffix for kind in FORMATS.values()]
-
-
-def test_file_stems():
-    assert file_stem("plate 1/A5: day 2") == "plate 1_A5_ day 2"
-    assert file_stem("a.b.c") == "a.b.c"
-    assert file_stem("..") == file_stem("") == "image"
-    assert file_stem("../x") == "_x"
-    assert file_stem("bad \udcff byte") == "bad _ byte"
 
 
 def test_choosing():

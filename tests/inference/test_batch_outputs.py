@@ -13,13 +13,13 @@ from PIL import Image
 
 from cellseg_d2.datasets.find import find_inputs
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.export.formats import check_distinct
 from cellseg_d2.images.read import find_images
 from cellseg_d2.inference.batch import _images_table, segment_files
 from cellseg_d2.inference.classical import ClassicalSegmenter
 from cellseg_d2.inference.items import Item
 from cellseg_d2.inference.unfinished import ImageResult, content_of
 from cellseg_d2.io.csv import csv_text
+from cellseg_d2.io.file_names import check_distinct
 from cellseg_d2.io.outputs import is_own_result
 from tests.discs import disc_image
 from tests.quick_python import quick_python
