@@ -6,6 +6,7 @@ import argparse
 
 from cellseg_d2.cli.common import make_parser
 
+COMPARED = "; what it gives was compared with the network"
 EXAMPLES = """\
   cellseg-d2 export-model --config-file output/mine/config.yaml --output models/mine
   cellseg-d2 export-model --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
@@ -42,25 +43,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--plain-detectron2",
-        action="store_true",
+        dest="kind",
+        action="store_const",
+        const="plain-detectron2",
         help="write a config.yaml of Detectron2's own keys and model_final.pth instead, which give the same detections "
         "without this package; for networks of Detectron2's own parts",
     )
     instead.add_argument(
         "--torchscript",
-        action="store_true",
+        dest="kind",
+        action="store_const",
+        const="torchscript",
         help="write model.ts instead, for programs with PyTorch and torchvision only: image in, boxes, classes, masks "
         "and scores out, compared with the network; without post-processing, for networks without a dense branch",
     )
     instead.add_argument(
         "--onnx",
-        action="store_true",
+        dest="kind",
+        action="store_const",
+        const="onnx",
         help="write model.onnx instead, for ONNX Runtime: image in, maps of the dense branch out (foreground, "
         "boundary, flow), compared with the network; for networks with a dense branch; needs the extra onnx",
     )
     instead.add_argument(
         "--bioimageio",
-        action="store_true",
+        dest="kind",
+        action="store_const",
+        const="bioimageio",
         help="write model.bioimageio.zip instead, a model of the BioImage Model Zoo that has passed its validator: the "
         "same maps by TorchScript, test data, cover, documentation; needs --name, --author, --license and the extra "
         "bioimageio",
@@ -71,12 +80,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     about.add_argument("--license", metavar="SPDX", help="licence of the weights, such as CC-BY-4.0 or Apache-2.0")
     parser.add_settings()
     args = parser.parse_args(argv)
-    if args.postprocess and (args.plain_detectron2 or args.torchscript or args.onnx or args.bioimageio):
+    if args.postprocess and args.kind:
         parser.error("--postprocess goes with models for this package: others have no such step")
     given = (args.name, args.author, args.license)
-    if args.bioimageio and not all(given):
+    if args.kind == "bioimageio" and not all(given):
         parser.error("--bioimageio needs --name, --author and --license, which only the model's makers know")
-    if any(given) and not args.bioimageio:
+    if any(given) and args.kind != "bioimageio":
         parser.error("--name, --author and --license go with --bioimageio")
     return args
 
@@ -97,33 +106,30 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.weights.weights import find_weights
 
     weights = Path(args.weights or find_weights(args.config_file))
-    if args.plain_detectron2:
-        written = (CONFIG, PLAIN_WEIGHTS)
-    else:
-        single = {SCRIPT: args.torchscript, ONNX: args.onnx, PACKAGE: args.bioimageio}
-        written = tuple(name for name, asked in single.items() if asked) or (CONFIG, WEIGHTS)
+    written = {
+        None: (CONFIG, WEIGHTS),
+        "plain-detectron2": (CONFIG, PLAIN_WEIGHTS),
+        "torchscript": (SCRIPT,),
+        "onnx": (ONNX,),
+        "bioimageio": (PACKAGE,),
+    }[args.kind]
     check_outputs([Path(args.output) / name for name in written], [args.config_file, weights, args.postprocess])
     cfg = load_config(args.config_file, args.opts, postprocess=args.postprocess)
+    given = cfg, weights, args.output
     with claimed(args.output):
-        if args.torchscript:
-            path, how = (
-                export_torchscript(cfg, weights, args.output),
-                "torch.jit.load opens it after import torchvision",
-            )
-        elif args.onnx:
-            path, how = export_onnx(cfg, weights, args.output), "image in, maps out"
-        elif args.bioimageio:
-            path = export_bioimageio(cfg, weights, args.output, Description(args.name, args.author, args.license))
-            how = "it passes the validator of bioimageio.spec"
-        elif args.plain_detectron2:
-            path = export_plain_detectron2(cfg, weights, args.output) / PLAIN_WEIGHTS
+        if args.kind is None:
+            folder = export_model(*given, half=not args.full_precision)
+            source = args.postprocess or postprocess_beside(args.config_file) or "the configuration"
+            what, words = weights, f", post-processing of {source}: {folder}"
+        elif args.kind == "plain-detectron2":
+            folder = export_plain_detectron2(*given)
+            what, words = weights, f" for plain Detectron2: {folder}; its config.yaml says how to load it"
+        elif args.kind == "torchscript":
+            what, words = export_torchscript(*given), ": torch.jit.load opens it after import torchvision"
+        elif args.kind == "onnx":
+            what, words = export_onnx(*given), ": image in, maps out"
         else:
-            path = export_model(cfg, weights, args.output, half=not args.full_precision) / WEIGHTS
-    size = path.stat().st_size / 1e6
-    if args.plain_detectron2:
-        print(f"{weights} ({size:.1f} MB) for plain Detectron2: {path.parent}; its config.yaml says how to load it")
-    elif written == (CONFIG, WEIGHTS):
-        source = args.postprocess or postprocess_beside(args.config_file) or "the configuration"
-        print(f"{weights} ({size:.1f} MB), post-processing of {source}: {path.parent}")
-    else:
-        print(f"{path} ({size:.1f} MB): {how}; what it gives was compared with the network")
+            what = export_bioimageio(*given, Description(args.name, args.author, args.license))
+            words = ": it passes the validator of bioimageio.spec"
+    size = (Path(args.output) / written[-1]).stat().st_size / 1e6
+    print(f"{what} ({size:.1f} MB){words}{COMPARED if len(written) == 1 else ''}")
