@@ -128,7 +128,7 @@ def _simulated_entry() -> dict:
 
 
 def _median_seconds(action: Callable[[], object], repeats: int) -> float:
-    """On one thread of a CPU of its processor time, which other work on the machine does not change."""
+    """Median time; on a CPU with one thread it is processor time, which other work on the machine does not change."""
     alone = not torch.cuda.is_available() and torch.get_num_threads() == 1
     clock, seconds = time.process_time if alone else time.perf_counter, []
     for _ in range(repeats + 1):

@@ -82,8 +82,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.postprocess and args.kind:
         parser.error("--postprocess goes with models for this package: others have no such step")
-    given = (args.name, args.author, args.license)
-    if args.kind == "bioimageio" and not all(given):
+    given = (args.name, *(args.author or [None]), args.license)
+    if args.kind == "bioimageio" and not all(word and word.strip() for word in given):
         parser.error("--bioimageio needs --name, --author and --license, which only the model's makers know")
     if any(given) and args.kind != "bioimageio":
         parser.error("--name, --author and --license go with --bioimageio")

@@ -170,9 +170,9 @@ def find_candidates(
 
 
 def settle_min_areas(candidates: Candidates, params: PostprocessParams) -> PostprocessParams:
-    """``min_area_share`` of an image as ``min_areas``, in pixels.
+    """Turn ``min_area_share`` into ``min_areas``, in pixels of this image.
 
-    The median is that of the candidates which reach the score threshold and, in pixels, the minimum area.
+    The median is over the candidates that reach the score threshold and the minimum area in pixels.
     """
     if not params.min_area_share:
         return params

@@ -134,11 +134,13 @@ def _library() -> ModuleType:
 
 
 def _complaint(error: ValueError) -> str:
-    """The first error of pydantic's in words of what it is about."""
+    """The first error of pydantic's, with what it is about."""
     if not hasattr(error, "errors"):
         return one_line(error)
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'][:2]))}: {one_line(first['msg'])}"
+    if first["type"] == "literal_error":  # whose message has all names, hundreds of licences
+        return f"{first['loc'][0]} {first['input']!r} is not one of the names that it knows"
+    return f"{first['loc'][0]}: {one_line(first['msg'])}"
 
 
 def _write_parts(folder: Path, network: DenseMapsNetwork, cfg: CfgNode, about: Description) -> None:

@@ -92,6 +92,9 @@ def test_what_only_its_makers_know_is_asked_for(tmp_path, call_tool):
     code, said = call_tool("export_model", *given, "--bioimageio", *ABOUT[:2])
     assert code == 2
     assert "--bioimageio needs --name, --author and --license" in said
+    code, said = call_tool("export_model", *given, "--bioimageio", *ABOUT, "--author", " ")
+    assert code == 2
+    assert "--bioimageio needs --name, --author and --license" in said
     code, said = call_tool("export_model", *given, *ABOUT)
     assert code == 2
     assert "go with --bioimageio" in said
@@ -102,7 +105,7 @@ def test_a_licence_that_there_is_not_is_a_sentence(package, tmp_path, call_tool)
     command = ("--config-file", run / "config.yaml", "--output", tmp_path / "out", "--bioimageio", *ABOUT[:-1], "Mine")
     code, said = call_tool("export_model", *command)
     assert code == 2
-    assert "bioimage.io takes no such description: license" in said
+    assert "bioimage.io takes no such description: license 'Mine' is not one of the names that it knows" in said
     assert not list((tmp_path / "out").glob("*"))
 
 
