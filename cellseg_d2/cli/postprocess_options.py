@@ -17,7 +17,13 @@ def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--score-threshold", nargs="+", type=float, metavar="S", help="one, or one for each class")
     group.add_argument("--mask-threshold", nargs="+", type=float, metavar="P", help="probability that a pixel needs")
-    group.add_argument("--min-area", nargs="+", type=int, metavar="A", help="pixels; one, or one for each class")
+    group.add_argument(
+        "--min-area",
+        nargs="+",
+        type=int,
+        metavar="A",
+        help="pixels; one, or one for each class; a share of the image's median area is not asked for then",
+    )
     group.add_argument("--no-vote", action="store_true", help="an image may hold several types of cells")
 
 
@@ -27,6 +33,7 @@ def postprocess_opts(args: argparse.Namespace) -> list:
         "SCORE_THRESHOLDS": args.score_threshold,
         "MASK_THRESHOLDS": args.mask_threshold,
         "MIN_AREAS": args.min_area,
+        "MIN_AREA_SHARE": None if args.min_area is None else 0.0,  # who names an area wants every cell from there on
         "VOTE": False if args.no_vote else None,
     }
     return [word for key, value in named.items() if value is not None for word in (PREFIX + key, value)]

@@ -153,7 +153,8 @@ def configure(model: str, plan: Plan) -> CfgNode:
     cfg.SEED = plan.seed + 1
     params = PostprocessParams.from_config(cfg)
     one_class = {name: (getattr(params, name)[0],) for name in ("score_thresholds", "mask_thresholds")}
-    cfg.TEST.POSTPROCESS.update(replace(params, **one_class, min_areas=(plan.min_area,)).to_config())
+    areas = {"min_areas": (plan.min_area,), "min_area_share": 0.0}  # the plan knows the cells
+    cfg.TEST.POSTPROCESS.update(replace(params, **one_class, **areas).to_config())
     if plan.one_size is not None:
         cfg.INPUT.CELL_DIAMETER = round(plan.one_size, 1)
         cfg.INPUT.ZOOM_TEST = round(zoomed / cfg.INPUT.CELL_DIAMETER, 3)

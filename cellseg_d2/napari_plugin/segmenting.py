@@ -254,11 +254,14 @@ class SegmentBox(QGroupBox):
             self._set_live(False)
             self.said.setText("You have edited the cells: thresholds stay as they are. Segment again to start over.")
             return
+        # Whoever names an area wants all cells from there on.
+        share = self._params.min_area_share if self.area.value() == min(self._params.min_areas) else 0.0
         params = replace(
             self._params,
             score_thresholds=(self.score.value() / 100,),
             mask_thresholds=(self.mask.value() / 100,),
             min_areas=(self.area.value(),),
+            min_area_share=share,
             vote=self.vote.isChecked(),
         )
         assert self.segmentation is not None

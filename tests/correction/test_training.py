@@ -91,7 +91,7 @@ def test_what_counts_of_a_correction_is_what_is_trained_on(folders, model, tmp_p
     cfg = configure(model, plan)
     assert list(cfg.INPUT.ROTATE_ZOOM_CROP.ZOOM) == list(plan.zoom)
     assert list(cfg.MODEL.CLASS_NAMES) == ["cell"]
-    assert [plan.min_area] == cfg.TEST.POSTPROCESS.MIN_AREAS
+    assert ([plan.min_area], 0) == (cfg.TEST.POSTPROCESS.MIN_AREAS, cfg.TEST.POSTPROCESS.MIN_AREA_SHARE)
 
 
 def test_a_model_that_knows_no_size_is_refused(folders, tmp_path, repository):

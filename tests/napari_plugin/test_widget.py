@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -66,6 +67,11 @@ def test_segment_paint_save_train_and_go_on(opened, project, until):
     segment.score.setValue(10)
     until(lambda: layer.data.max() > 0)
     assert np.array_equal(layer.data, found)
+    segment._params = replace(segment._params, min_area_share=1.0)  # nothing below the median
+    segment.apply_thresholds()
+    assert 0 < layer.data.max() < count
+    segment.area.setValue(29)  # whoever names an area gets all cells from there on
+    until(lambda: layer.data.max() == count)
     assert segment._looks == looks
 
     # What was painted stays, whatever is done to the thresholds.
