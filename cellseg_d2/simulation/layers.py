@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from cellseg_d2.masks.components import largest_component
 from cellseg_d2.simulation.matter import Build
 from cellseg_d2.simulation.noise import smooth_noise
 from cellseg_d2.simulation.partition import Bend
-from cellseg_d2.simulation.shapes import largest_component
 
 _TRIALS = 12
 _TRIMMED = 0.25  # largest share of a cell that it may lose where it is pushed against others

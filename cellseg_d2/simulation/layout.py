@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cellseg_d2.simulation.shapes import CellShape, draw_shape, largest_component
+from cellseg_d2.masks.components import largest_component
+from cellseg_d2.simulation.shapes import CellShape, draw_shape
 
 REFERENCE_PIXELS = 520 * 704  # the counts below are for an image of this size
 

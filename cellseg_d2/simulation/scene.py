@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks.components import largest_component
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.simulation import clutter
 from cellseg_d2.simulation.layout import CROWDS, REFERENCE_PIXELS, PlacedCell, place_cells
 from cellseg_d2.simulation.optics import Appearance, band_noise, form_image
-from cellseg_d2.simulation.shapes import CELL_TYPES, largest_component
+from cellseg_d2.simulation.shapes import CELL_TYPES
 
 MARGIN = 24  # pixels simulated beyond each side, so that cells are cut by the border as in a real field
 SMALLEST_SIDE = 64
