@@ -105,7 +105,8 @@ def render_report(
             for place, figures in report_figures(run, cells, types).items()
         },
         kinds=_kinds(cells.errors) if cells and cells.errors else [],
-        gains=_gains(cells.errors) if cells and cells.errors else [],
+        # The largest first.
+        gains=sorted(cells.errors.gains.items(), key=lambda gain: -gain[1]) if cells and cells.errors else [],
         definitions=DEFINITIONS,
         rows=[_row(image) for image in cells.images] if cells else [],
         differences=differences,
@@ -119,7 +120,7 @@ def report_figures(run: RunData | None, cells: ReportCells | None, types: Sequen
     """The charts of each section, as far as there is something to be drawn; ``types`` are all that have a colour."""
     colors, training = type_line_colors(types), []
     if run is not None and (len(run.losses) or len(run.scores)):
-        training = [training_figure(run.losses, run.scores, None, colors)]
+        training = [training_figure(run.losses, run.scores, colors)]
     return {
         "training": training,
         "scores": [threshold_figure(cells, colors)] if cells and cells.errors else [],
@@ -219,12 +220,6 @@ def _kinds(errors: ErrorReport) -> list[dict]:
         }
         for title, colors, counts in sides
     ]
-
-
-def _gains(errors: ErrorReport) -> list[tuple[str, float]]:
-    """By how much the score would rise if one kind of error were corrected, the largest gain first."""
-    gains = [(name, score - errors.score.mean) for name, score in errors.corrected.items()]
-    return sorted(gains, key=lambda gain: -gain[1])
 
 
 def _css_color(rgb: RGB) -> str:
