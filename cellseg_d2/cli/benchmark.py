@@ -147,6 +147,7 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
     import torch
 
     from cellseg_d2.benchmarks import inputs, mappers, rotation, tables, training
+    from cellseg_d2.data.catalog import register_json
     from cellseg_d2.io.atomic import write_json_atomic
 
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # stock Detectron2's masks
@@ -155,7 +156,7 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
     waiting = {name: training.measure_waiting(name) for name in args.run}  # a wrong path is told at once
 
     json_file = args.json or inputs.convert_csv(args.csv, args.images, folder / "converted")
-    dataset = inputs.register_json(json_file)
+    dataset = register_json(json_file)
     entries = inputs.annotated_entries(dataset)
     [dense], dense_missing = inputs.with_stand_ins([inputs.densest(entries)], folder)
     chosen, missing = inputs.with_stand_ins(inputs.some(entries, args.images_limit, args.seed), folder)

@@ -83,7 +83,7 @@ def draw_augmentations(args: argparse.Namespace) -> int:
     from detectron2.data import DatasetCatalog
 
     from cellseg_d2.config import load_config
-    from cellseg_d2.data.catalog import require_datasets
+    from cellseg_d2.data.catalog import register_json, require_datasets
     from cellseg_d2.data.dataset_mapper import CellDatasetMapper
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.io.outputs import check_outputs
@@ -92,8 +92,6 @@ def draw_augmentations(args: argparse.Namespace) -> int:
 
     cfg = load_config(args.config_file, args.opts)
     if args.json:
-        from cellseg_d2.benchmarks.inputs import register_json
-
         cfg.DATASETS.TRAIN = (register_json(args.json),)
     else:
         require_datasets(cfg.DATASETS.TRAIN)
