@@ -20,7 +20,7 @@ from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.rle import RLEError, parse_kaggle_rle
 from cellseg_d2.metrics.error_report import ErrorReport
 from cellseg_d2.metrics.error_types import ImageErrors, find_errors
-from cellseg_d2.predictions.submission import decode_cells, read_submission
+from cellseg_d2.predictions.submission import decode_cells, is_csv, read_submission
 from cellseg_d2.predictions.truth import Truth, choose_images, read_predictions, read_records, read_truth
 
 SUBMISSIONS = ("submission.csv", "submission.csv.gz")
@@ -181,7 +181,7 @@ def _without_truth(path: Path, files: Mapping[str, Path]) -> list[ReportImage]:
     if path.suffix.lower() == ".json" and is_json_list(path):
         raise CellSegError(f"{path}: COCO results name their images by number, so they need the ground truth, too")
     entries = []
-    if not path.name.lower().endswith((".csv", ".csv.gz")):
+    if not is_csv(path):
         for record in read_records(path, {name: image_size(file) for name, file in files.items()}):
             size = (record.height, record.width)
             masks = [crop_to_coco(cell.crop, *size) for cell in record.cells]
