@@ -82,7 +82,7 @@ def simulated_detections(cells: int, height: int, width: int, seed: int = 0, siz
             f"only {len(placed)} of {cells} simulated cells find room in {height} × {width} pixels; "
             "take a larger image or fewer cells"
         )
-    boxes = np.array([(c.left, c.top, c.left + c.shape.mask.shape[1], c.top + c.shape.mask.shape[0]) for c in placed])
+    boxes = np.array([cell.crop.box for cell in placed])
     boxes = (boxes + rng.normal(0, _JITTER, boxes.shape)).clip(0, [width, height, width, height]).astype(np.float32)
     steps = (np.arange(size) + 0.5) / size
     masks = np.empty((cells, size, size), dtype=np.float32)
