@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 
 from cellseg_d2.cli import analyze_errors
-from cellseg_d2.masks.crop import MaskCrop
 from tests.competition_files import write_predicted, write_train_csv
 from tests.quick_python import quick_python
+from tests.shapes import box
 
 HEIGHT, WIDTH = 60, 80
-
-
-def box(x, y, w, h):
-    return MaskCrop(y, x, np.ones((h, w), bool))
 
 
 TRUTH = {
