@@ -87,15 +87,11 @@ def _longest_run(mask: np.ndarray) -> int:
 
 
 def repair_shape(crop: MaskCrop, shape: MaskShape) -> tuple[MaskCrop, dict[str, int]]:
-    """Repair the flaws that can be repaired from the mask alone.
+    """Repair those flaws of a tight, non-empty mask that can be repaired from it alone.
 
     Holes are filled: annotators draw outlines, so a hole is an outline whose filling failed. Straight lines one pixel
     thin, longer than :data:`LONGEST_NATURAL_EDGE`, are erased, as long as something is left. Of several pieces the
     largest is kept. A straight edge stays: what lies behind it is not known.
-
-    Args:
-        crop: a tight, non-empty mask.
-        shape: its flaws.
 
     Returns:
         The repaired mask, tight, and the number of pixels that changed by ``"holes"``, ``"line artefact"`` and

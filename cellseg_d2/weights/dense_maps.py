@@ -88,13 +88,8 @@ def load_maps_network(cfg: CfgNode, weights: str | Path) -> DenseMapsNetwork:
 def compare_maps(network: DenseMapsNetwork, exported: Callable[[np.ndarray], np.ndarray], what: str) -> None:
     """Compare a network's maps with an exported network's, on images of several sizes.
 
-    Args:
-        network: the original.
-        exported: computes the same from and to arrays.
-        what: words for the latter.
-
     Raises:
-        CellSegError: it gives something else.
+        CellSegError: they differ, ``what`` being words for the exported one.
     """
     for batch, rows, columns in _COMPARED:
         height, width = rows * network.divisor, columns * network.divisor
