@@ -133,13 +133,20 @@ def read_predictions(
     Raises:
         CellSegError: the file cannot be read, a mask in it is malformed, or not one of its images is in the truth.
     """
-    found = _read_predictions(_chosen(path), truth, score_threshold, overlaps)
+    found = _read_predictions(predicted_file(path), truth, score_threshold, overlaps)
     for name, masks in found.masks.items():
         counted = judged(masks, truth.images[name].ignore)
         found.masks[name] = [masks[i] for i in counted]
         if found.types is not None:
             found.types[name] = [found.types[name][i] for i in counted]
     return found
+
+
+def predicted_file(path: str | Path) -> Path:
+    """The submission or the COCO JSON in a folder of ``cellseg-d2 infer``, if it has one; else ``path`` itself."""
+    path = Path(path)
+    names = ("submission.csv", "submission.csv.gz", "coco.json")
+    return next((path / name for name in names if (path / name).is_file()), path)
 
 
 def _read_predictions(path: Path, truth: Truth, score_threshold: float, overlaps: str | None) -> Predictions:
@@ -197,12 +204,6 @@ def read_ids(path: str | Path) -> list[str]:
         raise CellSegError(f"{path} cannot be read as a list of image ids: {error}") from None
     names = [line.split(",")[0].strip() for line in lines]
     return [name for name in dict.fromkeys(names) if name not in ("", "id")]
-
-
-def _chosen(path: str | Path) -> Path:
-    """The submission or the COCO JSON in a folder of ``cellseg-d2 infer``, if it has one; else ``path`` itself."""
-    path = Path(path)
-    return next((path / name for name in ("submission.csv", "coco.json") if (path / name).is_file()), path)
 
 
 def _progress(items: Iterable, path: str | Path, total: int | None = None) -> Iterable:
