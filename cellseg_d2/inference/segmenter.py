@@ -28,7 +28,8 @@ from cellseg_d2.inference.out_of_memory import Way, first_that_fits, on_cpu
 from cellseg_d2.inference.scale import choose_scale, scale_for, with_neighbors
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.io.progress import track
-from cellseg_d2.postprocess.steps import Cells, PostprocessParams
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.tiling.grid import check_windows
 from cellseg_d2.tiling.segment import segment_tiled
 

@@ -22,8 +22,6 @@ from cellseg_d2.postprocess import nms
 from cellseg_d2.postprocess.nms import MaskPairs, mask_nms, mask_pairs
 from cellseg_d2.postprocess.params import PostprocessParams
 
-__all__ = ["Candidates", "Cells", "PostprocessParams", "find_candidates", "postprocess", "vote_class"]
-
 
 @dataclass(frozen=True, eq=False)
 class Cells:

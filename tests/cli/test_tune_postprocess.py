@@ -19,7 +19,7 @@ from cellseg_d2.detections.saved import load_detections, save_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.masks.crop import MaskCrop
-from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.postprocess.params import PostprocessParams
 from tests.competition_files import write_train_csv
 from tests.conftest import sentences
 from tests.discs import CLASSES, disc_image, write_disc_dataset, write_untrained_run

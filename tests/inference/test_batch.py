@@ -15,7 +15,8 @@ from cellseg_d2.detections.saved import load_many
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.predictions.submission import read_submission, validate_submission
 from cellseg_d2.weights.weights import find_weights, load_trained
 from tests.discs import disc_image, write_untrained_run

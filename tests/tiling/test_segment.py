@@ -13,7 +13,8 @@ from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.images.lazy import ImageSource
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.postprocess import nms
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.tiling.grid import tile_grid
 from cellseg_d2.tiling.seams import MergedDetections
 from cellseg_d2.tiling.segment import segment_tiled
