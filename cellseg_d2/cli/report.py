@@ -82,10 +82,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
+    from cellseg_d2.io.atomic import write_text_atomic
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.visualization.report.cells import gather_cells
     from cellseg_d2.visualization.report.config_diff import base_config, differences
-    from cellseg_d2.visualization.report.page import write_report
+    from cellseg_d2.visualization.report.page import render_report
     from cellseg_d2.visualization.report.run_folder import PARTS, evaluated_dataset, read_run
 
     run_files = [args.run / name for name in PARTS] if args.run else []
@@ -109,8 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         from cellseg_d2.visualization.report.shapes import gather_shapes
 
         shapes = gather_shapes(ShapeSpace.load(args.shapes), cells)
-    write_report(
-        args.output,
+    page = render_report(
         training,
         cells,
         shapes,
@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         max_images=args.max_images,
         image_width=args.image_width,
     )
+    write_text_atomic(args.output, page)
     for note in (*(training.notes if training else ()), *(cells.notes if cells else ())):
         print(f"note: {note}")
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")

@@ -33,6 +33,7 @@ def test_a_run_alone_shows_its_last_evaluation(run_folder, tmp_path, capsys):
     output = tmp_path / "report.html"
     report.main(["--run", str(run_folder), "--base-config", str(tmp_path / "base.yaml"), "--output", str(output)])
     html = output.read_text()
+    assert html.startswith("<!doctype html>")
     assert "14 cells predicted, 15 true" in html
     assert html.count('class="card"') == 4
     assert "DATASETS.TEST" in html
