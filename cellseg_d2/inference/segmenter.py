@@ -221,9 +221,8 @@ class Segmenter(ABC):
         """To find the cells of an image: as it is meant, then those that take less memory."""
         largest = max(source.height, source.width)
         sides = [tile or self.tile or largest]
-        if (
-            diameter is None and len(self.scales) == 1
-        ):  # then pixels are the network's, and half a window that holds the image may still do so
+        if diameter is None and len(self.scales) == 1:
+            # Pixels are the network's, and half a window that holds the image may still do so.
             sides = [min(sides[0], largest)]
         # A model that resizes whatever it looks at to one size takes as much for smaller windows.
         while (tile or self.tile) and sides[-1] // 2 >= _SMALLEST_WINDOW:
