@@ -385,13 +385,11 @@ def check_values(cfg: CN) -> None:
     Raises:
         CellSegError: names the key, and what it can be.
     """
+    values: dict[str, Any] = flat(cfg)
     for key, (low, high) in RANGES.items():
-        node: Any = cfg
-        for part in key.split("."):
-            node = node[part]
-        if not low <= node <= high:  # nor is a NaN
+        if not low <= values[key] <= high:  # nor is a NaN
             bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-            raise CellSegError(f"{key} is {node!r}; it must be {bounds}")
+            raise CellSegError(f"{key} is {values[key]!r}; it must be {bounds}")
     low, high = interval(cfg, "INTENSITY_PERCENTILES", 0, 100)
     if low == high:
         raise CellSegError(f"INPUT.INTENSITY_PERCENTILES is {[low, high]}; the two must differ")

@@ -55,6 +55,17 @@ def no_memory(what: object) -> CellSegError:
     return CellSegError(f"{what} does not fit into memory: free some, or work on less at a time")
 
 
+def sentence(error: CellSegError | ModuleNotFoundError | OSError | MemoryError) -> str | None:
+    """What is told of an error that ends a command, instead of a traceback; None where the program is at fault."""
+    if isinstance(error, CellSegError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return str(no_memory("what was asked for"))
+    if isinstance(error, ModuleNotFoundError):
+        return NO_DETECTRON2 if error.name == "detectron2" else None
+    return None if error.strerror is None else system_error(error)
+
+
 def reason_of(error: CellSegError | MemoryError, what: object) -> str:
     """Why ``what`` could not be done, in a sentence."""
     return str(error if isinstance(error, CellSegError) else no_memory(what))

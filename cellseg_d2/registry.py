@@ -87,12 +87,8 @@ class Registry(Mapping[str, E], Generic[E]):
     def choose(self, name: str, where: str) -> E:
         """The entry called ``name``.
 
-        Args:
-            name: name of the entry.
-            where: what names it, for the message.
-
         Raises:
-            CellSegError: there is none; the message lists the existing ones.
+            CellSegError: there is none; the message lists the existing ones, and says ``where`` it was asked for.
         """
         if name not in self:
             meant = did_you_mean(name, self)

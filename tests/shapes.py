@@ -6,10 +6,17 @@ import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
+from cellseg_d2.masks.crop import MaskCrop
+
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of all pixels, ``(size, size)`` each."""
     return np.mgrid[:size, :size].astype(np.float64)
+
+
+def box(x: int, y: int, width: int, height: int) -> MaskCrop:
+    """A filled rectangle, whose first pixel is in column ``x``, row ``y``."""
+    return MaskCrop(y, x, np.ones((height, width), bool))
 
 
 def disc(size: int, y: float, x: float, radius: float) -> np.ndarray:
@@ -39,3 +46,12 @@ def crowd(size: int, number: int, radius: float, seed: int = 0) -> np.ndarray:
     centres = rng.uniform(0, size, (number, 2))
     distance, nearest = KDTree(centres).query(np.moveaxis(np.mgrid[:size, :size], 0, -1))
     return np.where(distance <= radius, nearest + 1, 0).astype(np.int32)
+
+
+def label_discs(shape: tuple[int, int], *cells: tuple[float, float, float]) -> np.ndarray:
+    """Discs ``(y, x, radius)``, int32 labels of ``shape``."""
+    labels = np.zeros(shape, dtype=np.int32)
+    rows, columns = np.indices(shape)
+    for number, (y, x, radius) in enumerate(cells, start=1):
+        labels[np.hypot(rows - y, columns - x) <= radius] = number
+    return labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cellseg_d2.benchmarks.memory import resident_peak
 from cellseg_d2.datasets.coco_json import category_ids, encode_record
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.sartorius import SartoriusCsv
@@ -49,10 +49,10 @@ def measure_conversion(csv: str | Path, float_images: int = 25) -> dict[str, Cos
 def _measure(work: Callable, csv: str | Path, limit: int | None) -> Cost:
     steps = work(csv, limit)
     next(steps)  # reads the CSV
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    before, start = resident_peak(), time.process_time()
     rows = sum(steps)
     seconds = time.process_time() - start
-    return Cost(rows, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    return Cost(rows, seconds, (resident_peak() - before) / 2**20)
 
 
 def _to_coco(csv: str | Path, limit: int | None):

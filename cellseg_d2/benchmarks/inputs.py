@@ -11,25 +11,10 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
-from cellseg_d2.data.catalog import PREFIX, register_folder
 from cellseg_d2.datasets.convert import read_dataset, split_dataset, write_dataset
 from cellseg_d2.datasets.image_folder import ImageFolder
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.errors import CellSegError
-
-
-def register_json(path: str | Path) -> str:
-    """Register a file that ``cellseg-d2 convert-to-coco`` wrote, and those beside it; returns the file's dataset name.
-
-    Raises:
-        CellSegError: there is no such file, or it has another kind of name.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CellSegError(f"{path} does not exist; convert the annotations with cellseg-d2 convert-to-coco")
-    if not (path.name.startswith(PREFIX) and path.suffix == ".json"):
-        raise CellSegError(f"{path} is not named {PREFIX}<part>.json, as cellseg-d2 convert-to-coco names its files")
-    return dict(zip(sorted(path.parent.glob(f"{PREFIX}*.json")), register_folder(path.parent), strict=True))[path]
 
 
 def convert_csv(csv: str | Path, images: str | Path | None, folder: str | Path) -> Path:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 
+from cellseg_d2.benchmarks.memory import resident_peak
 from cellseg_d2.benchmarks.training import TrainingStep
 from cellseg_d2.config import load_config
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
@@ -143,12 +141,3 @@ def _median_seconds(action: Callable[[], object], repeats: int) -> float:
 def _memory(cfg: CfgNode) -> int:
     """Largest memory so far, in bytes."""
     return torch.cuda.max_memory_allocated() if cfg.MODEL.DEVICE.startswith("cuda") else resident_peak()
-
-
-def resident_peak() -> int:
-    """The largest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file() and (peak := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
-        return int(peak[1]) * 1024  # unlike getrusage's, which begins with that of the process that started this one
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

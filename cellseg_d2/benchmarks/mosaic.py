@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
-from cellseg_d2.benchmarks.models import resident_peak
+from cellseg_d2.benchmarks.memory import resident_peak
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.masks.crop import MaskCrop

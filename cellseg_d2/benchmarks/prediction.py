@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import re
 import statistics
-import tracemalloc
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from cellseg_d2.benchmarks.memory import peak_bytes
 from cellseg_d2.benchmarks.prediction_ways import OURS, STOCK, ways
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.saved import load_detections
@@ -27,8 +25,6 @@ _JITTER = 0.7  # pixels by which the sides of a simulated box are off
 _BORDER = 4  # pixels around a simulated mask, more than both reach
 # Ways that take less are repeated until they took so long together: a single call would mostly measure the clock.
 LEAST_SECONDS = 0.15
-_STATUS = Path("/proc/self/status")
-_RESET = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def simulated_detections(cells: int, height: int, width: int, seed: int = 0, siz
             f"only {len(placed)} of {cells} simulated cells find room in {height} × {width} pixels; "
             "take a larger image or fewer cells"
         )
-    boxes = np.array([(c.left, c.top, c.left + c.shape.mask.shape[1], c.top + c.shape.mask.shape[0]) for c in placed])
+    boxes = np.array([cell.crop.box for cell in placed])
     boxes = (boxes + rng.normal(0, _JITTER, boxes.shape)).clip(0, [width, height, width, height]).astype(np.float32)
     steps = (np.arange(size) + 0.5) / size
     masks = np.empty((cells, size, size), dtype=np.float32)
@@ -167,30 +163,3 @@ def _best_iou(masks: list[dict], reference: list[dict]) -> np.ndarray:
     if not masks or not reference:
         raise CellSegError("none of the detections has a pixel at the mask threshold 0.5; there is nothing to measure")
     return coco_mask.iou(masks, reference, [0] * len(reference)).max(axis=1)
-
-
-def peak_bytes(work: Callable[[], object]) -> int | None:
-    """Bytes that ``work`` takes at most, above what is there before.
-
-    Two numbers can be too small: that of the process, where freed memory is used again, and Python's and NumPy's own,
-    which knows nothing of PyTorch. The larger one is returned; None where the system does not tell the first.
-    """
-    gc.collect()
-    try:
-        _RESET.write_text("5")  # the peak begins anew
-        before = _status_bytes("VmRSS")
-        work()
-        resident = _status_bytes("VmHWM") - before
-    except OSError:
-        return None
-    gc.collect()
-    tracemalloc.start()
-    try:
-        work()
-        return max(resident, tracemalloc.get_traced_memory()[1])
-    finally:
-        tracemalloc.stop()
-
-
-def _status_bytes(name: str) -> int:
-    return 1024 * int(re.search(rf"^{name}:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)[1])

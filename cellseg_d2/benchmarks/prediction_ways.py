@@ -17,7 +17,8 @@ from pycocotools import mask as coco_mask
 
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.masks.rle import kaggle_from_labels
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 
 OURS = "this project"
 STOCK = "Detectron2, overlaps left"

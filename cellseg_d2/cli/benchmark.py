@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> None:
     }
     check_outputs([getattr(args, "output", None)], read_files(args))
     measure[args.command](args)
+    if output := getattr(args, "output", None):
+        print(f"\nwrote {output}")
 
 
 def read_files(args: argparse.Namespace) -> list[Path | None]:
@@ -30,6 +32,14 @@ def read_files(args: argparse.Namespace) -> list[Path | None]:
     names = ("csv", "json", "detections", "memory_config", "config_file")
     values = [getattr(args, name, None) for name in names]
     return [path for value in values for path in (value if isinstance(value, list) else [value])]
+
+
+def write_figures(args: argparse.Namespace, figures: object) -> None:
+    """Write what was measured as JSON, if that is asked for."""
+    from cellseg_d2.io.atomic import write_json_atomic
+
+    if args.output:
+        write_json_atomic(args.output, figures, indent=1)
 
 
 def benchmark_conversion(args: argparse.Namespace) -> None:
@@ -47,7 +57,6 @@ def benchmark_prediction(args: argparse.Namespace) -> None:
 
     from cellseg_d2.benchmarks import prediction, tables
     from cellseg_d2.benchmarks.prediction_ways import OURS
-    from cellseg_d2.io.atomic import write_json_atomic
 
     cv2.setNumThreads(args.threads)
     torch.set_num_threads(args.threads)
@@ -60,16 +69,12 @@ def benchmark_prediction(args: argparse.Namespace) -> None:
     height, width = detections.height, detections.width
     print(f"{len(detections)} detections on {height} × {width} pixels, {source}; median of {args.repeats}")
     costs = prediction.measure_ways(detections, args.repeats, args.full)
-    if args.output:
-        slower = {name: cost.times_slower_than(costs[OURS]) for name, cost in costs.items()}
-        figures = {"source": source, "height": height, "width": width, "threads": args.threads, "slower": slower}
-        figures["ways"] = {name: asdict(cost) for name, cost in costs.items()}
-        write_json_atomic(args.output, figures, indent=1)
+    slower = {name: cost.times_slower_than(costs[OURS]) for name, cost in costs.items()}
+    figures = {"source": source, "height": height, "width": width, "threads": args.threads, "slower": slower}
+    write_figures(args, figures | {"ways": {name: asdict(cost) for name, cost in costs.items()}})
     print(tables.prediction_table(costs))
     if any(cost.treated < cost.detections for cost in costs.values()):
         print("note: the way in loops was measured on a few cells and scaled up; --full goes it with all")
-    if args.output:
-        print(f"\nwrote {args.output}")
 
 
 def benchmark_models(args: argparse.Namespace) -> None:
@@ -78,7 +83,6 @@ def benchmark_models(args: argparse.Namespace) -> None:
     from cellseg_d2.benchmarks.models import measure_model
     from cellseg_d2.benchmarks.tables import models_table
     from cellseg_d2.config import load_config
-    from cellseg_d2.io.atomic import write_json_atomic
     from cellseg_d2.io.progress import track
 
     for path in args.config_file:  # a wrong one is told at once, not after others were measured
@@ -86,11 +90,9 @@ def benchmark_models(args: argparse.Namespace) -> None:
     costs = {}
     for path in track(args.config_file, "measuring", "model"):
         costs[f"{path.parent.name}/{path.stem}"] = measure_model(path, args.opts, args.repeats, args.threads)
-        if args.output:  # after each, as large models take their time on a CPU
-            write_json_atomic(args.output, {name: asdict(cost) for name, cost in costs.items()}, indent=1)
+        # After each, as large models take their time on a CPU.
+        write_figures(args, {name: asdict(cost) for name, cost in costs.items()})
     print(models_table(costs))
-    if args.output:
-        print(f"\nwrote {args.output}")
 
 
 def benchmark_mosaic(args: argparse.Namespace) -> None:
@@ -98,15 +100,11 @@ def benchmark_mosaic(args: argparse.Namespace) -> None:
 
     from cellseg_d2.benchmarks.mosaic import measure_mosaic
     from cellseg_d2.benchmarks.tables import mosaic_table
-    from cellseg_d2.io.atomic import write_json_atomic
     from cellseg_d2.io.progress import track
 
     costs = [measure_mosaic(side, args.seed) for side in track(args.sides, "measuring")]
-    if args.output:
-        write_json_atomic(args.output, [asdict(cost) for cost in costs], indent=1)
+    write_figures(args, [asdict(cost) for cost in costs])
     print(mosaic_table(costs))
-    if args.output:
-        print(f"\nwrote {args.output}")
 
 
 def benchmark_corrections(args: argparse.Namespace) -> None:
@@ -147,7 +145,7 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
     import torch
 
     from cellseg_d2.benchmarks import inputs, mappers, rotation, tables, training
-    from cellseg_d2.io.atomic import write_json_atomic
+    from cellseg_d2.data.catalog import register_json
 
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # stock Detectron2's masks
     cv2.setNumThreads(args.threads)
@@ -155,7 +153,7 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
     waiting = {name: training.measure_waiting(name) for name in args.run}  # a wrong path is told at once
 
     json_file = args.json or inputs.convert_csv(args.csv, args.images, folder / "converted")
-    dataset = inputs.register_json(json_file)
+    dataset = register_json(json_file)
     entries = inputs.annotated_entries(dataset)
     [dense], dense_missing = inputs.with_stand_ins([inputs.densest(entries)], folder)
     chosen, missing = inputs.with_stand_ins(inputs.some(entries, args.images_limit, args.seed), folder)
@@ -204,9 +202,7 @@ def benchmark_data_in(args: argparse.Namespace, folder: Path) -> None:
             show(title, "memory", tables.memory_table(memory), memory)
         else:
             print("\nGPU memory was not measured: PyTorch finds no CUDA GPU")
-    if args.output:
-        write_json_atomic(args.output, results, indent=1)
-        print(f"\nwrote {args.output}")
+    write_figures(args, results)
 
 
 def memory_config(config_file: Path, dataset: str):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cellseg_d2.cli.commands import PROGRAM, command_name
 from cellseg_d2.cli.parser import CommandParser
-from cellseg_d2.errors import NO_DETECTRON2, CellSegError, no_memory, system_error
+from cellseg_d2.errors import CellSegError, sentence
 from cellseg_d2.io.console import make_printing_safe, printing_failure
 from cellseg_d2.registry import import_own
 from cellseg_d2.shape_space import SHIPPED
@@ -109,21 +109,11 @@ def run(main: Callable[[], int | None]) -> None:
             print(f"error: not all could be printed ({failure.strerror}); files are complete", file=sys.stderr)
             code = code or 2
         sys.exit(code)
-    except CellSegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        if error.name != "detectron2":
+    except (CellSegError, ModuleNotFoundError, OSError, MemoryError) as error:
+        said = sentence(error)
+        if said is None:
             raise
-        print(f"error: {NO_DETECTRON2}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        print(f"error: {system_error(error)}", file=sys.stderr)
-        sys.exit(2)
-    except MemoryError:
-        print(f"error: {no_memory('what was asked for')}", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -17,6 +17,26 @@ EXAMPLES = """\
   cellseg-d2 export-model --config-file output/mine/config.yaml --output zoo --bioimageio \\
       --name "Cells in phase contrast" --author "Ada Lovelace" --license CC-BY-4.0
 """
+# What can be written instead, and the help of the option of that name.
+KINDS = {
+    "plain-detectron2": (
+        "write a config.yaml of Detectron2's own keys and model_final.pth instead, which give the same detections "
+        "without this package; for networks of Detectron2's own parts"
+    ),
+    "torchscript": (
+        "write model.ts instead, for programs with PyTorch and torchvision only: image in, boxes, classes, masks "
+        "and scores out, compared with the network; without post-processing, for networks without a dense branch"
+    ),
+    "onnx": (
+        "write model.onnx instead, for ONNX Runtime: image in, maps of the dense branch out (foreground, boundary, "
+        "flow), compared with the network; for networks with a dense branch; needs the extra onnx"
+    ),
+    "bioimageio": (
+        "write model.bioimageio.zip instead, a model of the BioImage Model Zoo that has passed its validator: the "
+        "same maps by TorchScript, test data, cover, documentation; needs --name, --author, --license and the "
+        "extra bioimageio"
+    ),
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,39 +61,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--full-precision", action="store_true", help="keep weights with 32 bits instead of 16")
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--plain-detectron2",
-        dest="kind",
-        action="store_const",
-        const="plain-detectron2",
-        help="write a config.yaml of Detectron2's own keys and model_final.pth instead, which give the same detections "
-        "without this package; for networks of Detectron2's own parts",
-    )
-    instead.add_argument(
-        "--torchscript",
-        dest="kind",
-        action="store_const",
-        const="torchscript",
-        help="write model.ts instead, for programs with PyTorch and torchvision only: image in, boxes, classes, masks "
-        "and scores out, compared with the network; without post-processing, for networks without a dense branch",
-    )
-    instead.add_argument(
-        "--onnx",
-        dest="kind",
-        action="store_const",
-        const="onnx",
-        help="write model.onnx instead, for ONNX Runtime: image in, maps of the dense branch out (foreground, "
-        "boundary, flow), compared with the network; for networks with a dense branch; needs the extra onnx",
-    )
-    instead.add_argument(
-        "--bioimageio",
-        dest="kind",
-        action="store_const",
-        const="bioimageio",
-        help="write model.bioimageio.zip instead, a model of the BioImage Model Zoo that has passed its validator: the "
-        "same maps by TorchScript, test data, cover, documentation; needs --name, --author, --license and the extra "
-        "bioimageio",
-    )
+    for kind, text in KINDS.items():
+        instead.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=text)
     about = parser.add_argument_group("of --bioimageio")
     about.add_argument("--name", help="the model's name, 5 to 128 characters")
     about.add_argument("--author", action="append", metavar="NAME", help="who made the model; once for each")

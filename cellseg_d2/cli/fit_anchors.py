@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import count, positive
 
 THRESHOLDS = (0.5, 0.6, 0.7)
 
@@ -33,19 +34,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     sizes = group.add_mutually_exclusive_group()
     sizes.add_argument(
         "--short-side",
-        type=int,
+        type=count,
         nargs="+",
         metavar="N",
         help="images are resized to this short side (default: as the configuration predicts, else 800)",
     )
-    sizes.add_argument("--zoom", type=float, nargs="+", metavar="Z", help="images are enlarged by this factor instead")
+    sizes.add_argument(
+        "--zoom", type=positive, nargs="+", metavar="Z", help="images are enlarged by this factor instead"
+    )
     group.add_argument(
-        "--max-size", type=int, metavar="N", help="no side gets longer (default: INPUT.MAX_SIZE_TEST, else 1333)"
+        "--max-size", type=count, metavar="N", help="no side gets longer (default: INPUT.MAX_SIZE_TEST, else 1333)"
     )
     group = parser.add_argument_group("fitting")
     group.add_argument(
         "--sizes-per-level",
-        type=int,
+        type=count,
         default=2,
         metavar="N",
         help="number of sizes at each level (default: 2)",
@@ -53,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--ratios", type=int, default=5, metavar="N", help="number of ratios, odd (default: 5)")
     group.add_argument(
         "--cells-per-type",
-        type=int,
+        type=count,
         default=1500,
         metavar="N",
         help="number of cells drawn for the fit at each size (default: 1500)",
@@ -64,11 +67,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--histogram", type=Path, metavar="PNG", help="draw the distribution of the best IoU")
 
     args = parser.parse_args(argv)
-    for option in ("short_side", "zoom", "max_size", "sizes_per_level", "cells_per_type"):
-        values = getattr(args, option)
-        values = values if isinstance(values, list) else [values]
-        if any(value is not None and value <= 0 for value in values):
-            parser.error(f"--{option.replace('_', '-')} must be above 0")
     if args.ratios < 1 or args.ratios % 2 == 0:
         parser.error(f"--ratios {args.ratios} must be odd")
     return args

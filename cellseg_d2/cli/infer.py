@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from datetime import timedelta
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import positive
 from cellseg_d2.cli.picture_options import add_picture_options, picture_style
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess, load_segmenter
 from cellseg_d2.export.formats import batch_formats
@@ -32,13 +32,6 @@ EXAMPLES = """\
   cellseg-d2 infer --input plates/ --recursive --output results --save labels images --suffix _masks
   cellseg-d2 infer --input plates/ --output results --num-gpus 4  # after a power cut: the same with --resume
 """
-
-
-def diameter(text: str) -> float:
-    """A length above 0."""
-    if not 0 < float(text) < math.inf:
-        raise argparse.ArgumentTypeError(f"a diameter is a number above 0, not {text}")
-    return float(text)
 
 
 def suffix(text: str) -> str:
@@ -100,12 +93,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     size = group.add_mutually_exclusive_group()
     size.add_argument(
         "--diameter",
-        type=diameter,
+        type=positive,
         metavar="PX",
         help="of your cells in pixels (default: the shipped model looks at several sizes and keeps the best; others "
         "take cells to be as large as those that they were trained on)",
     )
-    size.add_argument("--diameter-um", type=diameter, metavar="UM", help="the same in micrometres")
+    size.add_argument("--diameter-um", type=positive, metavar="UM", help="the same in micrometres")
     group.add_argument(
         "--pixel-size", type=float, metavar="UM", help="micrometres (default: of the file's metadata, if it has them)"
     )

@@ -33,10 +33,7 @@ class CommandParser(argparse.ArgumentParser):
     def add_settings(self, what: str = "configuration options") -> None:
         """Take ``KEY VALUE`` and ``KEY=VALUE`` among the words of the command line, into the list ``opts``.
 
-        They may stand anywhere, also behind options that take all words that follow.
-
-        Args:
-            what: they are, for the help.
+        They may stand anywhere, also behind options that take all words that follow. The help says ``what`` they are.
         """
         self._takes_settings = True
         usage = self.format_usage().removeprefix("usage: ").rstrip()

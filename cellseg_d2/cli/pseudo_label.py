@@ -18,7 +18,8 @@ from cellseg_d2.cli.postprocess_options import (
 
 if TYPE_CHECKING:
     from cellseg_d2.detections.detections import Detections
-    from cellseg_d2.postprocess.steps import Cells, PostprocessParams
+    from cellseg_d2.postprocess.params import PostprocessParams
+    from cellseg_d2.postprocess.steps import Cells
 
 EXAMPLES = """\
   cellseg-d2 pseudo-label --images kaggle/train_semi_supervised --category-from-name \\

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import add_shapes_option, make_parser
+from cellseg_d2.cli.numbers import at_least, whole
 from cellseg_d2.cli.scored_options import add_cell_options
 
 EXAMPLES = """\
@@ -55,16 +56,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     page.add_argument("--output", type=Path, required=True, metavar="HTML", help="the file to write")
     page.add_argument("--title", default="", help="title of the page (default: the folder's name)")
     page.add_argument(
-        "--max-images", type=int, default=60, metavar="N", help="pictures of the N worst images (default: %(default)s)"
+        "--max-images",
+        type=whole,
+        default=60,
+        metavar="N",
+        help="pictures of the N worst images (default: %(default)s)",
     )
     page.add_argument(
-        "--image-width", type=int, default=900, metavar="PX", help="largest width of pictures (default: %(default)s)"
+        "--image-width",
+        type=at_least(50),
+        default=900,
+        metavar="PX",
+        help="largest width of pictures (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     if args.run is None and args.predictions is None:
         parser.error("--run or --predictions is needed")
-    if args.max_images < 0 or args.image_width < 50:
-        parser.error("--max-images must not be negative, and --image-width at least 50")
     if args.run is None and (args.dataset or args.base_config):
         parser.error("--dataset and --base-config belong to --run")
     if args.dataset and args.predictions:
@@ -75,10 +82,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
+    from cellseg_d2.io.atomic import write_text_atomic
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.visualization.report.cells import gather_cells
     from cellseg_d2.visualization.report.config_diff import base_config, differences
-    from cellseg_d2.visualization.report.page import write_report
+    from cellseg_d2.visualization.report.page import render_report
     from cellseg_d2.visualization.report.run_folder import PARTS, evaluated_dataset, read_run
 
     run_files = [args.run / name for name in PARTS] if args.run else []
@@ -102,8 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         from cellseg_d2.visualization.report.shapes import gather_shapes
 
         shapes = gather_shapes(ShapeSpace.load(args.shapes), cells)
-    write_report(
-        args.output,
+    page = render_report(
         training,
         cells,
         shapes,
@@ -113,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         max_images=args.max_images,
         image_width=args.image_width,
     )
+    write_text_atomic(args.output, page)
     for note in (*(training.notes if training else ()), *(cells.notes if cells else ())):
         print(f"note: {note}")
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import count, whole
 from cellseg_d2.shape_space import SHIPPED
 
 EXAMPLES = """\
@@ -55,15 +56,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="side of the normalised masks (default: %(default)s)",
     )
     train.add_argument("--width", type=int, default=8, metavar="N", help="width of the network (default: %(default)s)")
-    train.add_argument("--steps", type=int, default=3000, metavar="N", help="training steps (default: %(default)s)")
+    train.add_argument("--steps", type=count, default=3000, metavar="N", help="training steps (default: %(default)s)")
     train.add_argument(
         "--max-cells",
-        type=int,
+        type=count,
         default=50_000,
         metavar="N",
         help="largest number of cells; of more, this many are drawn (default: %(default)s)",
     )
-    train.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same space (default: %(default)s)")
+    train.add_argument(
+        "--seed", type=whole, default=0, metavar="N", help="same seed, same space (default: %(default)s)"
+    )
 
     drawing = commands.add_parser(
         "map", parents=[trained, masks], help="draw the space with the cells of a data set in it"
@@ -77,7 +80,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     rank.add_argument("--output", required=True, type=Path, metavar="CSV", help="the table")
     rank.add_argument("--picture", type=Path, metavar="PNG", help="also draw the first ones")
-    rank.add_argument("--count", type=int, default=64, metavar="N", help="number of them (default: %(default)s)")
+    rank.add_argument("--count", type=count, default=64, metavar="N", help="number of them (default: %(default)s)")
 
     weighing = commands.add_parser(
         "weigh", parents=[trained], help="multiply the scores of saved detections by the plausibility of their masks"
@@ -95,11 +98,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         weighing.error(f"--exponent {args.exponent} must be 0 to 10")
     if args.command == "train" and args.output.suffix != ".safetensors":
         train.error(f"--output {args.output} must end in .safetensors")
-    for name in ("steps", "max_cells", "count"):
-        if getattr(args, name, 1) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1")
-    if getattr(args, "seed", 0) < 0:
-        parser.error("--seed must not be negative")
     return args
 
 

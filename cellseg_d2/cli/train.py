@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import count, whole
 
 EXAMPLES = """\
   cellseg-d2 train --images my_images --labels my_labels --project mine
@@ -13,13 +14,6 @@ EXAMPLES = """\
   cellseg-d2 train --project mine --iterations 600 --folds 0
   cellseg-d2 infer --model mine --input more_images --output results
 """
-
-
-def count(text: str) -> int:
-    """A whole number of iterations."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of iterations above 0")
-    return int(text)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,14 +33,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--model", metavar="M", help="what to go on from (default: the model of P, at first the shipped one, cells)")
     add("--iterations", type=count, metavar="N", help="length (default: 300, and more for more than 7 images)")
     add(
-        "--folds", type=int, metavar="K", help="of the cross-validation that scores few images (default: 2); 0 for none"
+        "--folds",
+        type=whole,
+        metavar="K",
+        help="of the cross-validation that scores few images (default: 2); 0 for none",
     )
     add("--seed", type=int, default=0, help="of the split and of the training (default: 0)")
     args = parser.parse_args(argv)
     if (args.images is None) != (args.labels is None):
         parser.error("--images and --labels go together")
-    if args.folds is not None and args.folds < 0:
-        parser.error(f"--folds {args.folds} must not be negative")
     return args
 
 

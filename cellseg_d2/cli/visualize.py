@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import count
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, postprocess_opts
 
 EXAMPLES = """\
@@ -30,8 +31,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     files.add_argument("--images", required=True, nargs="+", metavar="PATH", help="files, folders or quoted globs")
     files.add_argument("--ground-truth", required=True, metavar="FILE", help="train.csv (also .gz) or COCO JSON")
     files.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
-    files.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    files.add_argument("--columns", type=int, default=1, metavar="N", help="of the sheet (default: %(default)s)")
+    files.add_argument("--limit", type=count, metavar="N", help="only the first N images")
+    files.add_argument("--columns", type=count, default=1, metavar="N", help="of the sheet (default: %(default)s)")
 
     commands.add_parser("dataset", parents=[files], help="annotated images with their cells outlined")
     comparison = commands.add_parser("comparison", parents=[files], help="image | truth | prediction, side by side")
@@ -46,12 +47,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     augmentations.add_argument(
         "--json", type=Path, metavar="FILE", help="converted dataset (default: the configuration's DATASETS.TRAIN)"
     )
-    augmentations.add_argument("--count", type=int, default=6, metavar="N", help="of samples (default: %(default)s)")
+    augmentations.add_argument("--count", type=count, default=6, metavar="N", help="of samples (default: %(default)s)")
     augmentations.add_argument(
         "--image-index", type=int, metavar="I", help="which image (default: the one with the median number of cells)"
     )
     augmentations.add_argument(
-        "--columns", type=int, default=3, metavar="N", help="samples in a row (default: %(default)s)"
+        "--columns", type=count, default=3, metavar="N", help="samples in a row (default: %(default)s)"
     )
     augmentations.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
     augmentations.add_settings()
@@ -63,15 +64,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     fields.add_argument("--weights", metavar="FILE", help="default: the best, or the last, beside the configuration")
     fields.add_argument("--images", required=True, nargs="+", metavar="PATH", help="files, folders or quoted globs")
     fields.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
-    fields.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    fields.add_argument("--columns", type=int, default=4, metavar="N", help="in a picture (default: %(default)s)")
+    fields.add_argument("--limit", type=count, metavar="N", help="only the first N images")
+    fields.add_argument("--columns", type=count, default=4, metavar="N", help="in a picture (default: %(default)s)")
     add_postprocess_options(fields)
     fields.add_settings()
 
-    args = parser.parse_args(argv)
-    if args.command == "augmentations" and min(args.count, args.columns) < 1:
-        augmentations.error("--count and --columns must be at least 1")
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +81,7 @@ def draw_augmentations(args: argparse.Namespace) -> int:
     from detectron2.data import DatasetCatalog
 
     from cellseg_d2.config import load_config
-    from cellseg_d2.data.catalog import require_datasets
+    from cellseg_d2.data.catalog import register_json, require_datasets
     from cellseg_d2.data.dataset_mapper import CellDatasetMapper
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.io.outputs import check_outputs
@@ -92,8 +90,6 @@ def draw_augmentations(args: argparse.Namespace) -> int:
 
     cfg = load_config(args.config_file, args.opts)
     if args.json:
-        from cellseg_d2.benchmarks.inputs import register_json
-
         cfg.DATASETS.TRAIN = (register_json(args.json),)
     else:
         require_datasets(cfg.DATASETS.TRAIN)

@@ -19,7 +19,6 @@ from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.inference.tta import View
 from cellseg_d2.io.atomic import write_json_atomic
-from cellseg_d2.io.progress import track
 from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.metrics.competition import score_image
@@ -29,14 +28,13 @@ VIEWS = (View(), View(mirrored=True, turns=1))
 REMEMBERED = "disagreement.json"
 
 
-def disagreement(segmenter: Segmenter, image: np.ndarray, views: Sequence[View] = VIEWS, **options) -> float:
+def disagreement(segmenter: Segmenter, image: np.ndarray, views: Sequence[View] = VIEWS) -> float:
     """How differently a model sees an image and its turned or mirrored copies.
 
     Args:
         segmenter: the model.
         image: grey ``(H, W)`` of any numeric type.
         views: at least two.
-        **options: of :meth:`Segmenter.segment`, such as ``diameter``.
 
     Returns:
         1 minus the competition score of the cells of one view against those of another, the mean over all pairs: 0
@@ -46,7 +44,7 @@ def disagreement(segmenter: Segmenter, image: np.ndarray, views: Sequence[View] 
         raise CellSegError("disagreement needs at least two views of an image")
     found = []
     for view in views:
-        cells = segmenter.segment(view.apply(image), **options).cells
+        cells = segmenter.segment(view.apply(image)).cells
         boxes = np.array([crop.box for crop in cells.crops], dtype=np.float32).reshape(-1, 4)
         seen = Detections(cells.height, cells.width, boxes, cells.scores, cells.classes, list(cells.crops))
         back = view.restore(seen)
@@ -54,24 +52,20 @@ def disagreement(segmenter: Segmenter, image: np.ndarray, views: Sequence[View] 
     return float(np.mean([1 - score_image(one, other).score for one, other in combinations(found, 2)]))
 
 
-def rank_images(
-    project: Project, segmenter: Segmenter, names: Iterable[str] | None = None, *, progress: bool = False, **options
-) -> dict[str, float]:
+def rank_images(project: Project, segmenter: Segmenter, names: Iterable[str] | None = None) -> dict[str, float]:
     """:func:`disagreement` by image, the least sure first; remembered in the project as long as the model is the same.
 
     Args:
         project: whose images are looked at.
         segmenter: the model.
         names: of the images; by default those that were not corrected yet.
-        progress: whether to show a bar.
-        **options: of :meth:`Segmenter.segment`.
     """
     names = list(project.uncorrected if names is None else names)
-    path, key = project.folder / REMEMBERED, str(sorted((segmenter.settings() | options).items(), key=str))
+    path, key = project.folder / REMEMBERED, str(sorted(segmenter.settings().items(), key=str))
     known = _remembered(path, key)
-    for name in track(names, "looking", shown=progress):
+    for name in names:
         if name not in known:
-            known[name] = disagreement(segmenter, read_image(project.image_path(name)), **options)
+            known[name] = disagreement(segmenter, read_image(project.image_path(name)))
             write_json_atomic(path, {"model": key, "images": known})
     return dict(sorted(((name, known[name]) for name in names), key=lambda item: (-item[1], item[0])))
 

@@ -18,7 +18,6 @@ import glob
 import json
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -266,9 +265,9 @@ class Project:
         cells = [CellAnnotation(crop, CATEGORY) for crop in crops]
         return ImageRecord(name, file_name, height, width, CATEGORY if cells else None, None, cells, None, ignore)
 
-    def records(self, names: Sequence[str] | None = None) -> list[ImageRecord]:
-        """:meth:`record` of these, by default of all that were corrected."""
-        return [self.record(name) for name in (self.corrected if names is None else names)]
+    def records(self) -> list[ImageRecord]:
+        """:meth:`record` of all that were corrected."""
+        return [self.record(name) for name in self.corrected]
 
     def _place(self, name: str, number: int) -> Path:
         return self.folder / "corrections" / name / f"{number:04d}"

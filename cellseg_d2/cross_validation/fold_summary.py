@@ -129,12 +129,7 @@ class FoldSummary:
         return float(np.mean([_seconds(attempts) for attempts in self.attempts.values()]))
 
     def markdown(self, what: str, command: str) -> str:
-        """A table of one row for a list of results: header, rule, row.
-
-        Args:
-            what: name of the configuration.
-            command: the command that made it.
-        """
+        """A table of one row for a list of results, of the configuration called ``what``: header, rule, row."""
         every = [attempt for attempts in self.attempts.values() for attempt in attempts]
         types = ", ".join(f"{name} {spread}" for name, spread in self.per_cell_type.items()) or "–"
         data = f"{self.validation.dataset}, {len(self.scores)} of {len(self.validation.folds)} folds, "

@@ -27,33 +27,47 @@ def datasets_root() -> Path:
     return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
 
 
-def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
+def register_folder(folder: str | Path) -> list[str]:
     """Register every ``instances_<split>.json`` of a folder that ``cellseg-d2 convert-to-coco`` wrote.
 
     Registering again is harmless: the names then mean the files that are there now.
 
     Args:
         folder: folder of the JSON files. Each of them names the folder of its images in ``info.image_root``.
-        name: first part of the datasets' names, by default the folder's.
 
     Returns:
-        The names, ``<name>_<split>``, for example ``sartorius_train`` or ``sartorius_fold0_val``.
+        The names, ``<folder>_<split>``, for example ``sartorius_train`` or ``sartorius_fold0_val``.
     """
-    folder = Path(folder)
-    name = name or folder.resolve().name
-    names = []
-    for json_file in sorted(folder.glob(f"{PREFIX}*.json")):
-        dataset = f"{name}_{json_file.stem.removeprefix(PREFIX)}"
-        _register(dataset, json_file)
-        names.append(dataset)
-    return names
+    files = sorted(Path(folder).glob(f"{PREFIX}*.json"))
+    for json_file in files:
+        _register(_dataset_of(json_file), json_file)
+    return list(map(_dataset_of, files))
 
 
-def register_all(root: str | Path | None = None) -> list[str]:
-    """Register every converted folder right under ``root`` (default :func:`datasets_root`); returns the names."""
-    root = Path(root) if root is not None else datasets_root()
+def register_json(path: str | Path) -> str:
+    """Register a file that ``cellseg-d2 convert-to-coco`` wrote, and those beside it; returns the file's dataset name.
+
+    Raises:
+        CellSegError: there is no such file, or it has another kind of name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CellSegError(f"{path} does not exist; convert the annotations with cellseg-d2 convert-to-coco")
+    if not (path.name.startswith(PREFIX) and path.suffix == ".json"):
+        raise CellSegError(f"{path} is not named {PREFIX}<part>.json, as cellseg-d2 convert-to-coco names its files")
+    register_folder(path.parent)
+    return _dataset_of(path)
+
+
+def register_all() -> list[str]:
+    """Register every converted folder right under :func:`datasets_root`; returns the names."""
+    root = datasets_root()
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     return [name for folder in folders for name in register_folder(folder)]
+
+
+def _dataset_of(json_file: Path) -> str:
+    return f"{json_file.parent.resolve().name}_{json_file.stem.removeprefix(PREFIX)}"
 
 
 def _register(dataset: str, json_file: Path) -> None:
@@ -131,17 +145,16 @@ def _tell(dataset: str, what: str, count: int) -> None:
     logger.warning("%s: %s: %d", dataset, what, count)
 
 
-def require_datasets(names: Iterable[str], root: str | Path | None = None) -> None:
-    """Register what is under the root and make sure that all ``names`` are known.
+def require_datasets(names: Iterable[str]) -> None:
+    """Register what is under :func:`datasets_root` and make sure that all ``names`` are known.
 
     Raises:
         CellSegError: a name is unknown; the message lists those that were found, and where it was looked.
     """
-    root = Path(root) if root is not None else datasets_root()
-    found = register_all(root)
+    found = register_all()
     missing = [name for name in names if name not in DatasetCatalog.list()]
     if missing:
         raise CellSegError(
-            f"dataset {missing[0]!r} is not in {root.resolve()} (found: {', '.join(found) or 'none'}); "
+            f"dataset {missing[0]!r} is not in {datasets_root().resolve()} (found: {', '.join(found) or 'none'}); "
             f"convert it with cellseg-d2 convert-to-coco, or set DETECTRON2_DATASETS to the folder that holds it"
         )

@@ -147,11 +147,7 @@ def _check(views: Sequence[Detections], weights: Sequence[float] | None) -> np.n
 
 
 def concatenate(parts: Sequence[Detections]) -> Detections:
-    """Detections of one image, one after the other, with masks of the largest grid; binary ones if some are so.
-
-    Args:
-        parts: at least one.
-    """
+    """One or more detections of one image after the other, with masks of the largest grid; binary if some are so."""
     parts = [part for part in parts if len(part)] or [parts[0]]
     soft = [(part.masks, part.boxes) for part in parts if isinstance(part.masks, np.ndarray)]
     masks: np.ndarray | list[MaskCrop]

@@ -162,12 +162,8 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
 
 
 class PlotCurves(HookBase):
-    """Draws ``curves.png`` from the CSV of losses and Detectron2's ``metrics.json``, during training and at its end.
-
-    Must come after the hook that writes these files.
-
-    Args:
-        period: iterations between drawings.
+    """Draws ``curves.png`` from the CSV of losses and Detectron2's ``metrics.json``, every ``period`` iterations and at
+    the end of training. Must come after the hook that writes these files.
     """
 
     def __init__(self, period: int):

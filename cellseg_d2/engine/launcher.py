@@ -16,7 +16,7 @@ from detectron2.engine import defaults, launch
 from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from cellseg_d2.errors import CellSegError, no_memory, system_error
+from cellseg_d2.errors import CellSegError, sentence
 from cellseg_d2.io.console import make_printing_safe
 from cellseg_d2.io.progress import share_no_lock
 from cellseg_d2.registry import IMPORTED, import_own
@@ -112,16 +112,11 @@ def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue, impo
         for name in imported:
             import_own(name)
         value = work(*args)
-    except CellSegError as error:
-        outcome.put(("error", str(error)))
-        sys.exit(2)
-    except OSError as error:
-        if error.strerror is None:
+    except (CellSegError, OSError, MemoryError) as error:
+        said = sentence(error)
+        if said is None:
             raise
-        outcome.put(("error", system_error(error)))
-        sys.exit(2)
-    except MemoryError:
-        outcome.put(("error", str(no_memory("what was asked for"))))
+        outcome.put(("error", said))
         sys.exit(2)
     if comm.get_local_rank() == 0:
         outcome.put(("value", value))

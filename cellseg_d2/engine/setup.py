@@ -157,10 +157,6 @@ def _with_thresholds(cfg: CfgNode, classes: int) -> str:
 def check_ignored(cfg: CfgNode, entries: Mapping[str, Sequence[Mapping]]) -> None:
     """Refuse to train on regions in which nobody annotated with what would take them for background.
 
-    Args:
-        cfg: the configuration.
-        entries: the dataset dicts by dataset.
-
     Raises:
         CellSegError: names the key.
     """

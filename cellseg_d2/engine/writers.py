@@ -24,9 +24,6 @@ class LossCSVWriter(EventWriter):
 
     A run that starts at iteration 0 starts a new file. A resumed run keeps the rows before its first iteration and
     drops the others, which it will repeat.
-
-    Args:
-        path: the CSV file.
     """
 
     def __init__(self, path: str | Path):

@@ -28,7 +28,8 @@ from cellseg_d2.masks.crop import crop_to_coco, crop_to_kaggle
 from cellseg_d2.masks.ignore import judged
 from cellseg_d2.metrics.competition import ImageScore, score_image, score_types, summarize
 from cellseg_d2.postprocess.params import FILE_NAME as PARAMS_FILE_NAME
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.predictions.submission import write_submission
 
 logger = logging.getLogger(__name__)

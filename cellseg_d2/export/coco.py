@@ -18,9 +18,5 @@ def write_coco_cells(path: str | Path, segmentation: Segmentation) -> None:
 
     pycocotools opens it, and so do this project's readers (:func:`cellseg_d2.datasets.coco_reader.load_coco`). Category
     ids count the class names from 1 on. ``file_name`` is the image's; where it is from no file, its name with ``.png``.
-
-    Args:
-        path: path of the JSON.
-        segmentation: the cells.
     """
     write_coco_files({Path(path): ([segmentation.encoded()], {})}, segmentation.class_names)

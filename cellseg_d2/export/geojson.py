@@ -25,11 +25,7 @@ def write_geojson(path: str | Path, segmentation: Segmentation) -> None:
 
     A geometry is a Polygon, or a MultiPolygon for a cell of several pieces, in pixels of the image along their edges.
     ``properties`` are those of QuPath: a detection with name, classification (with its colour) and measurements, which
-    are the numbers of :func:`cellseg_d2.inference.measure.measure_cells`.
-
-    Args:
-        path: path of the file.
-        segmentation: the cells; none give an empty collection.
+    are the numbers of :func:`cellseg_d2.inference.measure.measure_cells`. No cells give an empty collection.
     """
     measured = segmentation.measure().drop(columns=["label", "class"]).to_dict("records")
     classes = {

@@ -11,14 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.images.arrays import SlicedArray, StoredArray, as_stored, project, stored_colours
+from cellseg_d2.images.arrays import StoredArray, as_stored, project, stored_colours
 from cellseg_d2.images.axes import ONE_PLANE, Layout, Plane, PlaneChoice, choose_planes
 from cellseg_d2.images.errors import check_file, clear_errors, closed_on_error
 from cellseg_d2.images.intensity import intensity_range
@@ -101,24 +100,6 @@ class PlaneSource(ImageSource):
 
     def close(self) -> None:
         self._stored.close()
-
-
-class ArraySource(PlaneSource):
-    """One grey plane of anything that is sliced like a NumPy array: a memory map, a Zarr array, an HDF5 dataset.
-
-    Args:
-        array: as of :func:`cellseg_d2.images.arrays.as_stored`.
-        channel_axis: which axis holds the colours, or the channels of which ``choice`` names one.
-        choice: which plane is wanted; no stack.
-
-    Raises:
-        cellseg_d2.images.arrays.ArrayError: the shape or type is not that of an image.
-        cellseg_d2.images.axes.AxesError: the axes could mean several things.
-    """
-
-    def __init__(self, array: SlicedArray, *, channel_axis: int | None = None, choice: PlaneChoice = ONE_PLANE):
-        stored = as_stored(cast(ArrayLike, array), channel_axis=channel_axis, choice=choice)
-        super().__init__(stored, choose_planes(stored.layout, choice, stored.origin)[0])
 
 
 def open_stored(

@@ -16,7 +16,7 @@ from cellseg_d2.detections.fusion import FusionParams
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmenter import Segmenter
-from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.postprocess.params import PostprocessParams
 
 
 class Ensemble(Segmenter):

@@ -68,11 +68,7 @@ def batch_items(paths: Iterable[Path], choice: PlaneChoice, folders: Mapping[Pat
 
 
 class OpenStack:
-    """Keeps the file of a stack open from one of its planes to the next.
-
-    Args:
-        choice: which planes are wanted.
-    """
+    """Keeps the file of a stack open from one of its planes to the next."""
 
     def __init__(self, choice: PlaneChoice):
         self._choice = choice

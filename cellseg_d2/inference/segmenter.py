@@ -28,7 +28,8 @@ from cellseg_d2.inference.out_of_memory import Way, first_that_fits, on_cpu
 from cellseg_d2.inference.scale import choose_scale, scale_for, with_neighbors
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.io.progress import track
-from cellseg_d2.postprocess.steps import Cells, PostprocessParams
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.tiling.grid import check_windows
 from cellseg_d2.tiling.segment import segment_tiled
 
@@ -220,9 +221,8 @@ class Segmenter(ABC):
         """To find the cells of an image: as it is meant, then those that take less memory."""
         largest = max(source.height, source.width)
         sides = [tile or self.tile or largest]
-        if (
-            diameter is None and len(self.scales) == 1
-        ):  # then pixels are the network's, and half a window that holds the image may still do so
+        if diameter is None and len(self.scales) == 1:
+            # Pixels are the network's, and half a window that holds the image may still do so.
             sides = [min(sides[0], largest)]
         # A model that resizes whatever it looks at to one size takes as much for smaller windows.
         while (tile or self.tile) and sides[-1] // 2 >= _SMALLEST_WINDOW:

@@ -56,11 +56,7 @@ class ImageResult:
 
 
 class UnfinishedBatch:
-    """The results of a batch's finished images, in a hidden folder that exists until all images are done.
-
-    Args:
-        output: the folder of the results.
-    """
+    """The results of a batch's finished images, in a hidden folder of ``output`` until all images are done."""
 
     def __init__(self, output: str | Path):
         self.output = Path(output)

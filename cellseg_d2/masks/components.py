@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -20,6 +21,26 @@ def components(crop: MaskCrop) -> list[MaskCrop]:
         MaskCrop(crop.top + rows.start, crop.left + columns.start, labels[rows, columns] == index)
         for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1)
     ]
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest 8-connected piece of a bool mask ``(h, w)``, the mask itself where there is only one."""
+    if mask.size == 0:
+        return mask
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    if count <= 2:  # the background, and at most one piece
+        return mask
+    return labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """A bool mask ``(h, w)`` with the background that it encloses (4-connected)."""
+    if mask.all():
+        return mask
+    # One pixel of background all around joins what lies outside of the cell into one piece.
+    outside = cv2.copyMakeBorder(1 - mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    labels = cv2.connectedComponents(outside, connectivity=4)[1]
+    return labels[1:-1, 1:-1] != labels[0, 0]
 
 
 def split_components(masks: LabelLayers) -> tuple[LabelLayers, np.ndarray]:

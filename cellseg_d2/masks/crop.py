@@ -7,7 +7,7 @@ costs in proportion to the cell and not to the image. Pixel ``(y, x)`` of the im
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -144,6 +144,20 @@ def kaggle_to_crop(text: str, height: int, width: int) -> MaskCrop:
         cellseg_d2.masks.rle.RLEError: the text is not a list of pairs.
     """
     return runs_to_crop(clean_runs(parse_kaggle_rle(text), height, width), width)
+
+
+def pixel_positions(crops: Sequence[MaskCrop], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of masks inside an image ``width`` pixels wide.
+
+    Returns:
+        The row-major position ``y * width + x`` of each, int64 ``(P,)``, and the index of its mask, int64 ``(P,)``,
+        ascending; a pixel of several masks is there several times.
+    """
+    positions = [np.zeros(0, dtype=np.int64)]
+    for crop in crops:
+        y, x = np.nonzero(crop.mask)
+        positions.append((y + crop.top) * width + x + crop.left)
+    return np.concatenate(positions), np.repeat(np.arange(len(crops)), [len(own) for own in positions[1:]])
 
 
 def united(regions: Iterable[MaskCrop | None]) -> MaskCrop | None:

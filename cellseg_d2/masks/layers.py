@@ -14,13 +14,12 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop, pixel_positions
 from cellseg_d2.masks.overlaps import clip_crop, resolve_overlaps
 from cellseg_d2.masks.rle import decode_coco_many, encode_coco, equal_runs
 
 # Labels a layer may hold. uint16 uses half its range, so that torch, whose uint16 can do little, may read it as int16.
 MAX_LABEL: dict[np.dtype, int] = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 32767}
-NO_POSITIONS = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +50,8 @@ class LabelLayers:
     @classmethod
     def from_crops(cls, crops: Sequence[MaskCrop], height: int, width: int) -> LabelLayers:
         """From ``N`` crops in an image of ``height`` × ``width`` pixels. What lies outside the image is cut off."""
-        positions = []
-        for crop in crops:
-            crop = clip_crop(crop, height, width)
-            y, x = np.nonzero(crop.mask)
-            positions.append((y + crop.top) * width + (x + crop.left))
-        cells = np.repeat(np.arange(len(crops)), [len(own) for own in positions])
-        return _paint(np.concatenate([*positions, NO_POSITIONS]), cells, len(crops), height, width)
+        positions, cells = pixel_positions([clip_crop(crop, height, width) for crop in crops], width)
+        return _paint(positions, cells, len(crops), height, width)
 
     @classmethod
     def from_coco(cls, rles: Sequence[dict], height: int, width: int) -> LabelLayers:
@@ -229,7 +223,7 @@ def _overlapping_pairs(positions: np.ndarray, cells: np.ndarray, number: int, si
     contested = np.flatnonzero(depth[positions] > 1)
     contested = contested[np.argsort(positions[contested], kind="stable")]
     positions, cells = positions[contested], cells[contested]
-    keys = [NO_POSITIONS]
+    keys = [np.zeros(0, dtype=np.int64)]
     # The cells of one pixel are neighbours now, at most depth - 1 places apart.
     for apart in range(1, depth.max()):
         same = positions[apart:] == positions[:-apart]

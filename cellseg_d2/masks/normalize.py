@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cellseg_d2.masks.crop import MaskCrop
+
 # Background around a normalised shape, in cells of the grid.
 MARGIN = 2
 
@@ -97,8 +99,5 @@ def draw_normalized(grid: np.ndarray, pose: Pose) -> np.ndarray:
     offset = (size - 1) / 2 - axes @ np.full(2, (side - 1) / 2)
     matrix = np.column_stack([axes, offset])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    mask = cv2.warpAffine(grid.astype(np.float32), matrix, (side, side), flags=flags, borderValue=0) >= 0.5
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
-        return mask[:0, :0]
-    return np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    soft = cv2.warpAffine(grid.astype(np.float32), matrix, (side, side), flags=flags, borderValue=0)
+    return np.ascontiguousarray(MaskCrop.from_full(soft >= 0.5).mask)

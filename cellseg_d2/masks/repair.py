@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from cellseg_d2.masks.components import EIGHT_NEIGHBOURS, filled
 from cellseg_d2.masks.crop import MaskCrop
 
 # Straight horizontal edges of at most this many pixels are taken for natural.
 LONGEST_NATURAL_EDGE = 40
-_EIGHT = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,11 @@ def _longest_run(mask: np.ndarray) -> int:
 
 
 def repair_shape(crop: MaskCrop, shape: MaskShape) -> tuple[MaskCrop, dict[str, int]]:
-    """Repair the flaws that can be repaired from the mask alone.
+    """Repair those flaws of a tight, non-empty mask that can be repaired from it alone.
 
     Holes are filled: annotators draw outlines, so a hole is an outline whose filling failed. Straight lines one pixel
     thin, longer than :data:`LONGEST_NATURAL_EDGE`, are erased, as long as something is left. Of several pieces the
     largest is kept. A straight edge stays: what lies behind it is not known.
-
-    Args:
-        crop: a tight, non-empty mask.
-        shape: its flaws.
 
     Returns:
         The repaired mask, tight, and the number of pixels that changed by ``"holes"``, ``"line artefact"`` and
@@ -110,13 +106,13 @@ def repair_shape(crop: MaskCrop, shape: MaskShape) -> tuple[MaskCrop, dict[str, 
         return new
 
     if shape.holes:
-        mask = replace(ndimage.binary_fill_holes(mask), "holes")
+        mask = replace(filled(mask), "holes")
     if shape.is_broken:
         without = mask & ~_thin_lines(mask)
         if without.any():
             mask = replace(without, "line artefact")
     if shape.components > 1 or "line artefact" in changed:
-        labels, count = ndimage.label(mask, structure=_EIGHT)
+        labels, count = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
         if count > 1:
             mask = replace(labels == np.bincount(labels.ravel())[1:].argmax() + 1, "several components")
     return (MaskCrop(crop.top, crop.left, mask).tight() if changed else crop), changed

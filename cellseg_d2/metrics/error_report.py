@@ -117,6 +117,11 @@ class ErrorReport:
         """See :func:`cellseg_d2.metrics.error_types.score_if_corrected`."""
         return score_if_corrected(list(self.images.values()))
 
+    @property
+    def gains(self) -> dict[str, float]:
+        """By how much the score would rise if one kind of error were corrected."""
+        return {name: score - self.score.mean for name, score in self.corrected.items()}
+
     def _all(self, attribute: str) -> np.ndarray:
         return np.concatenate([getattr(errors, attribute) for errors in self.images.values()])
 
@@ -220,7 +225,7 @@ class ErrorReport:
         headers = ["cell type", "images", "score", "cells", "recall", "precision", *kinds]
         parts = [_table(rows, headers)]
         names = list(self.corrected)
-        rows = [(name, r.score.mean, *(r.corrected[key] - r.score.mean for key in names)) for name, r in reports]
+        rows = [(name, r.score.mean, *r.gains.values()) for name, r in reports]
         headers = ["gain if corrected", "score", *names]
         parts.append(tabulate(rows, headers, floatfmt=("", ".3f", *["+.3f"] * len(names)), disable_numparse=[0]))
         for title, groups in (("area, pixels", self.by_size()), ("neighbours", self.by_crowding())):

@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
-from cellseg_d2.masks.overlaps import shared_pixels
+from cellseg_d2.masks.overlaps import box_pairs, shared_pixels
 from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore, mask_iou, match_at
 
 HIT_IOU = THRESHOLDS[0]
@@ -180,21 +180,10 @@ def count_neighbours(crops: Sequence[MaskCrop], distance: float = NEIGHBOUR_DIST
     Returns:
         int64 ``(N,)``.
     """
-    counts = np.zeros(len(crops), np.int64)
-    kept = [index for index, crop in enumerate(crops) if crop.area]
-    if not kept:
-        return counts
-    grown = {index: _grown(crops[index], distance) for index in kept}
-    boxes = np.array([crops[index].box for index in kept])
-    for place, index in enumerate(kept):
-        x0, y0, x1, y1 = grown[index].box
-        later = boxes[place + 1 :]
-        close = (later[:, 0] < x1) & (later[:, 2] > x0) & (later[:, 1] < y1) & (later[:, 3] > y0)
-        for other in (kept[place + 1 + offset] for offset in np.flatnonzero(close)):
-            if shared_pixels(grown[index], crops[other]):
-                counts[index] += 1
-                counts[other] += 1
-    return counts
+    grown = [_grown(crop, distance) if crop.area else crop for crop in crops]
+    pairs = zip(*box_pairs(np.array([crop.box for crop in grown]).reshape(-1, 4)), strict=True)
+    close = [(i, j) for i, j in pairs if shared_pixels(grown[i], crops[j])]
+    return np.bincount(np.array(close, dtype=np.int64).ravel(), minlength=len(crops))
 
 
 def _grown(crop: MaskCrop, distance: float) -> MaskCrop:

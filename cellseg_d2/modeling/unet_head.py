@@ -19,12 +19,7 @@ FOREGROUND, BOUNDARY, FLOW, CLASSES = slice(0, 1), slice(1, 2), slice(2, 4), sli
 
 
 def build_dense_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
-    """The head that ``MODEL.DENSE.NAME`` names in Detectron2's registry of heads for whole images.
-
-    Args:
-        cfg: the configuration.
-        input_shape: shapes of the backbone's outputs, by name.
-    """
+    """The head that ``MODEL.DENSE.NAME`` names in Detectron2's registry of heads for whole images."""
     return SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.DENSE.NAME)(cfg, input_shape)
 
 

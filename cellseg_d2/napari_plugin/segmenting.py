@@ -75,7 +75,10 @@ class SegmentBox(QGroupBox):
         self.find_diameter = QCheckBox("find")
         self.find_diameter.setChecked(True)
         self.find_diameter.setToolTip("Look at several sizes and take the best; the diameter found is then shown")
-        self.diameter = _number(0.0, 1000.0, 0.0, " px", decimals=1)
+        self.diameter = QDoubleSpinBox()
+        self.diameter.setDecimals(1)
+        self.diameter.setRange(0.0, 1000.0)
+        self.diameter.setSuffix(" px")
         self.diameter.setEnabled(False)
         self.find_diameter.toggled.connect(lambda on: self.diameter.setEnabled(not on))
         self.tile = QSpinBox()
@@ -283,13 +286,13 @@ class SegmentBox(QGroupBox):
             self.vote.setEnabled(False)
 
 
-def show_cells(viewer: Viewer, source: Image, segmentation: Segmentation, name: str = CELLS) -> Labels:
-    """Show cells over their image, in the one layer of that name, with their measurements as its features."""
+def show_cells(viewer: Viewer, source: Image, segmentation: Segmentation) -> Labels:
+    """Show cells over their image, in the one layer of cells, with their measurements as its features."""
     labels = segmentation.labels.astype(np.int32)
-    if name in viewer.layers:
-        viewer.layers.remove(name)
+    if CELLS in viewer.layers:
+        viewer.layers.remove(CELLS)
     scale, translate = source.scale[-2:], source.translate[-2:]
-    layer = viewer.add_labels(labels, name=name, scale=scale, translate=translate, features=features_of(segmentation))
+    layer = viewer.add_labels(labels, name=CELLS, scale=scale, translate=translate, features=features_of(segmentation))
     layer.contour = 2
     return layer
 
@@ -299,15 +302,6 @@ def features_of(segmentation: Segmentation) -> pd.DataFrame:
     table = segmentation.measure().rename(columns={"label": "index"})
     background = pd.DataFrame({"index": [0]})
     return pd.concat([background, table], ignore_index=True)
-
-
-def _number(low: float, high: float, value: float, suffix: str, decimals: int) -> QDoubleSpinBox:
-    widget = QDoubleSpinBox()
-    widget.setDecimals(decimals)
-    widget.setRange(low, high)
-    widget.setValue(value)
-    widget.setSuffix(suffix)
-    return widget
 
 
 def row(*widgets: QWidget) -> QWidget:

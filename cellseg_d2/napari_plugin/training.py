@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
+import pandas as pd
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from qtpy.QtCore import QProcess, QTimer, Signal
@@ -13,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QGroupBox, QPlainTextEdit, QP
 from cellseg_d2.correction.project import Project
 from cellseg_d2.napari_plugin.segmenting import row
 from cellseg_d2.processes import own_command
+from cellseg_d2.visualization.curves import read_loss_csv
 
 _PERIOD = 1000  # milliseconds between two looks at the loss
 _SAID = 2000  # lines kept
@@ -115,24 +114,16 @@ class TrainBox(QGroupBox):
     def draw_loss(self) -> None:
         """Show the loss of the training that has written last."""
         losses = self.losses()
-        if not losses:
+        if losses is None or losses.empty:
             return
         self.canvas.setVisible(True)
         self._axes.clear()
-        self._axes.plot([i for i, _ in losses], [loss for _, loss in losses], linewidth=1)
+        self._axes.plot(losses["iteration"], losses["total_loss"], linewidth=1)
         self._axes.set_xlabel("iteration")
         self._axes.set_ylabel("loss")
         self.canvas.draw_idle()
 
-    def losses(self) -> list[tuple[int, float]]:
-        """Iteration and loss, of the training that has written last; empty where there is none."""
+    def losses(self) -> pd.DataFrame | None:
+        """See :func:`read_loss_csv`, of the training that has written last; None where there is none."""
         files = [] if self._project is None else list((self._project.folder / "runs").glob("*/*/losses.csv"))
-        if not files:
-            return []
-        with open(max(files, key=_modified), encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            return [(int(own["iteration"]), float(own["total_loss"])) for own in rows if own.get("total_loss")]
-
-
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime
+        return read_loss_csv(max(files, key=lambda path: path.stat().st_mtime)) if files else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array, triu
 
-from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.crop import MaskCrop, pixel_positions
 from cellseg_d2.masks.overlaps import intersections
 
 # Pixels up to which an image is worked on as a whole; in larger ones each cell among its neighbours, which takes no
@@ -50,12 +50,7 @@ def _by_pixel(crops: Sequence[MaskCrop], height: int, width: int) -> tuple[np.nd
 
     Only masks that share a pixel meet in it, and only the pixels that several masks have are in it.
     """
-    pixels = [np.zeros(0, dtype=np.int64)]
-    for crop in crops:
-        y, x = np.nonzero(crop.mask)
-        pixels.append((y + crop.top) * width + x + crop.left)
-    owners = np.repeat(np.arange(len(crops)), [len(own) for own in pixels[1:]])
-    flat = np.concatenate(pixels)
+    flat, owners = pixel_positions(crops, width)
     contested = np.flatnonzero(np.bincount(flat, minlength=1)[flat] > 1)
     flat, owners = flat[contested], owners[contested]
     masks = csr_array((np.ones(len(flat), dtype=np.int32), (owners, flat)), shape=(len(crops), height * width))

@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import cv2
 import numpy as np
 
 from cellseg_d2.detections.detections import Detections, SoftCrop
+from cellseg_d2.masks.components import filled, largest_component
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import LabelCrops, label_image, window_crop
 from cellseg_d2.postprocess import nms
 from cellseg_d2.postprocess.nms import MaskPairs, mask_nms, mask_pairs
 from cellseg_d2.postprocess.params import PostprocessParams
-
-__all__ = ["Candidates", "Cells", "PostprocessParams", "find_candidates", "postprocess", "vote_class"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +161,9 @@ def find_candidates(
     else:
         crops = detections.crops()
     if params.largest_component:
-        crops = [MaskCrop(crop.top, crop.left, _largest_component(crop.mask)).tight() for crop in crops]
+        crops = [MaskCrop(crop.top, crop.left, largest_component(crop.mask)).tight() for crop in crops]
     if params.fill_holes:
-        crops = [MaskCrop(crop.top, crop.left, _filled(crop.mask)) for crop in crops]
+        crops = [MaskCrop(crop.top, crop.left, filled(crop.mask)) for crop in crops]
     return Candidates(detections.height, detections.width, crops, detections.scores, detections.classes)
 
 
@@ -202,7 +200,7 @@ def settle(candidates: Candidates, chosen: np.ndarray, params: PostprocessParams
         for rank in np.flatnonzero((areas > 0) & (areas < candidates.areas[order])):
             part = labels[candidates.crops[order[rank]].slices]
             mask = part == rank + 1
-            largest = _largest_component(mask)
+            largest = largest_component(mask)
             part[mask & ~largest] = 0
             areas[rank] = np.count_nonzero(largest)
     return Settled(labels, order, areas, areas >= _min_areas(candidates, params)[order])
@@ -264,23 +262,3 @@ def _good(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
 
 def _min_areas(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
     return np.maximum(params.for_classes(params.min_areas, candidates.classes, "the minimum area"), 1)
-
-
-def _largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest 8-connected piece of a mask; the first of equally large ones."""
-    if mask.size == 0:
-        return mask
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    if count <= 2:  # the background, and at most one piece
-        return mask
-    return labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    """A mask with the background that it encloses (4-connected)."""
-    if mask.all():
-        return mask
-    # One pixel of background all around joins what lies outside of the cell into one piece.
-    outside = cv2.copyMakeBorder(1 - mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    labels = cv2.connectedComponents(outside, connectivity=4)[1]
-    return labels[1:-1, 1:-1] != labels[0, 0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from cellseg_d2.detections.detections import Detections, SoftCrop
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
+from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, pixel_positions
 from cellseg_d2.masks.ignore import LARGEST_SHARE
 from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore
 from cellseg_d2.postprocess.params import PostprocessParams
@@ -49,14 +49,8 @@ class ImageTrials:
         self._candidates: dict[tuple, Candidates] = {}
         self._pasted: list[SoftCrop] | None = None
         self._true_areas = np.array([crop.area for crop in truth], dtype=np.int64)
-        # Every pixel of every true cell: its flat position in the image, int64 (P,), and the cell's index, (P,).
-        pixels = [np.zeros(0, dtype=np.int64)]
-        for crop in truth:
-            y, x = np.nonzero(crop.mask)
-            pixels.append((y + crop.top) * detections.width + x + crop.left)
-        self._true_pixels = np.concatenate(pixels)
+        self._true_pixels, self._true_cells = pixel_positions(truth, detections.width)
         self._ignore = ignore
-        self._true_cells = np.repeat(np.arange(len(truth)), self._true_areas)
 
     def classes(self, vote: bool) -> list[int]:
         """The classes whose values matter for this image."""

@@ -14,7 +14,7 @@ from cellseg_d2.detections.saved import load_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
 from cellseg_d2.predictions.results import read_results
-from cellseg_d2.predictions.submission import decode_cells, read_submission
+from cellseg_d2.predictions.submission import decode_cells, is_csv, read_submission
 
 
 class Predicted(NamedTuple):
@@ -50,7 +50,7 @@ def read_detections(
         CellSegError: a file cannot be read, a mask is malformed, or no prediction is of one of the images.
     """
     kind = Path(path).name.lower()
-    if kind.endswith((".csv", ".csv.gz")):
+    if is_csv(path):
         predicted = Predicted(_from_submission(path, sizes), None, False)
     elif kind.endswith(".json"):
         predicted = Predicted(_from_results(path, sizes, categories, numbered), list(categories), True)

@@ -13,25 +13,22 @@ import numpy as np
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.io.csv import read_csv_table, spreadsheet_text
-from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle, kaggle_to_crop
+from cellseg_d2.masks.crop import MaskCrop, kaggle_to_crop
 from cellseg_d2.masks.rle import RLEError, clean_runs, parse_kaggle_rle, run_problems
 
 COLUMNS = ("id", "predicted")
 
 
 def write_submission(
-    path: str | Path,
-    cells: Mapping[str, Iterable[str | MaskCrop]] | Iterable[tuple[str, Iterable[str | MaskCrop]]],
-    widths: int | Mapping[str, int] | None = None,
+    path: str | Path, cells: Mapping[str, Iterable[str]] | Iterable[tuple[str, Iterable[str]]]
 ) -> None:
     """Write a submission atomically.
 
     Args:
         path: ends in ``.csv`` or ``.csv.gz``. Ids are written as :func:`cellseg_d2.io.csv.spreadsheet_text`.
-        cells: by image id, or as pairs with it, in the order in which they are written: Kaggle RLE texts, or crops.
-            Cells without pixels are left out. An image without a cell gets one row with an empty ``predicted``, as the
-            competition wants.
-        widths: widths of the images in pixels, one for all or by image id; only needed for crops.
+        cells: Kaggle RLE texts by image id, or as pairs with it, in the order in which they are written. Empty texts,
+            of cells without pixels, are left out. An image without a cell gets one row with an empty ``predicted``, as
+            the competition wants.
 
     Example:
         >>> write_submission("submission.csv", {"7ae19de7bc2a": ["1 3 10 2"], "d48ec7815252": []})  # doctest: +SKIP
@@ -43,20 +40,13 @@ def write_submission(
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(COLUMNS)
             for image, predicted in cells.items() if isinstance(cells, Mapping) else cells:
-                rows = [row for row in (_as_text(cell, image, widths) for cell in predicted) if row]
+                rows = [row for row in map(str.strip, predicted) if row]
                 writer.writerows((spreadsheet_text(image), row) for row in rows or [""])
 
 
-def _as_text(cell: str | MaskCrop, image: str, widths: int | Mapping[str, int] | None) -> str:
-    if isinstance(cell, str):
-        return cell.strip()
-    if widths is None:
-        raise TypeError("crops can only be written with the widths of their images")
-    width = widths[image] if isinstance(widths, Mapping) else widths
-    x0, y0, x1, _ = cell.box
-    if min(x0, y0) < 0 or x1 > width:  # its runs would continue on other lines
-        raise ValueError(f"a mask of image {image} reaches outside its {width} columns: see overlaps.clip_crop")
-    return crop_to_kaggle(cell, width)
+def is_csv(path: str | Path) -> bool:
+    """Whether a file has the name of a submission, or of the competition's annotations: ``.csv``, also packed."""
+    return Path(path).name.lower().endswith((".csv", ".csv.gz"))
 
 
 def read_submission(path: str | Path) -> dict[str, list[str]]:
@@ -101,9 +91,7 @@ def decode_cells(texts: Sequence[str], height: int, width: int, where: str) -> l
 
 
 def validate_submission(
-    cells: Mapping[str, Sequence[str]],
-    sizes: tuple[int, int] | Mapping[str, tuple[int, int]],
-    ids: Iterable[str] | None = None,
+    cells: Mapping[str, Sequence[str]], sizes: tuple[int, int] | Mapping[str, tuple[int, int]]
 ) -> list[str]:
     """List what the competition would refuse in a submission, or score as wrong without a message.
 
@@ -111,23 +99,11 @@ def validate_submission(
         cells: as :func:`read_submission` returns them.
         sizes: ``(height, width)`` in pixels, one for all images or by image id; the masks of an image without a known
             size are not checked.
-        ids: ids of all images that must be there, for example those of ``sample_submission.csv``; None skips this
-            check.
 
     Returns:
         One sentence for each problem, at most one of a kind for each cell; empty when all is well.
     """
     problems = []
-    if ids is not None:
-        expected = dict.fromkeys(ids)
-        missing = [image for image in expected if image not in cells]
-        unknown = [image for image in cells if image not in expected]
-        if missing:
-            problems.append(
-                f"no row for {_images(missing)}: an image without a cell needs a row with empty 'predicted'"
-            )
-        if unknown:
-            problems.append(f"rows for {_images(unknown)} that should not be there")
     for image, texts in cells.items():
         size = sizes.get(image) if isinstance(sizes, Mapping) else sizes
         if size is not None:
@@ -151,8 +127,3 @@ def _image_problems(texts: Sequence[str], height: int, width: int) -> list[str]:
         if contested:
             problems.append(f": cells overlap (contested pixels: {contested}), but no pixel may be given twice")
     return problems
-
-
-def _images(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f"{len(names)} image{'s' if len(names) > 1 else ''} ({shown})"

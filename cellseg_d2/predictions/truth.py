@@ -28,7 +28,7 @@ from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
 from cellseg_d2.masks.ignore import judged
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.predictions.results import read_results
-from cellseg_d2.predictions.submission import decode_cells, read_submission, validate_submission
+from cellseg_d2.predictions.submission import decode_cells, is_csv, read_submission, validate_submission
 
 
 @dataclass(eq=False)
@@ -109,7 +109,7 @@ def read_truth(path: str | Path) -> Truth:
     Raises:
         CellSegError: the file cannot be read, or a mask in it is malformed.
     """
-    if _is_csv(path):
+    if is_csv(path):
         return _truth_from_csv(path)
     if Path(path).is_file() and format_of(path) == "coco":
         return _truth_from_coco(path)
@@ -133,7 +133,7 @@ def read_predictions(
     Raises:
         CellSegError: the file cannot be read, a mask in it is malformed, or not one of its images is in the truth.
     """
-    found = _read_predictions(_chosen(path), truth, score_threshold, overlaps)
+    found = _read_predictions(predicted_file(path), truth, score_threshold, overlaps)
     for name, masks in found.masks.items():
         counted = judged(masks, truth.images[name].ignore)
         found.masks[name] = [masks[i] for i in counted]
@@ -142,8 +142,15 @@ def read_predictions(
     return found
 
 
+def predicted_file(path: str | Path) -> Path:
+    """The submission or the COCO JSON in a folder of ``cellseg-d2 infer``, if it has one; else ``path`` itself."""
+    path = Path(path)
+    names = ("submission.csv", "submission.csv.gz", "coco.json")
+    return next((path / name for name in names if (path / name).is_file()), path)
+
+
 def _read_predictions(path: Path, truth: Truth, score_threshold: float, overlaps: str | None) -> Predictions:
-    if _is_csv(path):
+    if is_csv(path):
         return _predictions_from_submission(path, truth, overlaps or "keep")
     if path.suffix.lower() == ".json" and path.is_file():
         content = [] if is_json_list(path) else read_coco_or_json(path)
@@ -197,16 +204,6 @@ def read_ids(path: str | Path) -> list[str]:
         raise CellSegError(f"{path} cannot be read as a list of image ids: {error}") from None
     names = [line.split(",")[0].strip() for line in lines]
     return [name for name in dict.fromkeys(names) if name not in ("", "id")]
-
-
-def _is_csv(path: str | Path) -> bool:
-    return Path(path).name.lower().endswith((".csv", ".csv.gz"))
-
-
-def _chosen(path: str | Path) -> Path:
-    """The submission or the COCO JSON in a folder of ``cellseg-d2 infer``, if it has one; else ``path`` itself."""
-    path = Path(path)
-    return next((path / name for name in ("submission.csv", "coco.json") if (path / name).is_file()), path)
 
 
 def _progress(items: Iterable, path: str | Path, total: int | None = None) -> Iterable:

@@ -17,10 +17,10 @@ from scipy.stats import norm
 from cellseg_d2.errors import CellSegError, first_line
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.io.text import check_form
+from cellseg_d2.masks.components import largest_component
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.normalize import Pose, draw_normalized, normalize_shape
 from cellseg_d2.shape_space.vae import ShapeVAE, divergence, misfit
-from cellseg_d2.simulation.shapes import largest_component
 from cellseg_d2.weights.weight_files import read_weight_file
 
 FORMAT = "cellseg-d2 shape space 1"

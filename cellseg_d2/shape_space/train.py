@@ -54,11 +54,6 @@ def train_space(cells: CellTable, settings: Settings | None = None, progress: bo
 
     Cells that their image's border cuts are left out: their straight edges are not their own.
 
-    Args:
-        cells: the cells to learn from.
-        settings: settings of the training.
-        progress: whether to show bars.
-
     Raises:
         CellSegError: a setting makes no sense, or too few cells are whole.
     """

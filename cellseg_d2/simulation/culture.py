@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks.components import largest_component
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.simulation.anatomy import Anatomy
 from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES, DIAMETERS, LAYOUTS, of_shapes
@@ -15,7 +16,6 @@ from cellseg_d2.simulation.dirt import add_bright_specks, add_dirt
 from cellseg_d2.simulation.matter import Stain, add_dye, add_thickness
 from cellseg_d2.simulation.microscopes import Microscope, field_of_view, form_picture
 from cellseg_d2.simulation.scene import MARGIN, SMALLEST_SIDE
-from cellseg_d2.simulation.shapes import largest_component
 
 LEAST = 20  # smallest mask, in pixels
 

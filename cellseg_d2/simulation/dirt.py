@@ -12,13 +12,7 @@ from cellseg_d2.simulation.noise import smooth_noise
 
 
 def add_dirt(thickness: np.ndarray, rng: np.random.Generator, amount: float) -> None:
-    """Add dirt to the optical ``thickness``, float32 ``(H, W)``, changed in place.
-
-    Args:
-        thickness: the field.
-        rng: source of randomness.
-        amount: relative to what is usual.
-    """
+    """Add dirt to the optical ``thickness``, float32 ``(H, W)``, changed in place; 1 is the usual ``amount``."""
     shape, share = thickness.shape, amount * thickness.size / REFERENCE_PIXELS
     # Each kind is there or not, so that pictures differ in kind and not only in amount.
     dust, beads, clumps, rings, fibres, bubbles, smears = rng.gamma(0.7, 1 / 0.7, 7) * share

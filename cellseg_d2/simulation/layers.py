@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from cellseg_d2.masks.components import largest_component
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import clip_crop
 from cellseg_d2.simulation.matter import Build
 from cellseg_d2.simulation.noise import smooth_noise
 from cellseg_d2.simulation.partition import Bend
-from cellseg_d2.simulation.shapes import largest_component
 
 _TRIALS = 12
 _TRIMMED = 0.25  # largest share of a cell that it may lose where it is pushed against others
@@ -67,7 +69,8 @@ def stack(
                 y, x, radius = placed[rng.integers(len(placed))]
                 way, angle = (radius + np.sqrt(area / np.pi)) * rng.uniform(0.85, 1.05), rng.uniform(0, 2 * np.pi)
                 y, x = y + way * np.sin(angle), x + way * np.cos(angle)
-            window, part = _clip(shape, int(y) - h // 2, int(x) - w // 2, mask)
+            inside = clip_crop(MaskCrop(int(y) - h // 2, int(x) - w // 2, mask), *shape)
+            window, part = inside.slices, inside.mask
             if not part.any() or rng.random() > np.exp(-patchy * max(1 - float(field[window].mean()), 0)):
                 continue
             covered = [int(np.count_nonzero(part & (layer[window] > 0))) for layer in layers]
@@ -86,13 +89,6 @@ def stack(
             placed.append((y, x, np.sqrt(area / np.pi)))
             break
     return layers
-
-
-def _clip(shape: tuple[int, int], top: int, left: int, mask: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The window of the image that a mask at ``top``, ``left`` covers, and the part of it inside."""
-    h, w = mask.shape
-    y0, x0, y1, x1 = max(-top, 0), max(-left, 0), min(h, shape[0] - top), min(w, shape[1] - left)
-    return (slice(top + y0, top + y1), slice(left + x0, left + x1)), mask[y0 : max(y1, y0), x0 : max(x1, x0)]
 
 
 def lift(rng: np.random.Generator, labels: np.ndarray, share: float, reach: float) -> np.ndarray:

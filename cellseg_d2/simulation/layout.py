@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cellseg_d2.simulation.shapes import CellShape, draw_shape, largest_component
+from cellseg_d2.masks.components import largest_component
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.simulation.shapes import CellShape, draw_shape
 
 REFERENCE_PIXELS = 520 * 704  # the counts below are for an image of this size
 
@@ -59,6 +61,11 @@ class PlacedCell:
     left: int
     shape: CellShape
 
+    @property
+    def crop(self) -> MaskCrop:
+        """Its mask on the canvas."""
+        return MaskCrop(self.top, self.left, self.shape.mask)
+
 
 def place_cells(cell_type: str, rng: np.random.Generator, height: int, width: int, count: int) -> list[PlacedCell]:
     """Draw up to ``count`` cells and place them on a canvas of ``height`` × ``width`` pixels.
@@ -96,8 +103,8 @@ def place_cells(cell_type: str, rng: np.random.Generator, height: int, width: in
             mask = _with_hole(rng, mask)
         # The seam that neighbours may share is one to three pixels wide.
         depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-        taken[top : top + h, left : left + w] |= mask
-        inside[top : top + h, left : left + w] |= depth > rng.uniform(0.8, 2.2)
+        taken[window] |= mask
+        inside[window] |= depth > rng.uniform(0.8, 2.2)
         centers[len(cells)] = top + h / 2, left + w / 2
         cells.append(PlacedCell(top, left, CellShape(mask, shape.tips, shape.flat)))
     return cells

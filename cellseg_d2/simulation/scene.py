@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks.components import largest_component
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import window_crop
 from cellseg_d2.simulation import clutter
 from cellseg_d2.simulation.layout import CROWDS, REFERENCE_PIXELS, PlacedCell, place_cells
 from cellseg_d2.simulation.optics import Appearance, band_noise, form_image
-from cellseg_d2.simulation.shapes import CELL_TYPES, largest_component
+from cellseg_d2.simulation.shapes import CELL_TYPES
 
 MARGIN = 24  # pixels simulated beyond each side, so that cells are cut by the border as in a real field
 SMALLEST_SIDE = 64
@@ -104,7 +106,7 @@ def _draw_bodies(cell_type: str, rng: np.random.Generator, cells: list[PlacedCel
         # A steep edge with a ridge, as of a membrane seen from above, and a slow rise to the thickest place.
         dome = 0.45 * np.minimum(depth / 1.1, 1) + 0.075 * np.minimum(depth, 8)
         dome += 0.25 * np.minimum(depth, 1) * np.exp(-(((depth - 1.2) / 0.9) ** 2))
-        window = (slice(cell.top, cell.top + mask.shape[0]), slice(cell.left, cell.left + mask.shape[1]))
+        window = cell.crop.slices
         thickness[window] += strength * height * dome + roughness * grain * np.minimum(depth / 2, 1) * texture[window]
 
 
@@ -157,19 +159,17 @@ def _draw_debris(
 
 def _centers(cells: list[PlacedCell]) -> np.ndarray:
     """The middles of the cells' crops ``(n, 2)`` as ``y, x``."""
-    sides = np.array([(c.top, c.left, *c.shape.mask.shape) for c in cells], dtype=float).reshape(-1, 4)
-    return sides[:, :2] + sides[:, 2:] / 2
+    boxes = np.array([cell.crop.box for cell in cells], dtype=float).reshape(-1, 4)
+    return (boxes[:, :2] + boxes[:, 2:])[:, ::-1] / 2
 
 
 def _visible_masks(cells: list[PlacedCell], height: int, width: int, least: int) -> list[MaskCrop]:
     """The parts of the cells inside the image, from the canvas's coordinates to the image's."""
     masks = []
     for cell in cells:
-        top, left = cell.top - MARGIN, cell.left - MARGIN
-        y0, x0 = max(-top, 0), max(-left, 0)
-        part = cell.shape.mask[y0 : max(height - top, 0), x0 : max(width - left, 0)]
-        if part.size:
-            part = largest_component(part)
+        crop = window_crop(cell.crop, (MARGIN, MARGIN, MARGIN + width, MARGIN + height))
+        if crop.mask.size:
+            part = largest_component(crop.mask)
             if np.count_nonzero(part) >= least:
-                masks.append(MaskCrop(top + y0, left + x0, part).tight())
+                masks.append(MaskCrop(crop.top, crop.left, part).tight())
     return masks

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cellseg_d2.masks.components import largest_component
+from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.simulation.curves import random_paths
 
 CELL_TYPES = ("shsy5y", "astro", "cort")
@@ -59,14 +61,6 @@ def draw_shape(cell_type: str, rng: np.random.Generator) -> CellShape:
             rng, area=_log_normal(rng, 380, 0.5), elongation=_log_normal(rng, 1.5, 0.3), arms=(2, 6), reach=0.8
         )
     return _branching(rng, area=_log_normal(rng, 790, 0.66))
-
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest 8-connected component of a bool mask ``(h, w)``; the mask itself when it has only one."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    if count <= 2:
-        return mask
-    return labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
 
 
 def _log_normal(rng: np.random.Generator, median: float, sigma: float) -> float:
@@ -159,8 +153,6 @@ def fill(polygons: list, discs: list, tips: np.ndarray, flat: bool = False) -> C
     for x, y, r in discs:
         at = (round((x - origin[0]) * one), round((y - origin[1]) * one))
         cv2.circle(canvas, at, round(r * one), 1, -1, shift=_SUBPIXEL)
-    mask = largest_component(canvas.astype(bool))
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    tips = np.asarray(tips, dtype=float).reshape(-1, 3) - [origin[0] + columns[0], origin[1] + rows[0], 0]
-    return CellShape(np.ascontiguousarray(mask), tips, flat)
+    crop = MaskCrop.from_full(largest_component(canvas.astype(bool)))
+    tips = np.asarray(tips, dtype=float).reshape(-1, 3) - [origin[0] + crop.left, origin[1] + crop.top, 0]
+    return CellShape(np.ascontiguousarray(crop.mask), tips, flat)

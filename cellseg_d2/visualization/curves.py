@@ -24,11 +24,14 @@ from cellseg_d2.visualization.figures import (
     MUTED,
     TOTAL_COLOR,
     legend_beside,
+    new_figure,
     save_figure,
     style_axes,
     type_line_colors,
 )
 
+# Of the scores' keys in Detectron2's metrics.json.
+SCORES = "competition/"
 NO_CELL_TYPE = re.compile(r"score@.*|(precision|recall|tp|fp|fn)50")
 LOG_RANGE = 8.0  # a loss that spans more than this factor is drawn on a logarithmic axis
 
@@ -63,17 +66,16 @@ def read_loss_csv(path: str | Path) -> pd.DataFrame:
     return _without_repeats(frame.dropna(subset="iteration"))
 
 
-def read_scores(path: str | Path, prefix: str = "competition/") -> pd.DataFrame:
+def read_scores(path: str | Path) -> pd.DataFrame:
     """Read the validation scores from Detectron2's ``metrics.json`` (one JSON object a line).
 
     Lines that are not a JSON object (the last one may be half-written) and lines without a score are passed over.
 
     Args:
         path: path of the file; one that does not exist has no scores yet.
-        prefix: prefix of the scores' keys.
 
     Returns:
-        The columns ``iteration`` and, without the prefix, the scores (float64), ordered by ``iteration``.
+        The columns ``iteration`` and, without :data:`SCORES`, the scores (float64), ordered by ``iteration``.
     """
     rows = []
     for line in _whole_lines(path).splitlines() if Path(path).is_file() else ():
@@ -83,7 +85,7 @@ def read_scores(path: str | Path, prefix: str = "competition/") -> pd.DataFrame:
             continue
         if not isinstance(record, dict):
             continue
-        scores = {key.removeprefix(prefix): _finite(value) for key, value in record.items() if key.startswith(prefix)}
+        scores = {key.removeprefix(SCORES): _finite(value) for key, value in record.items() if key.startswith(SCORES)}
         if scores:
             rows.append({"iteration": _finite(record.get("iteration")), **scores})
     if not rows:
@@ -127,62 +129,45 @@ def smooth(values: pd.Series, span: float) -> pd.Series:
     return values.ewm(span=max(1.0, span), adjust=True, ignore_na=True).mean()
 
 
-def plot_training(
-    csv_path: str | Path,
-    metrics_json_path: str | Path | None,
-    output_png: str | Path,
-    *,
-    title: str = "Training",
-    cell_types: Sequence[str] | None = None,
-    score_prefix: str = "competition/",
-) -> None:
+def plot_training(csv_path: str | Path, metrics_json_path: str | Path, output_png: str | Path) -> None:
     """Draw the losses, learning rate, speed and validation scores of a run; may be called while the run goes on.
 
     Without any row yet, the picture says so.
 
     Args:
         csv_path: see :func:`read_loss_csv`.
-        metrics_json_path: see :func:`read_scores`; None for losses only.
+        metrics_json_path: see :func:`read_scores`.
         output_png: the picture, replaced as a whole.
-        title: above the picture.
-        cell_types: the keys, beside ``mean``, that are drawn as scores; by default all that
-            :meth:`cellseg_d2.metrics.competition.CompetitionScore.metrics` does not name itself (``score@0.50``,
-            ``tp50`` …).
-        score_prefix: prefix of the scores' keys.
 
     Raises:
         CellSegError: the CSV cannot be read or lacks a column, or the picture cannot be written.
     """
-    losses = read_loss_csv(csv_path)
-    scores = read_scores(metrics_json_path, score_prefix) if metrics_json_path is not None else None
-    figure = training_figure(losses, scores, cell_types)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold", color=TOTAL_COLOR)
-    save_figure(figure, output_png)
+    save_figure(training_figure(read_loss_csv(csv_path), read_scores(metrics_json_path), title="Training"), output_png)
 
 
 def training_figure(
     losses: pd.DataFrame,
-    scores: pd.DataFrame | None,
-    cell_types: Sequence[str] | None = None,
+    scores: pd.DataFrame,
     colors: Mapping[str, str] | None = None,
+    title: str | None = None,
 ) -> Figure:
-    """What :func:`plot_training` draws, without a title.
+    """What :func:`plot_training` draws.
 
     Args:
         losses, scores: results of :func:`read_loss_csv` and :func:`read_scores`.
-        cell_types: see :func:`plot_training`.
         colors: colours of the cell types.
+        title: above the picture.
     """
-    figure = Figure(figsize=(14, 7.2), dpi=110, facecolor="white", layout="constrained")
+    figure = new_figure((14, 7.2), title)
     grid = figure.add_gridspec(2, 2, width_ratios=(1.35, 1), height_ratios=(3.2, 1))
     loss_axes, rate_axes = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
     score_axes, time_axes = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
     _plot_losses(loss_axes, losses)
     _plot_column(rate_axes, losses, {"lr": ("learning rate", LINE_COLORS[0])}, "Learning rate")
-    _plot_scores(score_axes, scores, cell_types, colors)
+    _plot_scores(score_axes, scores, colors)
     times = {"time": ("all", LINE_COLORS[0]), "data_time": ("waiting\nfor data", LINE_COLORS[1])}
     _plot_column(time_axes, losses, times, "Seconds per iteration", span=_span(len(losses)))
-    iterations = [frame["iteration"].max() for frame in (losses, scores) if frame is not None and len(frame)]
+    iterations = [frame["iteration"].max() for frame in (losses, scores) if len(frame)]
     end = max([1.0, *iterations])
     for axes in (loss_axes, rate_axes, score_axes, time_axes):
         axes.set_xlim(-0.01 * end, 1.02 * end)
@@ -239,18 +224,18 @@ def _plot_losses(axes: Axes, losses: pd.DataFrame) -> None:
 
 
 def scored_types(scores: pd.DataFrame) -> list[str]:
-    """The cell types among the columns of the validation scores."""
+    """The cell types among the columns of the validation scores.
+
+    These are all that :meth:`cellseg_d2.metrics.competition.CompetitionScore.metrics` does not name itself
+    (``score@0.50``, ``tp50`` …).
+    """
     return [name for name in scores.columns if name not in ("iteration", "mean") and not NO_CELL_TYPE.fullmatch(name)]
 
 
-def _plot_scores(
-    axes: Axes, scores: pd.DataFrame | None, cell_types: Sequence[str] | None, colors: Mapping[str, str] | None
-) -> None:
+def _plot_scores(axes: Axes, scores: pd.DataFrame, colors: Mapping[str, str] | None) -> None:
     style_axes(axes, "Validation score")
-    if cell_types is None:
-        cell_types = [] if scores is None else scored_types(scores)
-    names = [name for name in ("mean", *cell_types) if scores is not None and name in scores.columns]
-    names = [name for name in names if scores[name].notna().any()]
+    cell_types = scored_types(scores)
+    names = [name for name in ("mean", *cell_types) if name in scores.columns and scores[name].notna().any()]
     if not names:
         _say(axes, "no validation score yet")
         return
@@ -300,15 +285,12 @@ def _plot_column(
         legend_beside(axes)
 
 
-def plot_score_by_type(
-    scores: Mapping[str, Sequence[float]], output_png: str | Path, *, title: str = "Score by cell type"
-) -> None:
+def plot_score_by_type(scores: Mapping[str, Sequence[float]], output_png: str | Path) -> None:
     """Draw every image's competition score as a point, with the mean of each cell type as a bar.
 
     Args:
         scores: cell type → scores of its images, 0 … 1.
         output_png: the picture, replaced as a whole.
-        title: above the picture.
 
     Raises:
         CellSegError: there is no score at all, or the picture cannot be written.
@@ -316,9 +298,8 @@ def plot_score_by_type(
     scores = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items() if len(values)}
     if not scores:
         raise CellSegError("there are no scores to draw")
-    figure = Figure(figsize=(2.2 + 1.5 * len(scores), 5), dpi=110, facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
-    style_axes(axes, title)
+    axes = new_figure((2.2 + 1.5 * len(scores), 5)).add_subplot()
+    style_axes(axes, "Score by cell type")
     colors = type_line_colors([*scores])
     for place, (name, values) in enumerate(scores.items()):
         color = colors[name]
@@ -339,7 +320,7 @@ def plot_score_by_type(
     axes.set_xlim(-0.5, len(scores) - 0.35)
     axes.set_ylim(0, min(1.02, max(0.1, max(values.max() for values in scores.values()) * 1.15)))
     axes.grid(visible=False, axis="x")
-    save_figure(figure, output_png)
+    save_figure(axes.figure, output_png)
 
 
 def _say(axes: Axes, text: str, size: int = 15) -> None:

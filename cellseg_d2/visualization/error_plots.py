@@ -18,14 +18,13 @@ from cellseg_d2.metrics.error_report import CellGroup, ErrorReport
 from cellseg_d2.metrics.error_types import PREDICTED_KINDS, TRUE_KINDS, ImageErrors
 from cellseg_d2.visualization.comparison import FALSE_POSITIVE, MATCHED, MISSED, contact_sheet
 from cellseg_d2.visualization.figures import (
-    LINE_COLORS,
     MUTED,
     TOTAL_COLOR,
-    TYPE_LINE_COLORS,
     legend_beside,
     new_figure,
     save_figure,
     style_axes,
+    type_line_colors,
 )
 from cellseg_d2.visualization.overlays import RGB, check_inside, draw_outlines, text_strip
 
@@ -149,12 +148,10 @@ def plot_groups(report: ErrorReport, by: str, output_png: str | Path, distance: 
     _legend_of_kinds(above, TRUE_PAPER)
 
     style_axes(below, "Recall, mean over IoU 0.50 … 0.95")
-    palette = [color for color in LINE_COLORS if color not in TYPE_LINE_COLORS.values()]
     lines = [("all", groups, TOTAL_COLOR, 2.6)]
-    for place, (name, part) in enumerate(report.by_type.items()):
-        if len(report.by_type) > 1:
-            color = TYPE_LINE_COLORS.get(name, palette[place % len(palette)])
-            lines.append((name, groups_of(part), color, 1.5))
+    if len(report.by_type) > 1:
+        colors = type_line_colors(list(report.by_type))
+        lines += [(name, groups_of(part), colors[name], 1.5) for name, part in report.by_type.items()]
     for name, own, color, width in lines:
         values = [np.nan if group.true < TOO_FEW else group.mean_recall for group in own]
         below.plot(range(len(own)), values, color=color, linewidth=width, label=name, zorder=3 if name == "all" else 2)
@@ -180,22 +177,17 @@ def plot_corrections(report: ErrorReport, output_png: str | Path) -> None:
     figure = new_figure((12.5, 4.6), "Gain in score if one kind of error were corrected")
     columns = figure.subplots(1, len(reports), sharey=True, sharex=True, squeeze=False)[0]
     colors = [MUTED, *PAPER[1:], TRUE_PAPER["missed"], PREDICTED_PAPER["spurious"]]
-    top = max(gain for part in reports.values() for gain in _gains(part).values())
+    top = max(gain for part in reports.values() for gain in part.gains.values())
     for axes, (name, part) in zip(columns, reports.items(), strict=True):
-        gains = _gains(part)
         images = len(part.images)
         style_axes(axes, f"{name}: {part.score.mean:.3f}\n({images} image{'' if images == 1 else 's'})")
-        axes.barh(list(gains), list(gains.values()), color=colors, height=0.62)
-        for place, gain in enumerate(gains.values()):
+        axes.barh(list(part.gains), list(part.gains.values()), color=colors, height=0.62)
+        for place, gain in enumerate(part.gains.values()):
             axes.text(gain + 0.02 * top, place, f"+{gain:.3f}", va="center", fontsize=9, color=TOTAL_COLOR)
         axes.grid(visible=False, axis="y")
     columns[0].invert_yaxis()
     columns[0].set_xlim(0, max(top, 1e-3) * 1.3)
     save_figure(figure, output_png)
-
-
-def _gains(report: ErrorReport) -> dict[str, float]:
-    return {name: score - report.score.mean for name, score in report.corrected.items()}
 
 
 def _stack(

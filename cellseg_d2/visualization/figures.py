@@ -26,10 +26,11 @@ def type_line_colors(types: Sequence[str]) -> dict[str, str]:
     return {name: TYPE_LINE_COLORS.get(name, others[place % len(others)]) for place, name in enumerate(types)}
 
 
-def new_figure(size: tuple[float, float], title: str) -> Figure:
-    """An empty figure of ``size`` (width, height) in inches, with a bold title at the left."""
+def new_figure(size: tuple[float, float], title: str | None = None) -> Figure:
+    """An empty figure of ``size`` (width, height) in inches, with a bold title at the left if there is one."""
     figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold", color=TOTAL_COLOR)
+    if title is not None:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold", color=TOTAL_COLOR)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from pathlib import Path
 
 import torch
@@ -120,22 +119,16 @@ def check_plain(cfg: CfgNode) -> None:
 
 def _plain_name(cfg: CfgNode, key: str) -> str:
     """The part that the configuration names, or the one of Detectron2's that predicts the same."""
-    name = cfg.MODEL
-    for step in key.split("."):
-        name = name[step]
+    name = str(flat(cfg)[f"MODEL.{key}"])
     return getattr(_PARTS[key].get(name), "plain_name", name) if name in _PARTS[key] else name
 
 
 def plain_settings(cfg: CfgNode) -> dict:
     """What differs from Detectron2's own defaults, of its own keys that prediction reads, as plain nested values."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    for key in _PARTS:
-        node, _, last = f"MODEL.{key}".rpartition(".")
-        reduce(getattr, node.split("."), cfg)[last] = _plain_name(cfg, key)
     stock = flat(get_cfg())
     own = {key: value for key, value in flat(cfg).items() if key in stock}
-    changed = nested({key: own[key] for key in differences(cfg, get_cfg()) if key in own})
+    own |= {f"MODEL.{key}": _plain_name(cfg, key) for key in _PARTS}
+    changed = nested({key: own[key] for key in differences(own, stock) if key in own})
     size = {"MIN_SIZE_TEST": 0} if cfg.INPUT.ZOOM_TEST == 1 else {}  # 0 leaves the size as it is
     return {
         "VERSION": cfg.VERSION,

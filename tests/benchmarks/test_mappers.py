@@ -9,7 +9,8 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.env import seed_all_rng
 
 from cellseg_d2.benchmarks import mappers
-from cellseg_d2.benchmarks.inputs import annotated_entries, register_json
+from cellseg_d2.benchmarks.inputs import annotated_entries
+from cellseg_d2.data.catalog import register_json
 from tests.discs import write_disc_dataset
 
 

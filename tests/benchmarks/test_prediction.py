@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cellseg_d2.benchmarks import prediction, prediction_ways
-from cellseg_d2.benchmarks.prediction import densest_detections, measure_ways, peak_bytes, simulated_detections
+from cellseg_d2.benchmarks.memory import peak_bytes
+from cellseg_d2.benchmarks.prediction import densest_detections, measure_ways, simulated_detections
 from cellseg_d2.benchmarks.prediction_ways import LOOPS, OURS, STOCK, STOCK_DISJOINT, by_label_image, ways
 from cellseg_d2.cli import benchmark
 from cellseg_d2.detections.saved import save_detections

@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from cellseg_d2.benchmarks.inputs import annotated_entries, register_json
+from cellseg_d2.benchmarks.inputs import annotated_entries
 from cellseg_d2.benchmarks.training import TrainingStep, largest_that, measure_waiting
 from cellseg_d2.config import load_config
+from cellseg_d2.data.catalog import register_json
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.errors import CellSegError
 from tests.discs import write_disc_dataset

@@ -8,22 +8,19 @@ import numpy as np
 import pytest
 
 from cellseg_d2.cli import analyze_errors
-from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
-from cellseg_d2.predictions.submission import write_submission
+from tests.competition_files import write_predicted, write_train_csv
 from tests.quick_python import quick_python
+from tests.shapes import box
 
 HEIGHT, WIDTH = 60, 80
 
 
-def box(x, y, w, h):
-    return MaskCrop(y, x, np.ones((h, w), bool))
-
-
 TRUTH = {
-    "merged": ("cort", [box(0, 0, 10, 10), box(10, 0, 10, 10)]),
-    "split": ("astro", [box(0, 0, 20, 10)]),
-    "perfect": ("cort", [box(30, 30, 10, 10)]),
+    "merged": [box(0, 0, 10, 10), box(10, 0, 10, 10)],
+    "split": [box(0, 0, 20, 10)],
+    "perfect": [box(30, 30, 10, 10)],
 }
+TYPES = {"merged": "cort", "split": "astro", "perfect": "cort"}
 PREDICTED = {
     "merged": [box(0, 0, 20, 10)],
     "split": [box(0, 0, 10, 10), box(10, 0, 10, 10)],
@@ -33,13 +30,8 @@ PREDICTED = {
 
 @pytest.fixture
 def files(tmp_path):
-    lines = [
-        f"{name},{crop_to_kaggle(crop, WIDTH)},{WIDTH},{HEIGHT},{cell_type}"
-        for name, (cell_type, crops) in TRUTH.items()
-        for crop in crops
-    ]
-    (tmp_path / "train.csv").write_text("\n".join(["id,annotation,width,height,cell_type", *lines]))
-    write_submission(tmp_path / "submission.csv", PREDICTED, widths=WIDTH)
+    write_train_csv(tmp_path / "train.csv", TRUTH, HEIGHT, WIDTH, TYPES)
+    write_predicted(tmp_path / "submission.csv", PREDICTED, WIDTH)
     (tmp_path / "images").mkdir()
     for name in TRUTH:
         cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), np.full((HEIGHT, WIDTH), 100, np.uint8))

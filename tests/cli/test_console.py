@@ -11,8 +11,9 @@ from PIL import Image
 from cellseg_d2.cli.commands import COMMANDS
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.saved import save_detections
-from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop
 from tests.cli.test_hostile_yaml import SUBCOMMANDS
+from tests.competition_files import write_predicted, write_train_csv
 from tests.conftest import REPOSITORY
 from tests.discs import write_disc_dataset, write_untrained_run
 from tests.quick_python import quick_python
@@ -76,18 +77,17 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("place")
     for folder in ("images", "run"):
         (root / folder).mkdir()
-    rows, found = ["id,annotation,width,height,cell_type"], {}
+    found = {}
     for number, name in enumerate([NAME, "b", "c", "d"]):
         image = np.full((40, 60), 30, np.uint8)
         image[10:20, 10 + number : 30] = 200
         Image.fromarray(image).save(root / f"images/{name}.png")
         crop = MaskCrop(10, 10 + number, np.ones((10, 20 - number), bool))
-        rows.append(f"{name},{crop_to_kaggle(crop, 60)},60,40,dark")
         box, score = np.array([crop.box], np.float32), np.array([0.9], np.float32)
         found[name] = Detections(40, 60, box, score, np.array([0]), [crop])
-    (root / "truth.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    predicted = [",".join(row.split(",")[:2]) for row in rows[1:]]
-    (root / "submission.csv").write_text("\n".join(["id,predicted", *predicted]) + "\n", encoding="utf-8")
+    cells = {name: one.masks for name, one in found.items()}
+    write_train_csv(root / "truth.csv", cells, 40, 60, "dark")
+    write_predicted(root / "submission.csv", cells, 60)
     save_detections(root / "detections.npz", found, ["dark"])
     write_disc_dataset(root)
     write_untrained_run(root / "run", REPOSITORY / "configs/quickstart/instant_test.yaml")

@@ -11,8 +11,8 @@ import pytest
 
 from cellseg_d2.cli import evaluate as tool
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
-from cellseg_d2.predictions.submission import write_submission
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from tests.competition_files import write_predicted, write_train_csv
 from tests.quick_python import quick_python
 
 HEIGHT, WIDTH = 40, 50
@@ -42,20 +42,12 @@ def evaluate(tmp_path, capsys):
 
 @pytest.fixture
 def csv(tmp_path):
-    lines = [
-        f"{name},{crop_to_kaggle(crop, WIDTH)},{WIDTH},{HEIGHT},{TYPES[name]}"
-        for name, crops in TRUTH.items()
-        for crop in crops
-    ]
-    path = tmp_path / "train.csv"
-    path.write_text("\n".join(["id,annotation,width,height,cell_type", *lines]))
-    return path
+    return write_train_csv(tmp_path / "train.csv", TRUTH, HEIGHT, WIDTH, TYPES)
 
 
 @pytest.fixture
 def submission(tmp_path):
-    write_submission(tmp_path / "submission.csv.gz", PREDICTED, widths=WIDTH)
-    return tmp_path / "submission.csv.gz"
+    return write_predicted(tmp_path / "submission.csv.gz", PREDICTED, WIDTH)
 
 
 @pytest.fixture
@@ -132,8 +124,7 @@ def test_score_threshold(evaluate, results, coco):
 
 
 def test_overlapping_submission_is_scored_as_it_stands_with_a_warning(evaluate, csv, tmp_path):
-    path = tmp_path / "overlapping.csv"
-    write_submission(path, {"a": [MOST, SQUARE]}, widths=WIDTH)
+    path = write_predicted(tmp_path / "overlapping.csv", {"a": [MOST, SQUARE]}, WIDTH)
     report, printed = evaluate(path, csv, "--only-predicted")
     assert report["mean"] == 0.5
     assert "warning" in printed.err

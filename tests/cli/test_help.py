@@ -27,7 +27,7 @@ heavy = [name for name in {HEAVY!r} if name in sys.modules]
 assert not heavy, f"--help imports {{heavy}}"
 """
 SHARED = ("benchmark_options", "commands", "common", "completion", "parser", "picture_options", "postprocess_options")
-SHARED += ("label_options", "scored_options")
+SHARED += ("label_options", "numbers", "scored_options")
 SCRIPTS = {name: f"tools/{name.replace('-', '_')}.py" for name in COMMANDS}
 
 

@@ -104,8 +104,8 @@ def test_no_tag_runs_and_each_is_one_sentence(way, places, call_tool, monkeypatc
 def test_the_memory_of_a_gpu_is_measured_with_a_configuration_read_the_same_way(places):
     from detectron2.data import DatasetCatalog
 
-    from cellseg_d2.benchmarks.inputs import register_json
     from cellseg_d2.cli.benchmark import memory_config
+    from cellseg_d2.data.catalog import register_json
     from cellseg_d2.errors import CellSegError
 
     dataset = register_json(places["discs"] / "instances_train.json")

@@ -10,7 +10,8 @@ from PIL import Image
 
 from cellseg_d2.cli.commands import COMMANDS
 from cellseg_d2.detections.saved import save_detections
-from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop
+from tests.competition_files import write_predicted, write_train_csv
 from tests.conftest import REPOSITORY
 from tests.discs import write_disc_dataset, write_untrained_run
 
@@ -194,20 +195,17 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     for folder in ("images", "out/overlay", "out/pictures", "out/detections", "run", "conv", "taken", "cv"):
         (tmp_path / folder).mkdir(parents=True)
-    rows = ["id,annotation,width,height,cell_type"]
+    cells = {}
     for number, name in enumerate("abcd"):
         image = np.full((40, 60), 30, np.uint8)
         image[10:20, 10 + number : 30] = 200
         Image.fromarray(image).save(tmp_path / f"images/{name}.png")
-        rle = crop_to_kaggle(MaskCrop(10, 10 + number, np.ones((10, 20 - number), bool)), 60)
-        rows.append(f"{name},{rle},60,40,dark")
+        cells[name] = [MaskCrop(10, 10 + number, np.ones((10, 20 - number), bool))]
     for folder in ("overlay", "pictures"):
         (tmp_path / "out" / folder / "a.png").write_bytes((tmp_path / "images/a.png").read_bytes())
     (tmp_path / "out/detections/postprocess.yaml").write_text("score_thresholds: [0.5]\n")
-    (tmp_path / "truth.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "submission.csv").write_text(
-        "id,predicted\n" + "".join(",".join(r.split(",")[:2]) + "\n" for r in rows[1:])
-    )
+    write_train_csv(tmp_path / "truth.csv", cells, 40, 60, "dark")
+    write_predicted(tmp_path / "submission.csv", cells, 60)
     (tmp_path / "conv/instances_val.json").write_text((tmp_path / "truth.csv").read_text())
     (tmp_path / "summary.json").write_text("SEED: 1\n")
     save_detections(tmp_path / "detections.npz", {}, ["dark"])

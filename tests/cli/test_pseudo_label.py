@@ -17,7 +17,7 @@ from cellseg_d2.detections.saved import save_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.predictions.files import read_detections
-from cellseg_d2.predictions.submission import write_submission
+from tests.competition_files import write_predicted
 from tests.detections.soft_discs import detections_of
 from tests.discs import CLASSES, disc_image, write_disc_dataset
 
@@ -65,7 +65,7 @@ def results_of(crops, scores, category=1):
 
 def test_a_submission_becomes_a_dataset(annotated, unlabelled, tmp_path, capsys):
     folder, crops = unlabelled
-    write_submission(tmp_path / "submission.csv", crops, SIZE)
+    write_predicted(tmp_path / "submission.csv", crops, SIZE)
     held_out = annotated / "instances_val.json"
     options = ["--predictions", tmp_path / "submission.csv", "--category-from-name", "--held-out", held_out]
     assert run(annotated, folder, tmp_path, *options) == 0
@@ -139,7 +139,7 @@ def test_held_out_images_are_refused_unless_told(annotated, unlabelled, tmp_path
     picture = annotated / "images/val0.png"
     (folder / "renamed.png").write_bytes(picture.read_bytes())
     crops["renamed"] = crops["few-dark"]
-    write_submission(tmp_path / "submission.csv", crops, SIZE)
+    write_predicted(tmp_path / "submission.csv", crops, SIZE)
     options = ["--predictions", tmp_path / "submission.csv", "--category", "dark"]
     options += ["--held-out", annotated / "instances_train.json", annotated / "instances_val.json"]
     with pytest.raises(CellSegError, match=r"1 of 4 images are held out, such as .*renamed\.png .*val0 \(the same pix"):
@@ -178,7 +178,7 @@ def test_a_model_labels_images_and_goes_on_after_a_bad_file(annotated, unlabelle
 
 def test_mistakes_are_one_sentence_and_leave_nothing(annotated, unlabelled, tmp_path):
     folder, crops = unlabelled
-    write_submission(tmp_path / "submission.csv", crops, SIZE)
+    write_predicted(tmp_path / "submission.csv", crops, SIZE)
     submission = ["--predictions", tmp_path / "submission.csv"]
     for options, message in [
         (submission, "a submission does not say what the cells are"),

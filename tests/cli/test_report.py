@@ -7,7 +7,7 @@ import pytest
 from cellseg_d2.cli import report
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import coco_to_crop
-from cellseg_d2.predictions.submission import write_submission
+from tests.competition_files import write_predicted
 from tests.discs import write_disc_dataset
 
 
@@ -20,7 +20,7 @@ def run_folder(tmp_path):
     for annotation in truth["annotations"][:-1]:
         cells[names[annotation["image_id"]]].append(coco_to_crop(annotation["segmentation"]))
     folder = tmp_path / "run"
-    write_submission(folder / "inference" / "discs_val" / "submission.csv", cells, widths=96)
+    write_predicted(folder / "inference" / "discs_val" / "submission.csv", cells, 96)
     (folder / "losses.csv").write_text("iteration,total_loss\n0,3.0\n1,2.5\n")
     known = {"json_file": str(dataset / "instances_val.json"), "images": 4, "cells": 15, "sha256": "0" * 64}
     (folder / "run.json").write_text(json.dumps({"command": "train_net.py", "datasets": {"discs_val": known}}))
@@ -33,6 +33,7 @@ def test_a_run_alone_shows_its_last_evaluation(run_folder, tmp_path, capsys):
     output = tmp_path / "report.html"
     report.main(["--run", str(run_folder), "--base-config", str(tmp_path / "base.yaml"), "--output", str(output)])
     html = output.read_text()
+    assert html.startswith("<!doctype html>")
     assert "14 cells predicted, 15 true" in html
     assert html.count('class="card"') == 4
     assert "DATASETS.TEST" in html

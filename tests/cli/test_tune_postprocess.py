@@ -18,8 +18,9 @@ from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.saved import load_detections, save_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
-from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
-from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.postprocess.params import PostprocessParams
+from tests.competition_files import write_train_csv
 from tests.conftest import sentences
 from tests.discs import CLASSES, disc_image, write_disc_dataset, write_untrained_run
 from tests.quick_python import quick_python
@@ -35,7 +36,7 @@ def square(index):
 def scene(tmp_path):
     """Two types whose detections are right above 0.7 and 0.3; a train.csv; detections in two files."""
     generator = np.random.default_rng(0)
-    lines, images = ["id,annotation,width,height,cell_type"], {}
+    images, true, types = {}, {}, {}
     for i in range(12):
         border = (0.7, 0.3)[i % 2]
         scores = generator.uniform(0.02, 0.98, 30).astype(np.float32)
@@ -43,10 +44,9 @@ def scene(tmp_path):
         crops = [square(j) for j in range(len(scores))]
         boxes = np.array([crop.box for crop in crops], np.float32)
         images[f"image{i}"] = Detections(HEIGHT, WIDTH, boxes, scores, np.full(len(scores), i % 2), crops)
-        for crop, score in zip(crops, scores, strict=True):
-            if score > border:
-                lines.append(f"image{i},{crop_to_kaggle(crop, WIDTH)},{WIDTH},{HEIGHT},{('astro', 'cort')[i % 2]}")
-    (tmp_path / "train.csv").write_text("\n".join(lines))
+        true[f"image{i}"] = [crop for crop, score in zip(crops, scores, strict=True) if score > border]
+        types[f"image{i}"] = ("astro", "cort")[i % 2]
+    write_train_csv(tmp_path / "train.csv", true, HEIGHT, WIDTH, types)
     names = list(images)
     save_detections(tmp_path / "a.npz", {name: images[name] for name in names[:5]}, ["astro", "cort"])
     save_detections(tmp_path / "b.npz", {name: images[name] for name in names[5:]}, ["astro", "cort"])

@@ -8,14 +8,15 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.data.catalog import register_all, register_folder, require_datasets
+from cellseg_d2.data.catalog import register_all, register_folder, register_json, require_datasets
 from cellseg_d2.errors import CellSegError
 from tests.discs import CLASSES, write_disc_dataset
 
 
-def test_registration_is_idempotent_and_follows_the_files(tmp_path):
+def test_registration_is_idempotent_and_follows_the_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     folder = write_disc_dataset(tmp_path, images=3, name="catalogued")
-    assert register_all(tmp_path) == register_all(tmp_path) == ["catalogued_train", "catalogued_val"]
+    assert register_all() == register_all() == ["catalogued_train", "catalogued_val"]
     entries = DatasetCatalog.get("catalogued_train")
     assert [len(entry["annotations"]) for entry in entries] == [5, 5, 0]
     assert MetadataCatalog.get("catalogued_train").thing_classes == list(CLASSES)
@@ -28,18 +29,24 @@ def test_registration_is_idempotent_and_follows_the_files(tmp_path):
     assert len(DatasetCatalog.get("catalogued_train")) == 1
 
 
-def test_a_folder_under_another_name(tmp_path):
-    folder = write_disc_dataset(tmp_path, images=2)
-    assert register_folder(folder, "renamed") == ["renamed_train", "renamed_val"]
-    assert DatasetCatalog.get("renamed_val")[0]["file_name"].endswith("val0.png")
+def test_names_that_the_converter_does_not_write_are_refused(tmp_path):
+    folder = write_disc_dataset(tmp_path, images=2, name="named")
+    assert register_json(folder / "instances_val.json") == "named_val"
+    assert DatasetCatalog.get("named_val")[0]["file_name"].endswith("val0.png")
+    with pytest.raises(CellSegError, match="does not exist"):
+        register_json(tmp_path / "instances_none.json")
+    (folder / "instances_train.json").rename(folder / "cells.json")
+    with pytest.raises(CellSegError, match="is not named instances_"):
+        register_json(folder / "cells.json")
 
 
-def test_unknown_names_and_damaged_files_are_explained(tmp_path):
+def test_unknown_names_and_damaged_files_are_explained(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     folder = write_disc_dataset(tmp_path, images=2, name="damaged")
     with pytest.raises(CellSegError, match=r"'nowhere_train'.*damaged_train"):
-        require_datasets(["nowhere_train"], tmp_path)
+        require_datasets(["nowhere_train"])
     (folder / "instances_val.json").write_text('{"images": [')
-    require_datasets(["damaged_val"], tmp_path)
+    require_datasets(["damaged_val"])
     with pytest.raises(CellSegError, match="convert it again"):
         DatasetCatalog.get("damaged_val")
 

@@ -23,7 +23,7 @@ from cellseg_d2.evaluation.coco_protocol import COCOProtocolEvaluator
 from cellseg_d2.evaluation.competition import CompetitionEvaluator
 from cellseg_d2.masks.crop import coco_to_crop
 from cellseg_d2.modeling.anchors import read_boxes
-from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.tuning_image import make_trials
 from cellseg_d2.predictions.truth import read_truth
 from cellseg_d2.visualization.report.cells import gather_cells

@@ -13,7 +13,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.errors import ImageError
 from cellseg_d2.images.grey import grey_from_channels
 from cellseg_d2.images.intensity import intensity_range, to_uint8
-from cellseg_d2.images.lazy import ArraySource, open_source, sample_percentiles
+from cellseg_d2.images.lazy import ImageSource, open_source, sample_percentiles
 from cellseg_d2.images.pixel_size import PixelSize, read_pixel_size
 from cellseg_d2.images.read import image_size, read_image, read_label_plane
 
@@ -300,15 +300,16 @@ def test_percentiles_of_small_images_are_exact():
     assert np.array_equal(to_uint8(image[:50], limits=(limits[0], limits[2])), stretched[:50])
 
 
-class Ramp(ArraySource):
+class Ramp(ImageSource):
     """Values from 0 to 1 from left to right; counts the pixels that are read."""
 
     def __init__(self, height, width):
-        super().__init__(np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width)))
+        self.height, self.width, self.dtype = height, width, np.dtype(np.float32)
+        self.values = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
         self.pixels = 0
 
     def _read(self, rows, columns):
-        block = super()._read(rows, columns)
+        block = self.values[rows, columns]
         self.pixels += block.size
         return block
 

@@ -15,7 +15,8 @@ from cellseg_d2.detections.saved import load_many
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
 from cellseg_d2.inference.model import CellSegmenter
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.predictions.submission import read_submission, validate_submission
 from cellseg_d2.weights.weights import find_weights, load_trained
 from tests.discs import disc_image, write_untrained_run
@@ -54,7 +55,7 @@ def test_the_tool_writes_a_valid_submission_and_goes_on_after_a_bad_file(reposit
         rows = list(csv.DictReader(file))
     assert {row["id"] for row in rows} == {"a", "b"}
     assert any(row["predicted"] for row in rows), "random weights at a low threshold find something"
-    assert validate_submission(read_submission(tmp_path / "out/submission.csv"), (96, 96), ids=["a", "b"]) == []
+    assert validate_submission(read_submission(tmp_path / "out/submission.csv"), (96, 96)) == []
     assert read_image(tmp_path / "out/overlay/a_overlay.png").shape[1] == 192
     assert "cpu" in result.stdout
 

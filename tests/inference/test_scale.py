@@ -5,7 +5,7 @@ import pytest
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.scale import AREA_POWER, SURE, choose_scale, evidence, scale_for
-from cellseg_d2.postprocess.steps import PostprocessParams
+from cellseg_d2.postprocess.params import PostprocessParams
 from tests.detections.soft_discs import detections_of
 
 IMAGE = np.zeros((200, 200), np.uint8)

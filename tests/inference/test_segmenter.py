@@ -14,7 +14,8 @@ from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import crops_from_labels
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.weights.model_folder import export_model
 from tests.discs import disc_image, write_untrained_run
 

@@ -1,8 +1,9 @@
 """Connected components."""
 
 import numpy as np
+from scipy import ndimage
 
-from cellseg_d2.masks.components import components, split_components
+from cellseg_d2.masks.components import components, filled, largest_component, split_components
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.layers import LabelLayers
 
@@ -31,3 +32,23 @@ def test_splitting_remembers_the_origin():
     split, origin = split_components(LabelLayers.from_crops(crops, 5, 8))
     assert origin.tolist() == [0, 0, 2]
     assert split.areas.tolist() == [1, 1, 4]
+
+
+def test_largest_component_joins_diagonal_neighbours():
+    mask = np.zeros((4, 6), bool)
+    mask[[0, 1, 2], [0, 1, 2]] = True
+    mask[0:2, 5] = True
+    assert np.array_equal(np.argwhere(largest_component(mask)), [[0, 0], [1, 1], [2, 2]])
+
+
+def test_the_largest_of_nothing_is_nothing():
+    for empty in (np.zeros((0, 0), bool), np.zeros((3, 4), bool)):
+        assert np.array_equal(largest_component(empty), empty)
+
+
+def test_filled_is_what_scipy_fills():
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1), (1, 9), (7, 8), (40, 30)):
+        for share in (0.3, 0.6, 0.9, 1.0):
+            mask = rng.random(shape) < share
+            assert np.array_equal(filled(mask), ndimage.binary_fill_holes(mask))

@@ -22,12 +22,9 @@ from cellseg_d2.metrics.error_types import (
     score_if_corrected,
 )
 from cellseg_d2.predictions.truth import read_predictions, read_truth
+from tests.shapes import box
 
 HEIGHT, WIDTH = 60, 120
-
-
-def box(x, y, w, h):
-    return MaskCrop(y, x, np.ones((h, w), bool))
 
 
 def kinds_of(predicted, true):

@@ -12,7 +12,8 @@ from cellseg_d2.masks.components import components
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.postprocess import nms
 from cellseg_d2.postprocess.nms import mask_nms, mask_pairs
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess, vote_class
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess, vote_class
 
 
 @pytest.fixture(autouse=True, params=["as a whole", "cell by cell"])

@@ -9,7 +9,8 @@ from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 from cellseg_d2.metrics.competition import score_image
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.postprocess.tuning import SearchSpace, expand, search, space_of, tune
 from cellseg_d2.postprocess.tuning_image import ImageTrials
 

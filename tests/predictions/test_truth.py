@@ -12,6 +12,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
 from cellseg_d2.predictions.submission import write_submission
 from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
+from tests.competition_files import write_train_csv
 
 HEIGHT, WIDTH = 20, 30
 SQUARE, BAR = MaskCrop(2, 3, np.ones((6, 6), bool)), MaskCrop(4, 7, np.ones((2, 20), bool))
@@ -33,11 +34,7 @@ def pixels(rles):
 
 @pytest.fixture
 def csv(tmp_path):
-    rows = [f"{name},{kaggle(crop)},{WIDTH},{HEIGHT},{TYPES[name]}" for name, crops in CELLS.items() for crop in crops]
-    rows.append(f"c,,{WIDTH},{HEIGHT},astro")
-    path = tmp_path / "train.csv"
-    path.write_text("\n".join(["id,annotation,width,height,cell_type", *rows]) + "\n")
-    return path
+    return write_train_csv(tmp_path / "train.csv", CELLS, HEIGHT, WIDTH, TYPES)
 
 
 def coco_dict():

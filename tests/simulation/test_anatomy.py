@@ -4,21 +4,13 @@ import numpy as np
 import pytest
 
 from cellseg_d2.simulation.anatomy import Anatomy
+from tests.shapes import label_discs
 
 SHAPE = (160, 200)
 
 
-def discs(*cells):
-    """A label image of discs ``(y, x, radius)``."""
-    labels = np.zeros(SHAPE, dtype=np.int32)
-    rows, columns = np.indices(SHAPE)
-    for number, (y, x, radius) in enumerate(cells, start=1):
-        labels[np.hypot(rows - y, columns - x) <= radius] = number
-    return labels
-
-
 def test_depth_nucleus_and_place_of_a_disc():
-    anatomy = Anatomy(discs((80, 100, 40)), np.random.default_rng(0), 0.4)
+    anatomy = Anatomy(label_discs(SHAPE, (80, 100, 40)), np.random.default_rng(0), 0.4)
     assert anatomy.depth[80, 100] == pytest.approx(40, abs=2.5)
     assert anatomy.to_free[80, 70] == pytest.approx(10.5, abs=1)
     assert anatomy.area[1] == pytest.approx(np.pi * 40**2, rel=0.02)
@@ -38,7 +30,7 @@ def test_nuclei_lie_along_long_cells_and_inside_hollow_ones():
 
 
 def test_places_in_nuclei_lie_in_them():
-    anatomy = Anatomy(discs((50, 60, 30), (100, 150, 40)), np.random.default_rng(0), 0.4)
+    anatomy = Anatomy(label_discs(SHAPE, (50, 60, 30), (100, 150, 40)), np.random.default_rng(0), 0.4)
     which = np.repeat([1, 2], 100)
     places = anatomy.places_in_nuclei(np.random.default_rng(1), which, 0.8)
     nuclear = np.full(SHAPE, np.inf)
@@ -54,11 +46,12 @@ def test_distances_to_contacts_and_to_the_outside():
     anatomy = Anatomy(labels, np.random.default_rng(0), 0.4)
     assert anatomy.to_contact[50, 150] == pytest.approx(50, abs=1)
     assert anatomy.to_free.min() > 100, "there is no outside"
-    assert Anatomy(discs((80, 100, 40)), np.random.default_rng(0), 0.4).to_contact.min() > 100, "nothing touches"
+    alone = Anatomy(label_discs(SHAPE, (80, 100, 40)), np.random.default_rng(0), 0.4)
+    assert alone.to_contact.min() > 100, "nothing touches"
 
 
 def test_each_cell_has_one_value():
-    anatomy = Anatomy(discs((50, 60, 30), (100, 150, 40)), np.random.default_rng(0), 0.4)
+    anatomy = Anatomy(label_discs(SHAPE, (50, 60, 30), (100, 150, 40)), np.random.default_rng(0), 0.4)
     values = anatomy.each(np.random.default_rng(1), 5.0, 0.3)
     assert [len(np.unique(values[anatomy.label == label])) for label in (1, 2)] == [1, 1]
     assert len(np.unique(values)) == 2

@@ -17,7 +17,7 @@ from cellseg_d2.simulation import CELL_TYPES, CULTURE_TYPES, Appearance, simulat
 from cellseg_d2.simulation.curves import random_paths
 from cellseg_d2.simulation.dataset import KINDS
 from cellseg_d2.simulation.optics import form_image
-from cellseg_d2.simulation.shapes import draw_shape, largest_component
+from cellseg_d2.simulation.shapes import draw_shape
 from tests.quick_python import quick_python
 
 SMALL = {"height": 96, "width": 128, "progress": False}
@@ -161,13 +161,6 @@ def test_shapes_are_tight_and_whole():
             assert shape.mask[-1].any()
             assert shape.mask[:, 0].any()
             assert shape.mask[:, -1].any()
-
-
-def test_largest_component_joins_diagonal_neighbours():
-    mask = np.zeros((4, 6), bool)
-    mask[[0, 1, 2], [0, 1, 2]] = True
-    mask[0:2, 5] = True
-    assert np.array_equal(np.argwhere(largest_component(mask)), [[0, 0], [1, 1], [2, 2]])
 
 
 def test_the_folder_is_in_the_competitions_layout(dataset):

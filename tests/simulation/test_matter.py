@@ -5,18 +5,10 @@ import pytest
 
 from cellseg_d2.simulation.anatomy import Anatomy
 from cellseg_d2.simulation.matter import Build, Stain, add_dye, add_thickness
+from tests.shapes import label_discs
 
 SHAPE = (160, 200)
 PLAIN = {"dome": 0, "nucleus": 0, "envelope": 0, "nucleoli": 0, "granules": 0, "texture": 0, "rim": 0}
-
-
-def discs(*cells):
-    """A label image of discs ``(y, x, radius)``."""
-    labels = np.zeros(SHAPE, dtype=np.int32)
-    rows, columns = np.indices(SHAPE)
-    for number, (y, x, radius) in enumerate(cells, start=1):
-        labels[np.hypot(rows - y, columns - x) <= radius] = number
-    return labels
 
 
 def halves():
@@ -37,7 +29,7 @@ def test_no_cells_have_no_thickness():
 
 
 def test_cells_are_plateaus_that_begin_inside_their_masks():
-    labels = discs((80, 100, 40))
+    labels = label_discs(SHAPE, (80, 100, 40))
     field = thickness(labels, height=12, slope=1.5, inset=2)
     assert not field[labels == 0].any()
     assert field[80, 62] == pytest.approx(0, abs=4), "the mask's edge is the halo's"
@@ -54,19 +46,19 @@ def test_seams_lie_where_cells_touch_and_nowhere_else(sign):
     assert np.abs(apart).max() < 1e-3
     assert (sign * line >= 0).all()
     assert np.abs(line).max() > 8
-    assert np.abs(thickness(discs((80, 100, 40)), height=0, seam=20)).max() < 1e-3, "alone there is none"
+    assert np.abs(thickness(label_discs(SHAPE, (80, 100, 40)), height=0, seam=20)).max() < 1e-3, "alone there is none"
 
 
 def test_rims_lie_at_free_edges_only():
     assert np.abs(thickness(halves(), height=0, rim=20)).max() < 1e-3
-    labels = discs((80, 100, 40))
+    labels = label_discs(SHAPE, (80, 100, 40))
     field = thickness(labels, height=0, rim=20)
     distance = np.hypot(*(np.indices(SHAPE) - np.array([80, 100])[:, None, None]))
     assert field[(distance > 36) & (distance < 40)].mean() > 10 * np.abs(field[distance < 30]).mean()
 
 
 def test_texture_fades_away_from_the_nucleus():
-    labels = discs((80, 100, 70))
+    labels = label_discs(SHAPE, (80, 100, 70))
     field = thickness(labels, height=0, texture=6, evenness=0.05)
     anatomy = Anatomy(labels, np.random.default_rng(0), 0.4)
     nuclear = np.full(SHAPE, np.inf)
@@ -76,7 +68,7 @@ def test_texture_fades_away_from_the_nucleus():
 
 
 def test_granules_and_nucleoli_are_grains():
-    labels = discs((80, 100, 60))
+    labels = label_discs(SHAPE, (80, 100, 60))
     grains = thickness(labels, height=0, granules=20, granularity=30)
     assert grains.max() > 10
     assert np.median(np.abs(grains[labels > 0])) < 1
@@ -84,7 +76,7 @@ def test_granules_and_nucleoli_are_grains():
 
 
 def test_cells_over_each_other_add_up():
-    one, two = discs((80, 80, 40)), discs((80, 110, 40))
+    one, two = label_discs(SHAPE, (80, 80, 40)), label_discs(SHAPE, (80, 110, 40))
     field = thickness(one, 0, height=10) + thickness(two, 0, height=10)
     assert field[80, 95] == pytest.approx(thickness(one, 0, height=10)[80, 60] * 2, rel=0.01)
 
@@ -100,7 +92,7 @@ def dye(labels, stain):
 
 
 def test_dye_is_where_the_stain_says():
-    labels = discs((80, 100, 60))
+    labels = label_discs(SHAPE, (80, 100, 60))
     field, nuclear, depth = dye(labels, Stain(1, 0, 0))
     assert not field[labels == 0].any()
     assert field[(nuclear > 1.3) & (nuclear < 1.6)].mean() > 4 * field[nuclear < 0.6].mean()

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cellseg_d2.detections.detections import Detections, SoftCrop
-from cellseg_d2.images.lazy import ArraySource
+from cellseg_d2.images.lazy import ImageSource
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.postprocess import nms
-from cellseg_d2.postprocess.steps import PostprocessParams, postprocess
+from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.tiling.grid import tile_grid
 from cellseg_d2.tiling.seams import MergedDetections
 from cellseg_d2.tiling.segment import segment_tiled
@@ -325,13 +326,16 @@ def test_memory_does_not_grow_with_the_image(monkeypatch):
     block = many_discs(0, 60, 200, 200)
     block[:3], block[:, :3] = 0, 0  # nothing goes over the border of a block
 
-    class Mosaic(ArraySource):
+    class Mosaic(ImageSource):
+        def __init__(self, side):
+            self.height, self.width, self.dtype = side, side, np.dtype(np.uint8)
+
         def _read(self, rows, columns):
             y, x = np.arange(rows.start, rows.stop) % 200, np.arange(columns.start, columns.stop) % 200
             return block[np.ix_(y, x)]
 
     def peak(side):
-        mosaic = Mosaic(np.broadcast_to(np.uint8(0), (side, side)))
+        mosaic = Mosaic(side)
         tracemalloc.start()
         try:
             cells = segment_tiled(sparse, mosaic, PLAIN, tile=256, overlap=40, progress=False)

@@ -147,7 +147,7 @@ def test_the_picture_holds_losses_scores_and_the_best(csv, tmp_path, drawn):
     ],
 )
 def test_little_or_odd_data_is_drawn_and_said(csv, tmp_path, drawn, text, said):
-    plot_training(csv(text), None, tmp_path / "curves.png")
+    plot_training(csv(text), tmp_path / "none.json", tmp_path / "curves.png")
     assert said in drawn["texts"]
     assert Image.open(tmp_path / "curves.png").size == (1540, 792)
 
@@ -155,7 +155,7 @@ def test_little_or_odd_data_is_drawn_and_said(csv, tmp_path, drawn, text, said):
 def test_a_picture_that_cannot_be_written_is_an_error(csv, tmp_path):
     path = csv(HEADER + row(0))
     with pytest.raises(CellSegError, match="cannot be written"):
-        plot_training(path, None, path / "curves.png")
+        plot_training(path, tmp_path / "none.json", path / "curves.png")
 
 
 def test_scores_by_type(tmp_path, drawn):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
+from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.metrics.error_report import ErrorReport
 from cellseg_d2.metrics.error_types import find_errors
 from cellseg_d2.visualization.error_plots import (
@@ -17,12 +17,9 @@ from cellseg_d2.visualization.error_plots import (
     plot_groups,
     plot_kinds,
 )
+from tests.shapes import box
 
 HEIGHT, WIDTH = 60, 90
-
-
-def box(x, y, w, h):
-    return MaskCrop(y, x, np.ones((h, w), bool))
 
 
 TRUE = [box(0, 0, 10, 10), box(20, 0, 10, 10), box(30, 0, 10, 10), box(60, 0, 20, 10), box(0, 40, 10, 10)]

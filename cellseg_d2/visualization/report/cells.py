@@ -20,10 +20,15 @@ from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.rle import RLEError, parse_kaggle_rle
 from cellseg_d2.metrics.error_report import ErrorReport
 from cellseg_d2.metrics.error_types import ImageErrors, find_errors
-from cellseg_d2.predictions.submission import decode_cells, read_submission
-from cellseg_d2.predictions.truth import Truth, choose_images, read_predictions, read_records, read_truth
-
-SUBMISSIONS = ("submission.csv", "submission.csv.gz")
+from cellseg_d2.predictions.submission import decode_cells, is_csv, read_submission
+from cellseg_d2.predictions.truth import (
+    Truth,
+    choose_images,
+    predicted_file,
+    read_predictions,
+    read_records,
+    read_truth,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +112,8 @@ def gather_cells(
     Raises:
         CellSegError: a file is missing or malformed, or the files do not belong together.
     """
-    path = _prediction_file(Path(predictions))
+    path = predicted_file(predictions)
+    _check_exists(path)
     written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     files = find_named(images) if images else {}
     if truth is None:
@@ -133,11 +139,8 @@ def gather_cells(
     return ReportCells(entries, errors, (path, written), None if truth is None else Path(truth), notes)
 
 
-def _prediction_file(path: Path) -> Path:
+def _check_exists(path: Path) -> None:
     if path.is_dir():
-        found = [path / name for name in (*SUBMISSIONS, "coco.json") if (path / name).is_file()]
-        if found:
-            return found[0]
         try:
             open_annotations(path)
         except CellSegError as error:
@@ -145,10 +148,8 @@ def _prediction_file(path: Path) -> Path:
                 f"{path} holds no submission.csv, nor other cells ({error}): name the output folder of "
                 "cellseg-d2 infer, or a file"
             ) from None
-        return path
-    if not path.is_file():
+    elif not path.is_file():
         raise CellSegError(f"{path} does not exist")
-    return path
 
 
 def _with_truth(
@@ -181,7 +182,7 @@ def _without_truth(path: Path, files: Mapping[str, Path]) -> list[ReportImage]:
     if path.suffix.lower() == ".json" and is_json_list(path):
         raise CellSegError(f"{path}: COCO results name their images by number, so they need the ground truth, too")
     entries = []
-    if not path.name.lower().endswith((".csv", ".csv.gz")):
+    if not is_csv(path):
         for record in read_records(path, {name: image_size(file) for name, file in files.items()}):
             size = (record.height, record.width)
             masks = [crop_to_coco(cell.crop, *size) for cell in record.cells]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
-from typing import Any
 
 import jinja2
 import matplotlib
@@ -13,7 +11,6 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 import cellseg_d2
-from cellseg_d2.io.atomic import write_text_atomic
 from cellseg_d2.io.progress import track
 from cellseg_d2.metrics.error_report import ErrorReport
 from cellseg_d2.metrics.error_types import DEFINITIONS, PREDICTED_KINDS, TRUE_KINDS
@@ -33,16 +30,9 @@ SCRIPTS = ("gallery.js", "tables.js")
 TRUTH: RGB = PALETTE[0]
 PREDICTION: RGB = PALETTE[1]
 AT_HALF = " at IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}0.5"
-MAX_IMAGES = 60
-IMAGE_WIDTH = 900
 # The CSS variables that stand for the colours of lines, which are others on a dark ground.
 CHART_COLORS = {color: f"--s{place}" for place, color in enumerate(LINE_COLORS)}
 CHART_COLORS |= {color: f"--own-{name}" for name, color in TYPE_LINE_COLORS.items() if color not in LINE_COLORS}
-
-
-def write_report(path: str | Path, *parts: Any, **options: Any) -> None:
-    """Write the page atomically; for the other arguments see :func:`render_report`."""
-    write_text_atomic(path, render_report(*parts, **options))
 
 
 def render_report(
@@ -53,8 +43,8 @@ def render_report(
     title: str = "",
     differences: Sequence[Difference] | None = None,
     base_name: str = "the defaults",
-    max_images: int = MAX_IMAGES,
-    image_width: int = IMAGE_WIDTH,
+    max_images: int = 60,
+    image_width: int = 900,
 ) -> str:
     """The page about a run, about predictions, or about both.
 
@@ -78,7 +68,7 @@ def render_report(
     template = environment.from_string(_file("template.html"))
     types = sorted({*(cells.cell_types if cells else ()), *(scored_types(run.scores) if run else ())})
     with_files = [image for image in cells.images if image.path is not None] if cells else []
-    shown = with_files[: max(0, max_images)]
+    shown = with_files[:max_images]
     pictures = {image.name: picture(image, image_width) for image in track(shown, "drawing")}
     return template.render(
         version=cellseg_d2.__version__,
@@ -105,7 +95,8 @@ def render_report(
             for place, figures in report_figures(run, cells, types).items()
         },
         kinds=_kinds(cells.errors) if cells and cells.errors else [],
-        gains=_gains(cells.errors) if cells and cells.errors else [],
+        # The largest first.
+        gains=sorted(cells.errors.gains.items(), key=lambda gain: -gain[1]) if cells and cells.errors else [],
         definitions=DEFINITIONS,
         rows=[_row(image) for image in cells.images] if cells else [],
         differences=differences,
@@ -119,7 +110,7 @@ def report_figures(run: RunData | None, cells: ReportCells | None, types: Sequen
     """The charts of each section, as far as there is something to be drawn; ``types`` are all that have a colour."""
     colors, training = type_line_colors(types), []
     if run is not None and (len(run.losses) or len(run.scores)):
-        training = [training_figure(run.losses, run.scores, None, colors)]
+        training = [training_figure(run.losses, run.scores, colors)]
     return {
         "training": training,
         "scores": [threshold_figure(cells, colors)] if cells and cells.errors else [],
@@ -219,12 +210,6 @@ def _kinds(errors: ErrorReport) -> list[dict]:
         }
         for title, colors, counts in sides
     ]
-
-
-def _gains(errors: ErrorReport) -> list[tuple[str, float]]:
-    """By how much the score would rise if one kind of error were corrected, the largest gain first."""
-    gains = [(name, score - errors.score.mean) for name, score in errors.corrected.items()]
-    return sorted(gains, key=lambda gain: -gain[1])
 
 
 def _css_color(rgb: RGB) -> str:

@@ -85,21 +85,12 @@ def read_run(folder: str | Path) -> RunData:
     config_file = folder / "config.yaml"
     text, config = "", {}
     if config_file.is_file():
-        text, config = read_config(config_file)
+        config = read_yaml(config_file)
+        check_form(config, CONFIG_FORM, config_file)
+        text = config_file.read_text(encoding="utf-8-sig")
     else:
         notes.append("The run's folder has no config.yaml.")
     return RunData(folder, frame, read_scores(folder / "metrics.json"), record, text, config, tuple(notes))
-
-
-def read_config(path: str | Path) -> tuple[str, dict]:
-    """The text of a YAML configuration, and its content.
-
-    Raises:
-        CellSegError: it cannot be read, or is not a mapping.
-    """
-    config = read_yaml(path)
-    check_form(config, CONFIG_FORM, path)
-    return Path(path).read_text(encoding="utf-8-sig"), config
 
 
 class EvaluatedDataset(NamedTuple):

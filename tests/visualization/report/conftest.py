@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
+from cellseg_d2.masks.crop import MaskCrop, crop_to_coco
 from cellseg_d2.metrics.competition import score_image, summarize
-from cellseg_d2.predictions.submission import write_submission
 from cellseg_d2.visualization.report.cells import gather_cells
+from tests.competition_files import write_predicted, write_train_csv
 from tests.discs import disc_image
 
 SIZE = 96
@@ -28,10 +28,8 @@ def discs(tmp_path_factory):
     predicted["small"] = [eroded(crop) for crop in true["small"]]
     predicted["half"] = [*true["half"][:2], MaskCrop(0, 0, np.ones((2, 3), bool))]
     predicted["none"] = [MaskCrop(40, 40, np.ones((5, 5), bool))]
-    lines = [f"{n},{crop_to_kaggle(c, SIZE)},{SIZE},{SIZE},{types[n]}" for n, crops in true.items() for c in crops]
-    lines.append(f"none,,{SIZE},{SIZE},")
-    (folder / "train.csv").write_text("\n".join(["id,annotation,width,height,cell_type", *lines]) + "\n")
-    write_submission(folder / "out" / "submission.csv", predicted, widths=SIZE)
+    write_train_csv(folder / "train.csv", true, SIZE, SIZE, types)
+    write_predicted(folder / "out" / "submission.csv", predicted, SIZE)
     scores = {
         name: score_image(*([crop_to_coco(crop, SIZE, SIZE) for crop in side[name]] for side in (predicted, true)))
         for name in types

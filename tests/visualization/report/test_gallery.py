@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from cellseg_d2.visualization.report.page import write_report
+from cellseg_d2.visualization.report.page import render_report
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -27,7 +27,7 @@ def browser():
 @pytest.fixture(scope="module")
 def file(scored, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, cells=scored)
+    path.write_text(render_report(cells=scored), encoding="utf-8")
     return path
 
 

@@ -17,7 +17,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.predictions.submission import write_submission
 from cellseg_d2.visualization.report.cells import gather_cells
 from cellseg_d2.visualization.report.config_diff import differences
-from cellseg_d2.visualization.report.page import render_report, report_figures, write_report
+from cellseg_d2.visualization.report.page import render_report, report_figures
 from cellseg_d2.visualization.report.run_folder import read_run
 from cellseg_d2.visualization.report.shapes import RARE, gather_shapes
 from tests.shape_space.drawn import untrained_space
@@ -337,15 +337,3 @@ def test_what_does_not_belong_together_is_one_sentence(tmp_path, discs):
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(CellSegError, match=r"run\.json is damaged: all of it is \[\]"):
         read_run(tmp_path)
-
-
-def test_the_file_is_written_whole_or_not_at_all(tmp_path, scored, monkeypatch):
-    path = tmp_path / "new" / "report.html"
-    write_report(path, cells=scored)
-    before = path.read_bytes()
-    assert before.startswith(b"<!doctype html>")
-    monkeypatch.setattr("cellseg_d2.visualization.report.page._summary", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_report(path, cells=scored)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]

@@ -1,0 +1,32 @@
+"""Types of options that are numbers within bounds."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of whole numbers from ``least`` on."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {text}")
+        return int(text)
+
+    number.__name__ = "int"  # as argparse calls it where the text is no number
+    return number
+
+
+whole, count = at_least(0), at_least(1)
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    if not 0 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return float(text)
+
+
+positive.__name__ = "float"
