@@ -15,7 +15,7 @@ from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES, DIAMETERS, LAYOUT
 from cellseg_d2.simulation.dirt import add_bright_specks, add_dirt
 from cellseg_d2.simulation.matter import Stain, add_dye, add_thickness
 from cellseg_d2.simulation.microscopes import Microscope, field_of_view, form_picture
-from cellseg_d2.simulation.scene import MARGIN, SMALLEST_SIDE
+from cellseg_d2.simulation.scene import MARGIN, check_field
 
 LEAST = 20  # smallest mask, in pixels
 
@@ -50,12 +50,7 @@ def simulate_culture(
     """
     if shapes is None and kind not in CULTURE_TYPES:
         raise CellSegError(f"the culture {kind!r} cannot be simulated; choose from {', '.join(CULTURE_TYPES)}")
-    if min(height, width) < SMALLEST_SIDE:
-        raise CellSegError(
-            f"a simulated image of {height} × {width} pixels is too small; take at least {SMALLEST_SIDE}"
-        )
-    if not 0 <= density < np.inf:
-        raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
+    check_field(height, width, density)
     scope = Microscope.draw(rng) if scope is None else scope
     shape = (height + 2 * MARGIN, width + 2 * MARGIN)
     layers = []

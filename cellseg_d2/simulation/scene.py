@@ -54,12 +54,7 @@ def simulate_image(
     """
     if cell_type not in CELL_TYPES:
         raise CellSegError(f"the cell type {cell_type!r} cannot be simulated; choose from {', '.join(CELL_TYPES)}")
-    if min(height, width) < SMALLEST_SIDE:
-        raise CellSegError(
-            f"a simulated image of {height} × {width} pixels is too small; take at least {SMALLEST_SIDE}"
-        )
-    if not 0 <= density < np.inf:
-        raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
+    check_field(height, width, density)
     if not 0 <= dead_cells < np.inf:
         raise CellSegError(f"{dead_cells} dead cells per field make no sense; take 0 or more")
     look = Appearance.draw(rng) if appearance is None else appearance
@@ -79,6 +74,16 @@ def simulate_image(
         clutter.draw_floating_cells(thickness, rng, count)
     image = form_image(thickness, look, rng, MARGIN)
     return image, _visible_masks(cells, height, width, CROWDS[cell_type].least)
+
+
+def check_field(height: int, width: int, density: float) -> None:
+    """Refuse an image of which nothing sensible can be simulated."""
+    if min(height, width) < SMALLEST_SIDE:
+        raise CellSegError(
+            f"a simulated image of {height} × {width} pixels is too small; take at least {SMALLEST_SIDE}"
+        )
+    if not 0 <= density < np.inf:
+        raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
 
 
 def _draw_count(cell_type: str, rng: np.random.Generator, look: Appearance, scale: float) -> int:
