@@ -55,3 +55,11 @@ def label_discs(shape: tuple[int, int], *cells: tuple[float, float, float]) -> n
     for number, (y, x, radius) in enumerate(cells, start=1):
         labels[np.hypot(rows - y, columns - x) <= radius] = number
     return labels
+
+
+def scattered_discs(number: int, height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Overlapping discs, bool ``(number, height, width)``; some are cut by the border, none is empty."""
+    rng = np.random.default_rng(seed)
+    y, x = np.ogrid[:height, :width]
+    centres, radii = rng.uniform([0, 0], [height, width], (number, 2)), rng.uniform(2, 12, number)
+    return np.stack([(y - cy) ** 2 + (x - cx) ** 2 < r**2 for (cy, cx), r in zip(centres, radii, strict=True)])

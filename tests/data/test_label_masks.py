@@ -21,16 +21,9 @@ from torch.utils.data import DataLoader
 from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.masks.crop import MaskCrop, kaggle_to_crop
 from cellseg_d2.masks.layers import LabelLayers
+from tests.shapes import scattered_discs
 
 stacks = st.tuples(st.integers(0, 6), st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))
-
-
-def discs(number: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Overlapping discs, bool ``(number, height, width)``."""
-    rng = np.random.default_rng(seed)
-    y, x = np.ogrid[:height, :width]
-    centres, radii = rng.uniform([0, 0], [height, width], (number, 2)), rng.uniform(2, 12, number)
-    return np.stack([(y - cy) ** 2 + (x - cx) ** 2 < r**2 for (cy, cx), r in zip(centres, radii, strict=True)])
 
 
 def label_masks(stack: np.ndarray) -> LabelMasks:
@@ -81,7 +74,7 @@ def test_measures_equal_the_stock_ones(stack):
     ids=str,
 )
 def test_indexing(item):
-    stack = discs(12, 30, 40)
+    stack = scattered_discs(12, 30, 40)
     ours = label_masks(stack)
     some = ours[item]
     assert same(some, BitMasks(stack)[item].tensor)
@@ -89,7 +82,7 @@ def test_indexing(item):
 
 
 def test_indexing_by_number():
-    stack = torch.from_numpy(discs(12, 30, 40))
+    stack = torch.from_numpy(scattered_discs(12, 30, 40))
     ours = label_masks(stack.numpy())
     assert same(ours[5], stack[5:6])
     assert same(ours[-1], stack[-1:])
@@ -99,8 +92,8 @@ def test_indexing_by_number():
 
 
 def test_cat_keeps_shared_layers_once():
-    stack = torch.from_numpy(discs(12, 30, 40))
-    other = torch.from_numpy(discs(7, 30, 40, seed=1))
+    stack = torch.from_numpy(scattered_discs(12, 30, 40))
+    other = torch.from_numpy(scattered_discs(7, 30, 40, seed=1))
     a, b = label_masks(stack.numpy()), label_masks(other.numpy())
     assert LabelMasks.cat([a[:3], a[8:]]).layers is a.layers
     joined = LabelMasks.cat([a[:3], b, a[8:]])
@@ -115,7 +108,7 @@ def test_more_labels_than_a_byte_holds():
     assert ours.layers.dtype == torch.int16
     assert same(ours, torch.from_numpy(stack))
     assert torch.equal(ours.get_bounding_boxes().tensor, BitMasks(stack).get_bounding_boxes().tensor)
-    few = discs(3, 30, 50)
+    few = scattered_discs(3, 30, 50)
     mixed = LabelMasks.cat([label_masks(few), ours])
     assert same(mixed, torch.from_numpy(np.concatenate([few, stack])))
     boxes = ours.get_bounding_boxes().tensor + 0.3
@@ -132,7 +125,7 @@ def test_read_only_layers_are_not_written_to():
 
 def test_targets_of_whole_pixels_are_the_pixels():
     """A bin that is one pixel is that pixel; a bin of k × k pixels is their majority, with half enough."""
-    stack = discs(20, 60, 70)
+    stack = scattered_discs(20, 60, 70)
     ours = label_masks(stack)
     boxes = torch.tensor([[10.0, 20.0, 38.0, 48.0]]).repeat(20, 1)
     pixels = torch.from_numpy(stack[:, 20:48, 10:38])
@@ -142,7 +135,7 @@ def test_targets_of_whole_pixels_are_the_pixels():
 
 @pytest.mark.parametrize("mask_size", [1, 7, 28, 56])
 def test_targets_agree_with_stock(mask_size):
-    stack = discs(150, 90, 110)
+    stack = scattered_discs(150, 90, 110)
     ours, stock = label_masks(stack), BitMasks(stack)
     for seed, share in enumerate([0, 0.1, 1.0]):  # the last leaves the image
         boxes = jittered(stock.get_bounding_boxes().tensor, share, seed)
@@ -165,7 +158,7 @@ def test_targets_are_identical_where_nothing_is_rounded(stack, boxes):
 
 
 def test_chunks_do_not_change_the_targets(monkeypatch):
-    stack = discs(60, 80, 80)
+    stack = scattered_discs(60, 80, 80)
     ours = label_masks(stack)
     boxes = jittered(ours.get_bounding_boxes().tensor, 0.3)
     boxes[3] = torch.tensor([0, 0, 80, 80])
@@ -175,7 +168,7 @@ def test_chunks_do_not_change_the_targets(monkeypatch):
 
 
 def test_targets_of_no_mask():
-    ours = label_masks(discs(3, 20, 20))[:0]
+    ours = label_masks(scattered_discs(3, 20, 20))[:0]
     assert ours.crop_and_resize(torch.zeros(0, 4), 28).shape == (0, 28, 28)
     assert ours.to_bitmasks().tensor.shape == (0, 20, 20)
     assert ours.get_bounding_boxes().tensor.shape == (0, 4)
@@ -183,7 +176,7 @@ def test_targets_of_no_mask():
 
 def test_targets_ignore_mixed_precision():
     """The loss runs under autocast, whose eleven bits would spoil coordinates of a thousand pixels."""
-    stack = discs(40, 60, 1200)
+    stack = scattered_discs(40, 60, 1200)
     ours = label_masks(stack)
     boxes = jittered(ours.get_bounding_boxes().tensor, 0.1)
     expected = ours.crop_and_resize(boxes, 28)
@@ -193,7 +186,7 @@ def test_targets_ignore_mixed_precision():
 
 def test_the_number_of_boxes_must_be_that_of_the_masks():
     with pytest.raises(ValueError, match="2 boxes for 3 masks"):
-        label_masks(discs(3, 20, 20)).crop_and_resize(torch.zeros(2, 4), 28)
+        label_masks(scattered_discs(3, 20, 20)).crop_and_resize(torch.zeros(2, 4), 28)
 
 
 def make_instances(stack: np.ndarray, stock: bool) -> Instances:
@@ -204,7 +197,7 @@ def make_instances(stack: np.ndarray, stock: bool) -> Instances:
 
 
 def test_as_a_field_of_instances():
-    stack = discs(12, 30, 40)
+    stack = scattered_discs(12, 30, 40)
     stack[4] = False
     ours = make_instances(stack, stock=False)
     kept = filter_empty_instances(ours)
@@ -223,13 +216,13 @@ class Samples(torch.utils.data.Dataset):
         return 4
 
     def __getitem__(self, index: int) -> Instances:
-        return make_instances(discs(10, 30, 40, seed=index), stock=False)
+        return make_instances(scattered_discs(10, 30, 40, seed=index), stock=False)
 
 
 def test_coming_from_a_worker_process():
     loader = DataLoader(Samples(), batch_size=None, num_workers=1)
     for index, instances in enumerate(loader):
-        assert same(instances.gt_masks, torch.from_numpy(discs(10, 30, 40, seed=index)))
+        assert same(instances.gt_masks, torch.from_numpy(scattered_discs(10, 30, 40, seed=index)))
 
 
 def tiny_mask_rcnn() -> CfgNode:
@@ -269,7 +262,7 @@ def train(stock: bool, steps: int) -> list[dict[str, float]]:
     torch.manual_seed(0)
     model = build_model(tiny_mask_rcnn()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    stacks = [discs(25, 64, 96, seed=1), np.zeros((0, 64, 96), bool)]
+    stacks = [scattered_discs(25, 64, 96, seed=1), np.zeros((0, 64, 96), bool)]
     batch = []
     for stack in stacks:
         image = torch.from_numpy(stack.any(axis=0) * np.uint8(200)).expand(3, -1, -1)

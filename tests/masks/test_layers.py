@@ -15,17 +15,10 @@ from pycocotools import mask as coco_mask
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle, kaggle_to_crop
 from cellseg_d2.masks.layers import LabelLayers
 from cellseg_d2.masks.overlaps import resolve_overlaps
+from tests.shapes import scattered_discs
 
 # Random pixels overlap far more than any cells do.
 stacks = st.tuples(st.integers(0, 7), st.integers(1, 10), st.integers(1, 10)).flatmap(lambda shape: arrays(bool, shape))
-
-
-def discs(number: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Overlapping discs, bool ``(number, height, width)``; some are cut by the border, none is empty."""
-    rng = np.random.default_rng(seed)
-    y, x = np.ogrid[:height, :width]
-    centres, radii = rng.uniform([0, 0], [height, width], (number, 2)), rng.uniform(2, 9, number)
-    return np.stack([(y - cy) ** 2 + (x - cx) ** 2 < r**2 for (cy, cx), r in zip(centres, radii, strict=True)])
 
 
 def from_stack(stack: np.ndarray) -> LabelLayers:
@@ -87,7 +80,7 @@ def test_select(stack, data):
 
 def test_a_cell_cannot_be_selected_twice():
     with pytest.raises(ValueError, match="only once"):
-        from_stack(discs(3, 20, 20)).select(np.array([0, 1, 0]))
+        from_stack(scattered_discs(3, 20, 20)).select(np.array([0, 1, 0]))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +94,7 @@ def test_a_cell_cannot_be_selected_twice():
     ids=["flip", "quarter turn", "crop", "zoom"],
 )
 def test_mapping_the_layers_maps_every_mask(on_layer, on_stack):
-    stack = discs(40, 40, 50)
+    stack = scattered_discs(40, 40, 50)
     mapped = from_stack(stack).map_layers(on_layer)
     expected = on_stack(stack)
     assert np.array_equal(to_stack(mapped), expected)
@@ -111,12 +104,12 @@ def test_mapping_the_layers_maps_every_mask(on_layer, on_stack):
 
 def test_a_map_that_interpolates_is_refused():
     with pytest.raises(ValueError, match="from uint8 into float64"):
-        from_stack(discs(3, 20, 20)).map_layers(lambda layer: layer * 0.5)
+        from_stack(scattered_discs(3, 20, 20)).map_layers(lambda layer: layer * 0.5)
 
 
 @pytest.mark.parametrize("policy", ["score", "smaller", "larger"])
 def test_resolved_overlaps(policy):
-    stack = discs(60, 50, 60)
+    stack = scattered_discs(60, 50, 60)
     assert (stack.sum(axis=0) > 1).any()
     scores = np.random.default_rng(1).random(60)
     layers = from_stack(stack).resolve_overlaps(policy, scores)
@@ -174,11 +167,11 @@ def test_without_cells_the_size_is_kept():
     assert layers.boxes.shape == (0, 4)
     assert layers.to_coco() == layers.crops() == []
     assert layers.map_layers(np.transpose).layers.shape == (1, 5, 4)
-    assert from_stack(discs(3, 4, 5)).select(np.zeros(3, bool)) == layers
+    assert from_stack(scattered_discs(3, 4, 5)).select(np.zeros(3, bool)) == layers
 
 
 def test_equality_looks_at_pixels_and_order_only():
-    stack = discs(20, 30, 30)
+    stack = scattered_discs(20, 30, 30)
     layers = from_stack(stack)
     backwards = from_stack(stack[::-1])
     assert backwards != layers
@@ -191,7 +184,7 @@ def test_equality_looks_at_pixels_and_order_only():
 
 
 def test_pickling():
-    layers = from_stack(discs(20, 30, 30))
+    layers = from_stack(scattered_discs(20, 30, 30))
     assert pickle.loads(pickle.dumps(layers)) == layers
 
 
