@@ -165,3 +165,29 @@ def test_inputs_that_are_nothing_to_convert(tmp_path, truth):
             run(tmp_path / name, "--to", "coco", "--output", tmp_path / "out")
     with pytest.raises(CellSegError, match="would be written over"):
         run(truth.rename(tmp_path / "coco.json"), "--to", "coco", "--output", tmp_path)
+
+
+@pytest.mark.parametrize("name", BACK)
+@pytest.mark.parametrize("sub", [".", "new"])
+def test_nothing_is_written_into_what_is_read(tmp_path, truth, name, sub):
+    """What a first call writes there, a second one would count as cells of its input, or read instead of it."""
+    run(truth, "--to", name, "--output", tmp_path / "out", "--images", tmp_path / "images")
+    source = (tmp_path / "out" / name).rename(tmp_path / "X") if name != "coco" else tmp_path / "X"
+    if name == "coco":  # a folder of such files
+        source.mkdir()
+        (tmp_path / "out/coco.json").rename(source / "a.json")
+    before = sorted(source.rglob("*"))
+    for format_ in formats():
+        with pytest.raises(CellSegError, match="which is read with its sub-folders"):
+            run(source, "--to", format_, "--output", source / sub, "--images", tmp_path / "images")
+    assert sorted(source.rglob("*")) == before
+
+
+def test_formats_are_added_to_a_folder_of_results(tmp_path, truth):
+    """Its cells lie in a folder of their own, so that others beside it change nothing."""
+    images = "--images", tmp_path / "images"
+    run(truth, "--to", "labels", "--output", tmp_path / "out")
+    for format_ in ("geojson", "csv", "overlay", "rois"):
+        run(tmp_path / "out", "--to", format_, "--output", tmp_path / "out", *images)
+        run(tmp_path / "out", "--to", "coco", "--output", tmp_path / "back")
+        assert [len(record.cells) for record in load_coco(tmp_path / "back/coco.json")] == [3, 0]
