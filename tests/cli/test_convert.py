@@ -15,7 +15,6 @@ from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.report.cells import gather_cells
-from tests.datasets.test_readers import table
 
 HEIGHT, WIDTH = 24, 30
 RING = np.ones((9, 9), bool)
@@ -66,29 +65,6 @@ def test_what_is_written_comes_back(tmp_path, truth, name, capsys):
     if name == "labels":  # which know no classes
         expected = {image: sorted(("cell", mask) for _, mask in own) for image, own in expected.items()}
     assert found == expected
-
-
-@pytest.mark.parametrize(("name", "promise"), [(row[2], row[3]) for row in table("format") if row[2]])
-def test_the_table_says_what_comes_back(tmp_path, truth, name, promise):
-    """The last column of the table in docs/formats.md, of all that is written."""
-    name = name.split("`")[1]
-    if name not in formats():  # of `infer` alone, which the table says
-        assert not promise.startswith(("cells", "everything"))
-        return
-    images = "--images", tmp_path / "images"
-    run(truth, "--to", name, "--output", tmp_path / "out", *images)
-    back = tmp_path / "out" / ({"coco": "coco.json", "submission": "submission.csv"}.get(name, name))
-    if not promise.startswith(("cells", "everything")) or promise.endswith("only"):
-        with pytest.raises(CellSegError):
-            run(back, "--to", "coco", "--output", tmp_path / "back", *images)
-        if not promise.endswith("`report` only"):
-            return
-    evaluate.main(["--predictions", str(back), "--ground-truth", str(truth), "--json", str(tmp_path / "s.json")])
-    assert json.loads((tmp_path / "s.json").read_text())["tp50"] == 3
-    if not promise.endswith("only"):
-        run(back, "--to", "coco", "--output", tmp_path / "back", *images)
-        kinds = {cell.cell_type for record in load_coco(tmp_path / "back/coco.json") for cell in record.cells}
-        assert kinds == ({"cell"} if "no classes" in promise else {"live", "dead"})
 
 
 @pytest.mark.parametrize("name", [*BACK, "submission"])
