@@ -31,10 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "      --score-threshold 0.6 --output errors",
     )
     files = parser.add_argument_group("files")
-    add_file_options(files)
-    files.add_argument(
-        "--images", nargs="+", default=[], metavar="PATH", help="files, folders or quoted globs, for the pictures"
-    )
+    add_file_options(files, "for the pictures, and for the sizes that G does not contain")
     files.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     add_image_options(parser)
     cells = parser.add_argument_group("cells")
@@ -66,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from cellseg_d2.images.read import find_images
+    from cellseg_d2.datasets.find import find_named
     from cellseg_d2.io.atomic import atomic_set, write_json_atomic, write_text_atomic
     from cellseg_d2.io.claim import claimed
     from cellseg_d2.io.outputs import check_outputs
@@ -74,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.metrics.error_report import ErrorReport
     from cellseg_d2.metrics.error_types import DEFINITIONS, find_errors
 
-    paths = {path.stem: path for path in find_images(args.images)} if args.images else {}
+    paths = find_named(args.images)
     written = [args.output / name for name in ("errors.json", "tables.txt", *PLOTS, PICTURES)]
     check_outputs(written, [args.predictions, args.ground_truth, args.ids, *paths.values()])
     truth, predictions, names = read_scored(args)
@@ -115,6 +112,7 @@ def draw_plots(args, report) -> None:
 def draw_pictures(args, report, truth, masks, paths) -> int:
     """Draw the worst images, their rank in the file's name; returns how many."""
     from cellseg_d2.images.read import read_image
+    from cellseg_d2.io.file_names import file_stem
     from cellseg_d2.io.progress import track
     from cellseg_d2.masks.crop import coco_to_crop
     from cellseg_d2.visualization.error_plots import error_panel
@@ -126,8 +124,9 @@ def draw_pictures(args, report, truth, masks, paths) -> int:
         missing = len(ranks) - len(chosen)
         print(f"warning: images without a file in --images, which are not drawn: {missing}", file=sys.stderr)
     folder = args.output / PICTURES
+    stems = {file_stem(name) for name in truth.images}
     for old in folder.glob("[0-9]*_*.png"):  # of an earlier analysis, in which the image had another rank
-        if old.stem.partition("_")[2] in truth.images:
+        if old.stem.partition("_")[2] in stems:
             old.unlink()
     chosen = chosen[: args.pictures]
     for name in track(chosen, "drawing"):
@@ -135,5 +134,5 @@ def draw_pictures(args, report, truth, masks, paths) -> int:
         kind = f" ({report.cell_types[name]})" if name in report.cell_types else ""
         title = f"{name}{kind}: {ranks[name]} of {len(ranks)}, worst first"
         panel = error_panel(read_image(paths[name]), *cells, report.images[name], title)
-        save_image(folder / f"{ranks[name]:0{len(str(len(ranks)))}}_{name}.png", panel)
+        save_image(folder / f"{ranks[name]:0{len(str(len(ranks)))}}_{file_stem(name)}.png", panel)
     return len(chosen)

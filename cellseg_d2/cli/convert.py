@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from cellseg_d2.datasets.annotations import open_annotations
+    from cellseg_d2.datasets.annotations import open_annotations, place_of
     from cellseg_d2.datasets.readers import ReaderOptions
     from cellseg_d2.inference.annotated import ONE_FILE, convert_annotations
     from cellseg_d2.io.atomic import check_writable
@@ -67,7 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.io.outputs import check_outputs
 
     places = {name: args.output / (TOGETHER[name][0] if name in ONE_FILE else name) for name in args.to}
-    check_outputs(places.values(), [args.input, args.images])
+    read = place_of(args.input)
+    check_outputs(places.values(), [read, args.images], searched=[read])
     rules = {"background": args.background, "components": components(args)}
     sources = open_annotations(args.input, ReaderOptions(images=args.images, category=args.category, **rules))
     check_writable(args.output)

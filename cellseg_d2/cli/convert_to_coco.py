@@ -229,6 +229,8 @@ def main(argv: list[str] | None = None) -> None:
         files.append(TILES)
         read.append(args.images)
     check_outputs([args.output / name for name in files], read)
+    if args.tiles is not None and args.recursive:  # the tiles are images themselves
+        check_outputs([args.output / TILES], [], searched=[args.images, *(source.path for source in sources.values())])
     with claimed(args.output):
         convert(args, sources, command)
 

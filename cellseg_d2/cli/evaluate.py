@@ -17,10 +17,11 @@ def parse_args(argv=None):
         "  cellseg-d2 evaluate --predictions submission.csv --ground-truth train.csv \\\n"
         "      --only-predicted --json out.json\n"
         "  cellseg-d2 evaluate --predictions coco_results.json --ground-truth instances_val.json \\\n"
-        "      --score-threshold 0.6 --coco-protocol livecell",
+        "      --score-threshold 0.6 --coco-protocol livecell\n"
+        "  cellseg-d2 evaluate --predictions results/ --ground-truth qupath/ --images images/  # GeoJSON",
     )
     files = parser.add_argument_group("files")
-    add_file_options(files)
+    add_file_options(files, "for the sizes that G does not contain, as GeoJSON and ROIs do not")
     files.add_argument("--json", type=Path, metavar="OUT", help="also write the scores to this JSON file")
     add_image_options(parser)
     add_cell_options(parser.add_argument_group("cells"))

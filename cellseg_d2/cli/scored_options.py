@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from cellseg_d2.predictions.truth import Predictions, Truth
 
 
-def add_file_options(group: argparse._ArgumentGroup) -> None:
-    """Add ``--predictions`` and ``--ground-truth``, both required."""
+def add_file_options(group: argparse._ArgumentGroup, use: str) -> None:
+    """Add ``--predictions`` and ``--ground-truth``, both required, and ``--images``, of which ``use`` says what for."""
     group.add_argument(
         "--predictions",
         type=Path,
@@ -26,7 +26,15 @@ def add_file_options(group: argparse._ArgumentGroup) -> None:
         type=Path,
         required=True,
         metavar="G",
-        help="train.csv (also .gz), COCO ground truth (.json), or a folder of label images",
+        help="train.csv (also .gz), COCO ground truth (.json), or a folder of label images, ROIs, GeoJSON or other "
+        "annotations",
+    )
+    group.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help=f"files, folders or quoted globs of the images, {use}",
     )
 
 
@@ -61,9 +69,10 @@ def read_scored(args: argparse.Namespace) -> tuple[Truth, Predictions, list[str]
     Raises:
         CellSegError: a file cannot be read, or no image is left.
     """
+    from cellseg_d2.datasets.find import ImageSizes, find_named
     from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
 
-    truth = read_truth(args.ground_truth)
+    truth = read_truth(args.ground_truth, ImageSizes(find_named(args.images)))
     predictions = read_predictions(args.predictions, truth, args.score_threshold, args.overlaps)
     for warning in truth.warnings + predictions.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     start = PostprocessParams.from_yaml(start_file) if start_file else PostprocessParams()
     raw = load_many(args.detections)
     start.check_classes(raw.class_names)
-    truth = read_truth(args.ground_truth)
+    truth = read_truth(args.ground_truth, {name: (own.height, own.width) for name, own in raw.images.items()})
     for warning in truth.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     names = choose_images(truth, raw.images, exclude=args.exclude, only_predicted=True)

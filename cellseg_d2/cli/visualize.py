@@ -132,6 +132,7 @@ def draw_fields(args: argparse.Namespace) -> int:
 
 
 def draw_images(args: argparse.Namespace) -> int:
+    from cellseg_d2.datasets.find import ImageSizes
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.images.read import find_images, read_image
     from cellseg_d2.io.claim import claimed
@@ -144,8 +145,8 @@ def draw_images(args: argparse.Namespace) -> int:
     from cellseg_d2.visualization.comparison import comparison_panel, contact_sheet
     from cellseg_d2.visualization.overlays import overlay_picture, save_image
 
-    truth = read_truth(args.ground_truth)
     found = find_images(args.images)
+    truth = read_truth(args.ground_truth, ImageSizes({path.stem: path for path in found}))
     paths = [path for path in found if path.stem in truth.images][: args.limit]
     if not paths:
         raise CellSegError(f"none of the images is in {args.ground_truth}; names without suffix must be its ids")

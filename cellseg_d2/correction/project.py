@@ -33,7 +33,6 @@ from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
 from cellseg_d2.io.atomic import atomic_folder, atomic_path, check_writable, write_json_atomic
-from cellseg_d2.io.outputs import is_own_result
 from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.crop import MaskCrop, united
 from cellseg_d2.masks.ignore import LARGEST_SHARE, without_cells
@@ -124,7 +123,7 @@ class Project:
         if not root.is_dir():
             hint = "" if images is not None else f"; where {folder} expects its images: name the folder with --images"
             raise CellSegError(f"there is no folder {root}{hint}")
-        found = ImageFolder(root, keep=lambda file: not is_own_result(file))
+        found = ImageFolder(root)
         if not found.files:
             raise CellSegError(f"there is no image in {root}")
         first = str(model or known.get("model", FIRST_MODEL))

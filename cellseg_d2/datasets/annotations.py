@@ -71,6 +71,14 @@ def _format_of_file(path: Path) -> str:
     )
 
 
+def place_of(path: str | Path) -> Path:
+    """What :func:`open_annotations` reads: the cells in a folder of ``cellseg-d2 infer``, else ``path``."""
+    path = Path(path)
+    if path.is_dir():
+        return next((path / name for name in _RESULTS if (path / name).exists()), path)
+    return path
+
+
 def open_annotations(
     path: str | Path, options: ReaderOptions | None = None, sizes: Mapping[str, tuple[int, int]] | None = None
 ) -> list[Source]:
@@ -87,10 +95,8 @@ def open_annotations(
     Raises:
         CellSegError: the format is unknown, or the file cannot be read.
     """
-    path = Path(path)
+    path = place_of(path)
     options = replace(options or ReaderOptions(), allow_missing=True, recursive=True)
-    if path.is_dir() and (found := next((path / name for name in _RESULTS if (path / name).exists()), None)):
-        path = found
     name = format_of(path)
     if name == "labels" and options.images is None and holds_images_too(path):
         options = replace(options, images=path)

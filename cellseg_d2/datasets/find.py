@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.datasets.names import distinct_names, key_of
 from cellseg_d2.errors import CellSegError, printable
-from cellseg_d2.images.read import find_images
+from cellseg_d2.images.read import find_images, image_size
 
 
 def find_inputs(paths: Sequence[str | Path], recursive: bool = False) -> dict[Path, str]:
@@ -58,6 +58,26 @@ def find_named(paths: Sequence[str | Path]) -> dict[str, Path]:
     root = os.path.commonpath({os.path.abspath(base) for base in found.values()}) if found else ""
     keys = [key_of(Path(_relative(path, root)) / path.name) for path in found]
     return dict(zip(distinct_names(keys), found, strict=True))
+
+
+class ImageSizes(Mapping[str, tuple[int, int]]):
+    """``(height, width)`` in pixels by image name, each read from its file when it is asked for.
+
+    Args:
+        files: by name.
+    """
+
+    def __init__(self, files: Mapping[str, Path]):
+        self._files = files
+
+    def __getitem__(self, name: str) -> tuple[int, int]:
+        return image_size(self._files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def _base(given: Path, image: Path) -> Path:

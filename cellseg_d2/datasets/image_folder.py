@@ -10,6 +10,7 @@ from cellseg_d2.datasets.names import distinct_names, files_within, key_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.errors import ImageError, check_name
 from cellseg_d2.images.read import IMAGE_SUFFIXES, read_image
+from cellseg_d2.io.outputs import is_own_result
 
 
 def places_beside(folder: Path) -> tuple[Path, Path, Path]:
@@ -36,7 +37,8 @@ class ImageFolder:
         root: the folder.
         allow_missing: keep images without a file, with the size that their annotations give.
         recursive: whether images may lie in sub-folders.
-        keep: says whether a file is one of the images; None takes all files with the suffix of an image.
+        keep: says whether a file is one of the images; None takes all files with the suffix of an image. Pictures and
+            label images that this project has written never are.
 
     Raises:
         CellSegError: the folder does not exist, or two files of one folder share a stem.
@@ -56,6 +58,8 @@ class ImageFolder:
         found: dict[str, str] = {}
         for path in files_within(self.root, recursive):
             if path.suffix.lower() not in IMAGE_SUFFIXES or (keep is not None and not keep(path)):
+                continue
+            if is_own_result(path):
                 continue
             file = path.relative_to(self.root).as_posix()
             other = found.setdefault(key_of(Path(file)), file)

@@ -129,9 +129,9 @@ class DrawnSource:
 
     def give_sizes(self, sizes: Mapping[str, tuple[int, int]]) -> None:
         """Set the sizes ``(height, width)`` of images by name, for formats that do not contain them."""
-        for name, size in sizes.items():
-            if name in self._drawn and self._drawn[name].size is None:
-                self._drawn[name].size = size
+        for name, image in self._drawn.items():
+            if image.size is None:
+                image.size = sizes.get(name)
 
     def records(self, log: FindingLog) -> Iterator[ImageRecord]:
         """Read image by image; see :meth:`cellseg_d2.datasets.sartorius.SartoriusCsv.records`."""
@@ -153,7 +153,10 @@ class DrawnSource:
                 return None
             file_name, size = found[0], found[1] or size
         if size is None or size[0] * size[1] > MAX_PIXELS:
-            reason = "neither the annotations nor an image file give a width and a height that an image can have"
+            reason = (
+                "neither the annotations nor an image file give a width and a height that an image can have: --images "
+                "names the images"
+            )
             log.note("malformed size", name, None, reason, repair="image dropped")
             return None
         cells = []

@@ -21,15 +21,21 @@ def is_own_result(path: str | Path) -> bool:
         return False
 
 
-def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None]) -> None:
-    """Refuse to overwrite inputs; called before anything is written.
+def check_outputs(
+    outputs: Iterable[str | Path | None],
+    inputs: Iterable[str | Path | None],
+    searched: Iterable[str | Path | None] = (),
+) -> None:
+    """Refuse to overwrite inputs, or to write where the same command would look for inputs the next time; called before
+    anything is written.
 
     Args:
         outputs: files that will be written, and folders in which any file may be.
         inputs: files, or folders such as Zarr arrays. None stands for an option that was not given.
+        searched: those of the inputs that are folders whose files, also in sub-folders, are read whatever their names.
 
     Raises:
-        CellSegError: an input is an output, or lies in one.
+        CellSegError: an input is an output, or lies in one, or an output lies in a folder that is searched.
     """
     written = {Path(path).resolve(): Path(path) for path in outputs if path is not None}
     # By what they are, too: where upper and lower case are the same, one file has several names.
@@ -42,6 +48,14 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
         for part in (place, *place.parents):
             if output := written.get(part) or known.get(_identity(part)):
                 raise CellSegError(f"{given} is an input and would be written over by {output}: choose another output")
+    folders = {_identity(Path(given)): given for given in searched if given is not None and Path(given).is_dir()}
+    for place, output in written.items():
+        for part in place.parents:
+            if folder := folders.get(_identity(part)):
+                raise CellSegError(
+                    f"{output} would lie in {folder}, which is read with its sub-folders, so that it would be an input "
+                    "the next time: choose another output"
+                )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

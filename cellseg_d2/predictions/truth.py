@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from cellseg_d2.datasets.annotations import format_of, open_annotations
 from cellseg_d2.datasets.coco_file import CocoFile, is_cell, read_coco, read_coco_or_json
 from cellseg_d2.datasets.findings import FindingLog
-from cellseg_d2.datasets.readers import ReaderOptions
+from cellseg_d2.datasets.readers import ReaderOptions, Source
 from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.datasets.shapes import DrawnSource
@@ -29,6 +29,8 @@ from cellseg_d2.masks.ignore import judged
 from cellseg_d2.masks.overlaps import resolve_overlaps
 from cellseg_d2.predictions.results import read_results
 from cellseg_d2.predictions.submission import decode_cells, is_csv, read_submission, validate_submission
+
+Sizes = Mapping[str, tuple[int, int]]
 
 
 @dataclass(eq=False)
@@ -102,9 +104,13 @@ class Predictions:
     types: dict[str, list[str]] | None = None
 
 
-def read_truth(path: str | Path) -> Truth:
+def read_truth(path: str | Path, sizes: Sizes | None = None) -> Truth:
     """Read ``train.csv`` (also ``.gz``), a COCO JSON, or annotations of any other format, such as a folder of label
     images, see :mod:`cellseg_d2.datasets.annotations`.
+
+    Args:
+        path: path of the file or folder.
+        sizes: ``(height, width)`` in pixels by image name, for formats that do not contain them, such as GeoJSON.
 
     Raises:
         CellSegError: the file cannot be read, or a mask in it is malformed.
@@ -113,7 +119,7 @@ def read_truth(path: str | Path) -> Truth:
         return _truth_from_csv(path)
     if Path(path).is_file() and format_of(path) == "coco":
         return _truth_from_coco(path)
-    return _truth_from_annotations(path)
+    return _truth_from_annotations(path, sizes)
 
 
 def read_predictions(
@@ -249,9 +255,10 @@ def _truth_from_coco(path: str | Path) -> Truth:
     return Truth(images, coco, names, warnings, file.image_paths(), file.names_as_written)
 
 
-def _truth_from_annotations(path: str | Path) -> Truth:
+def _truth_from_annotations(path: str | Path, sizes: Sizes | None) -> Truth:
     images: dict[str, TrueImage] = {}
-    for record in read_records(path, predicted=False):
+    # A number that must be the background is refused; a cell that is predicted may cover most of an image.
+    for record in _records(path, open_annotations(path, ReaderOptions(), sizes)):
         if record.id in images:
             raise CellSegError(f"{path}: several images are called {record.id}")
         masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
@@ -262,8 +269,14 @@ def _truth_from_annotations(path: str | Path) -> Truth:
 
 def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
     sizes = {name: (image.height, image.width) for name, image in truth.images.items()}
-    found = {record.id: record for record in read_records(path, sizes)}
-    known, warnings = _known_images(path, found, truth)
+    sources = _open_predicted(path, sizes)
+    others: set[str] = set()
+    for source in sources:
+        if isinstance(source, DrawnSource):  # of whose size nothing may be known
+            source.drop |= {name for name in source.ids if name not in sizes}
+            others |= source.drop
+    found = {record.id: record for record in _records(path, sources)}
+    known, warnings = _known_images(path, {**dict.fromkeys(others), **found}, truth)
     masks, types = {}, {}
     for name in _progress(known, path):
         record = found[name]
@@ -277,17 +290,19 @@ def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str)
     return Predictions(masks, None, warnings, types)
 
 
-def read_records(
-    path: str | Path, sizes: Mapping[str, tuple[int, int]] | None = None, *, predicted: bool = True
-) -> Iterator[ImageRecord]:
-    """All images of annotations of any format, which must be right; of those of unknown size only the ``sizes``.
-
-    A number that must be the background of a label image is refused, unless the cells are ``predicted``: such a cell
-    may cover most of an image.
+def read_records(path: str | Path, sizes: Sizes | None = None) -> Iterator[ImageRecord]:
+    """All images of predicted cells in any format of annotations, which must be right; ``sizes`` as of
+    :func:`read_truth`.
     """
-    for source in open_annotations(path, ReaderOptions(background=0 if predicted else None), sizes):
-        if isinstance(source, DrawnSource) and sizes is not None:
-            source.drop |= {name for name in source.ids if name not in sizes}
+    return _records(path, _open_predicted(path, sizes))
+
+
+def _open_predicted(path: str | Path, sizes: Sizes | None) -> list[Source]:
+    return open_annotations(path, ReaderOptions(background=0), sizes)
+
+
+def _records(path: str | Path, sources: Iterable[Source]) -> Iterator[ImageRecord]:
+    for source in sources:
         log = FindingLog()
         yield from source.records(log)
         log.raise_open_errors(path, "; cellseg-d2 convert has the options that are named, and --clean")

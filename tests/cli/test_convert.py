@@ -15,7 +15,6 @@ from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.report.cells import gather_cells
-from tests.datasets.test_readers import table
 
 HEIGHT, WIDTH = 24, 30
 RING = np.ones((9, 9), bool)
@@ -66,29 +65,6 @@ def test_what_is_written_comes_back(tmp_path, truth, name, capsys):
     if name == "labels":  # which know no classes
         expected = {image: sorted(("cell", mask) for _, mask in own) for image, own in expected.items()}
     assert found == expected
-
-
-@pytest.mark.parametrize(("name", "promise"), [(row[2], row[3]) for row in table("format") if row[2]])
-def test_the_table_says_what_comes_back(tmp_path, truth, name, promise):
-    """The last column of the table in docs/formats.md, of all that is written."""
-    name = name.split("`")[1]
-    if name not in formats():  # of `infer` alone, which the table says
-        assert not promise.startswith(("cells", "everything"))
-        return
-    images = "--images", tmp_path / "images"
-    run(truth, "--to", name, "--output", tmp_path / "out", *images)
-    back = tmp_path / "out" / ({"coco": "coco.json", "submission": "submission.csv"}.get(name, name))
-    if not promise.startswith(("cells", "everything")) or promise.endswith("only"):
-        with pytest.raises(CellSegError):
-            run(back, "--to", "coco", "--output", tmp_path / "back", *images)
-        if not promise.endswith("`report` only"):
-            return
-    evaluate.main(["--predictions", str(back), "--ground-truth", str(truth), "--json", str(tmp_path / "s.json")])
-    assert json.loads((tmp_path / "s.json").read_text())["tp50"] == 3
-    if not promise.endswith("only"):
-        run(back, "--to", "coco", "--output", tmp_path / "back", *images)
-        kinds = {cell.cell_type for record in load_coco(tmp_path / "back/coco.json") for cell in record.cells}
-        assert kinds == ({"cell"} if "no classes" in promise else {"live", "dead"})
 
 
 @pytest.mark.parametrize("name", [*BACK, "submission"])
@@ -165,3 +141,29 @@ def test_inputs_that_are_nothing_to_convert(tmp_path, truth):
             run(tmp_path / name, "--to", "coco", "--output", tmp_path / "out")
     with pytest.raises(CellSegError, match="would be written over"):
         run(truth.rename(tmp_path / "coco.json"), "--to", "coco", "--output", tmp_path)
+
+
+@pytest.mark.parametrize("name", BACK)
+@pytest.mark.parametrize("sub", [".", "new"])
+def test_nothing_is_written_into_what_is_read(tmp_path, truth, name, sub):
+    """What a first call writes there, a second one would count as cells of its input, or read instead of it."""
+    run(truth, "--to", name, "--output", tmp_path / "out", "--images", tmp_path / "images")
+    source = (tmp_path / "out" / name).rename(tmp_path / "X") if name != "coco" else tmp_path / "X"
+    if name == "coco":  # a folder of such files
+        source.mkdir()
+        (tmp_path / "out/coco.json").rename(source / "a.json")
+    before = sorted(source.rglob("*"))
+    for format_ in formats():
+        with pytest.raises(CellSegError, match="which is read with its sub-folders"):
+            run(source, "--to", format_, "--output", source / sub, "--images", tmp_path / "images")
+    assert sorted(source.rglob("*")) == before
+
+
+def test_formats_are_added_to_a_folder_of_results(tmp_path, truth):
+    """Its cells lie in a folder of their own, so that others beside it change nothing."""
+    images = "--images", tmp_path / "images"
+    run(truth, "--to", "labels", "--output", tmp_path / "out")
+    for format_ in ("geojson", "csv", "overlay", "rois"):
+        run(tmp_path / "out", "--to", format_, "--output", tmp_path / "out", *images)
+        run(tmp_path / "out", "--to", "coco", "--output", tmp_path / "back")
+        assert [len(record.cells) for record in load_coco(tmp_path / "back/coco.json")] == [3, 0]

@@ -237,3 +237,23 @@ def test_results_of_other_tools_are_no_images(tmp_path, plates, caplog):
         cv2.imwrite(str(plates / name), labels)
     convert.main([str(plates), "--to", "labels", "--output", str(tmp_path / "out")])
     assert len(list((tmp_path / "out/labels").rglob("*.tif"))) == 5
+
+
+def test_own_results_among_images_are_no_images(tmp_path, plates):
+    """Pictures and label images in a folder of images that is read with its sub-folders."""
+    results, folders = plates / "results", find_inputs([plates], recursive=True)
+    segment_files(ClassicalSegmenter("otsu"), list(folders), results, ["labels", "overlay"], folders=folders)
+    arguments = ["--labels", str(results / "labels"), "--images", str(plates), "--recursive"]
+    convert_to_coco.main([*arguments, "--output", str(tmp_path / "ds"), "--val-fraction", "0", "--no-progress"])
+    found = {record.id: len(record.cells) for record in load_coco(tmp_path / "ds/instances_train.json")}
+    assert found == EXPECTED
+
+
+def test_tiles_are_not_written_among_the_images(tmp_path, plates):
+    """A second call with ``--recursive`` would cut the tiles, too."""
+    (tmp_path / "labels").mkdir()
+    arguments = ["--labels", str(tmp_path / "labels"), "--images", str(plates), "--tiles", "2", "--recursive"]
+    cv2.imwrite(str(tmp_path / "labels/B.tif"), np.ones((40, 60), np.uint8))
+    with pytest.raises(CellSegError, match=r"tiles would lie in .*plates"):
+        convert_to_coco.main([*arguments, "--only-labelled", "--background", "0", "--output", str(plates / "ds")])
+    assert not (plates / "ds").exists()

@@ -1,4 +1,6 @@
-"""The tables in docs/formats.md have every way in and out."""
+"""The tables of images and planes in docs/formats.md have every kind and option; for the first one see
+:mod:`tests.test_formats_table`.
+"""
 
 import inspect
 import re
@@ -6,10 +8,7 @@ from itertools import takewhile
 
 import pytest
 
-from cellseg_d2.cli.convert import formats
 from cellseg_d2.cli.infer import PLANES, parse_args
-from cellseg_d2.datasets.readers import DATASET_READERS
-from cellseg_d2.export.formats import batch_formats
 from cellseg_d2.images.microscope import MICROSCOPE_SUFFIXES
 from cellseg_d2.images.read import IMAGE_SUFFIXES, ZARR_SUFFIX
 from cellseg_d2.inference.segmenter import Segmenter
@@ -22,14 +21,6 @@ def table(first):
     start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first} |"))
     rows = takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
-
-
-def test_the_table_has_every_reader_and_every_format():
-    rows = table("format")
-    read = [name for row in rows for name in re.findall(r"`--([a-z]+)`", row[1])]
-    written = [name for row in rows for name in re.findall(r"^`([a-z]+)`", row[2])]
-    assert sorted(read) == sorted(DATASET_READERS)
-    assert sorted(written) == sorted({*batch_formats(), *formats()})
 
 
 def test_the_table_of_images_has_every_kind():

@@ -32,6 +32,18 @@ def test_one_file_by_two_names_is_one(tmp_path):
         check_outputs([tmp_path / "A.png"], [tmp_path / "a.png"])
 
 
+def test_nothing_is_written_where_inputs_are_looked_for(tmp_path, monkeypatch):
+    (tmp_path / "in/deep").mkdir(parents=True)
+    (tmp_path / "a.json").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    check_outputs([tmp_path / "out", "in2/labels", "b.json"], [], searched=[tmp_path / "in", None, "a.json", "none"])
+    for output in ("in/labels", "in/deep/new/labels", tmp_path / "link/labels", "in/../in/coco.json"):
+        for searched in ("in", "link", tmp_path / "in"):
+            with pytest.raises(CellSegError, match=r"would lie in .*, which is read with its sub-folders"):
+                check_outputs([output], [], searched=[searched])
+
+
 def test_own_results_are_known_and_others_are_not(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "a_overlay.png")
     tifffile.imwrite(tmp_path / "a_labels.tif", np.zeros((4, 4), np.uint16))

@@ -6,12 +6,15 @@ import os
 
 import numpy as np
 import pytest
+import tifffile
 from pycocotools import mask as coco_mask
 
+from cellseg_d2.cli import analyze_errors, evaluate, visualize
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle
 from cellseg_d2.predictions.submission import write_submission
 from cellseg_d2.predictions.truth import choose_images, read_ids, read_predictions, read_truth
+from cellseg_d2.visualization.report.cells import gather_cells
 from tests.competition_files import write_train_csv
 
 HEIGHT, WIDTH = 20, 30
@@ -259,6 +262,45 @@ def test_coco_results(request, tmp_path, truth_file, ids):
         assert [result["image_id"] for result in predictions.results] == [0, 0, 0, 1]
     assert areas(read_predictions(path, truth, 0.4, "keep")) == {"a": [36, 40, 36], "b": []}
     assert areas(read_predictions(path, truth, 0.95)) == {"a": [], "b": []}
+
+
+def outlines(path, shifts):
+    """A GeoJSON of one square a place ``(x, y)``, whose corners are pixels' edges."""
+    path.parent.mkdir(exist_ok=True)
+    squares = [[(x, y), (x + 6, y), (x + 6, y + 6), (x, y + 6), (x, y)] for x, y in shifts]
+    features = [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}} for ring in squares]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def test_a_truth_without_sizes_has_those_of_the_images(tmp_path, capsys):
+    """A GeoJSON tells no size; predictions of other images are said to be left out, and never counted as nothing."""
+    truth, predictions, images = tmp_path / "truth", tmp_path / "predictions", tmp_path / "elsewhere"
+    images.mkdir()
+    for name, height in (("a", 20), ("b", 40)):
+        tifffile.imwrite(images / f"{name}.tif", np.zeros((height, 30), np.uint8))
+        outlines(truth / f"{name}.geojson", [(2, 3), (12, height - 8)])
+        outlines(predictions / f"{name}.geojson", [(2, 3)])
+    outlines(predictions / "c.geojson", [(2, 3)])
+    given = ["--predictions", str(predictions), "--ground-truth", str(truth)]
+    for main in (evaluate.main, lambda words: analyze_errors.main([*words, "--output", str(tmp_path / "errors")])):
+        with pytest.raises(CellSegError, match="give a width and a height that an image can have: --images names"):
+            main(given)
+        main([*given, "--images", str(images)])
+        assert "predicted images that the ground truth lacks are left out: 1" in capsys.readouterr().err
+    evaluate.main([*given, "--images", str(images), "--json", str(tmp_path / "s.json")])
+    score = json.loads((tmp_path / "s.json").read_text())
+    assert (score["tp50"], score["fp50"], score["fn50"]) == (2, 0, 2)
+    assert read_truth(truth, {"a": (20, 30), "b": (40, 30)}).images["b"].height == 40
+    report = gather_cells(predictions, truth, [images])
+    assert {image.name: len(image.true) for image in report.images} == {"a": 2, "b": 2}
+    visualize.main(
+        ["dataset", "--images", str(images), "--ground-truth", str(truth), "--output", str(tmp_path / "pictures")]
+    )
+    assert {path.stem for path in (tmp_path / "pictures").glob("*.png")} >= {"a", "b"}
+    for name in "ab":
+        (predictions / f"{name}.geojson").unlink()
+    with pytest.raises(CellSegError, match="not one of its images is in the ground truth"):
+        evaluate.main([*given, "--images", str(images)])
 
 
 def test_every_file_is_parsed_once(coco, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from cellseg_d2.datasets.annotations import open_annotations
-from cellseg_d2.datasets.find import find_named
+from cellseg_d2.datasets.find import ImageSizes, find_named
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import image_size
 from cellseg_d2.io.progress import track
@@ -120,7 +120,7 @@ def gather_cells(
         entries, notes = _without_truth(path, files), ["No ground truth was given, so nothing is scored."]
         errors = None
     else:
-        known = read_truth(truth)
+        known = read_truth(truth, ImageSizes(files))
         files = files or _files_of_coco(known)
         entries, notes = _with_truth(path, known, files, score_threshold, overlaps, only_predicted)
         errors = ErrorReport({image.name: image.errors for image in entries}, known.cell_types)
@@ -183,7 +183,7 @@ def _without_truth(path: Path, files: Mapping[str, Path]) -> list[ReportImage]:
         raise CellSegError(f"{path}: COCO results name their images by number, so they need the ground truth, too")
     entries = []
     if not is_csv(path):
-        for record in read_records(path, {name: image_size(file) for name, file in files.items()}):
+        for record in read_records(path, ImageSizes(files)):
             size = (record.height, record.width)
             masks = [crop_to_coco(cell.crop, *size) for cell in record.cells]
             areas = [cell.crop.area for cell in record.cells]
