@@ -65,7 +65,7 @@ def test_coco_json_becomes_layers(tmp_path):
 def test_the_package_is_imported_without_qt():
     """Also the command, whose import is that of its help."""
     code = "import sys, cellseg_d2, cellseg_d2.cli.correct, cellseg_d2.correction.project, cellseg_d2.cli.infer\n"
-    code += "print([name for name in sys.modules if name.split('.')[0] in ('qtpy', 'PyQt6', 'napari', 'vispy')])"
+    code += "print([name for name in sys.modules if name.split('.')[0] in ('qtpy', 'PySide6', 'napari', 'vispy')])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
