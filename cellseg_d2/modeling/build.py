@@ -8,10 +8,11 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from cellseg_d2.errors import CellSegError, one_line
+from cellseg_d2.modeling.precision import pool_in_float32
 
 
 def build_network(cfg: CfgNode) -> nn.Module:
-    """Like Detectron2's ``build_model``.
+    """Like Detectron2's ``build_model``, with features that are pooled in float32.
 
     Raises:
         CellSegError: values of the right types make no network together, or name parts that do not exist.
@@ -26,4 +27,5 @@ def build_network(cfg: CfgNode) -> nn.Module:
         if "negative dimension" not in str(error):  # what is left is about devices and memory
             raise
         raise CellSegError(f"the keys below MODEL make no network: {one_line(error)}") from error
+    pool_in_float32(model)
     return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model

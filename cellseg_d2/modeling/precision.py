@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from detectron2.modeling.poolers import ROIPooler
+from torch import nn
 
 from cellseg_d2.errors import CellSegError
 
@@ -33,3 +35,19 @@ def has_fast_bfloat16() -> bool:
     """Whether this processor has instructions for bfloat16, as far as PyTorch tells."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # of PyTorch from 2.12 on
     return any(capabilities.get(name, False) for name in FAST_BFLOAT16)
+
+
+def pool_in_float32(model: nn.Module) -> None:
+    """Give every ``ROIPooler`` in ``model`` features in float32, also in mixed precision.
+
+    Detectron2 rounds the boxes to the number format of the features before it pools. Of a coordinate in bfloat16, with 8
+    bits, that leaves multiples of 4 pixels from 512 on: features are taken beside the cells, and masks are drawn there.
+    """
+    for module in model.modules():
+        if isinstance(module, ROIPooler):
+            module.register_forward_pre_hook(_with_float32_features)
+
+
+def _with_float32_features(pooler: nn.Module, args: tuple) -> tuple:
+    features, *boxes = args
+    return [level.float() for level in features], *boxes
