@@ -167,3 +167,12 @@ def test_formats_are_added_to_a_folder_of_results(tmp_path, truth):
         run(tmp_path / "out", "--to", format_, "--output", tmp_path / "out", *images)
         run(tmp_path / "out", "--to", "coco", "--output", tmp_path / "back")
         assert [len(record.cells) for record in load_coco(tmp_path / "back/coco.json")] == [3, 0]
+
+
+def test_a_csv_of_any_types_keeps_them(tmp_path):
+    """As the simulator writes it, and without types."""
+    rows = ["a,1 3,8,6,colony,s", "a,17 2,8,6,,s", "b,1 3,8,6,spread,s"]
+    (tmp_path / "a.csv").write_text("\n".join(["id,annotation,width,height,cell_type,sample_id", *rows, ""]))
+    run(tmp_path / "a.csv", "--to", "coco", "--output", tmp_path / "out", "--category", "other")
+    records = load_coco(tmp_path / "out/coco.json")
+    assert [[cell.cell_type for cell in r.cells] for r in records] == [["colony", "other"], ["spread"]]
