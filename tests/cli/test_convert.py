@@ -4,6 +4,7 @@ import json
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 
@@ -141,6 +142,25 @@ def test_inputs_that_are_nothing_to_convert(tmp_path, truth):
             run(tmp_path / name, "--to", "coco", "--output", tmp_path / "out")
     with pytest.raises(CellSegError, match="would be written over"):
         run(truth.rename(tmp_path / "coco.json"), "--to", "coco", "--output", tmp_path)
+
+
+def test_numbers_are_the_same_in_all_formats(tmp_path):
+    """Also where a label image cannot hold a cell, as no pixel is its own: it comes last."""
+    hidden = MaskCrop(2, 2, np.ones((3, 3), bool))
+    others = [MaskCrop(12, 2 + 9 * i, np.eye(5, dtype=bool)) for i in (0, 1)]
+    cells = [CellAnnotation(crop, "cell", row) for row, crop in enumerate((hidden, hidden, *others), start=1)]
+    write_coco(tmp_path / "a.json", [ImageRecord("a", "a.tif", HEIGHT, WIDTH, "cell", None, cells)], ("cell",))
+    run(tmp_path / "a.json", "--to", "labels", "csv", "coco", "submission", "--output", tmp_path / "out")
+    labels = tifffile.imread(tmp_path / "out/labels/a_labels.tif")
+    table = pd.read_csv(tmp_path / "out/csv/a_cells.csv").set_index("label")
+    assert (table.index.tolist(), labels.max()) == ([1, 2, 3, 4], 3)
+    for number in (1, 2, 3):
+        rows, columns = np.nonzero(labels == number)
+        assert len(rows) == table.area_px[number]
+        middle = table.loc[number, ["centroid_x_px", "centroid_y_px"]]
+        assert (columns.mean(), rows.mean()) == pytest.approx(middle, abs=0.51)
+    assert len(load_coco(tmp_path / "out/coco.json")[0].cells) == 4
+    assert len((tmp_path / "out/submission.csv").read_text().splitlines()) == 1 + 3
 
 
 @pytest.mark.parametrize("name", BACK)
