@@ -72,6 +72,7 @@ def test_labelme(tmp_path, images):
         {"label": "dead", "shape_type": "mask", "points": [[5, 4], [14, 9]], "mask": painted(mask)},
         {"label": "live", "shape_type": "polygon", "points": SQUARE, "group_id": 7},
         {"label": "live", "shape_type": "polygon", "points": APART, "group_id": 7},
+        {"label": "live", "shape_type": "rotation", "points": APART},  # of X-AnyLabeling
     ]
     content = {"version": "5.5.0", "imagePath": "..\\images\\a.png", "imageData": None, "shapes": shapes}
     content |= {"imageHeight": HEIGHT, "imageWidth": WIDTH}
@@ -83,6 +84,7 @@ def test_labelme(tmp_path, images):
         ("dead", disc(10, 10, 4)),
         ("dead", mask_of(SQUARE, HOLE)),
         ("live", mask_of(SQUARE) | mask_of(APART)),
+        ("live", mask_of(APART)),
     ]
     for path in (tmp_path / "json", tmp_path / "json/a.json"):
         records, log, source = read("labelme", path)
