@@ -106,6 +106,10 @@ def open_annotations(
         components = "lone" if options.components == "check" else options.components
         rules = LabelRules(options.background, components)
         return [LabelImages(None, path, options.category, options.drop, rules=rules)]
+    if name == "csv":
+        from cellseg_d2.datasets.sartorius import SartoriusCsv
+
+        return [SartoriusCsv(path, options.image_folder(), None, options.drop, category=options.category)]
     files = [path]
     if name == "coco" and path.is_dir():
         files = [file for file in files_within(path, True) if file.suffix.lower() == ".json"]

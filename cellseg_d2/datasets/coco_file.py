@@ -41,7 +41,7 @@ class CocoFile:
             are in pixels, or None where the file does not contain them, see :meth:`size`.
         annotations: in the file's order, each with ``image_id`` and, where it has one, ``category_id`` as
             in the other two, or as a text where they name nothing that is listed. The rest is as it is written.
-        categories: names by id, in the order of the ids.
+        categories: names by id, in the order of the ids, without those that only group others.
         lacks: which of images, annotations and categories are missing.
 
     Args:
@@ -82,7 +82,14 @@ class CocoFile:
             self._check_annotation(entry, f"{source} is not a COCO JSON: annotation {number} (from 0)")
         self.images = {entry["id"]: entry for entry in images}
         self.annotations = annotations
-        self.categories = {number: names[number] for number in sorted(names)}
+        groups = self._groups(categories, {entry.get("category_id") for entry in annotations})
+        self.categories = {number: names[number] for number in sorted(names.keys() - groups)}
+
+    def _groups(self, categories: Iterable[Mapping], used: set) -> set[int]:
+        """Ids of entries that are only the ``supercategory`` of others, as Roboflow's first one, and no class."""
+        above = [entry.get("supercategory") for entry in categories if entry.get("supercategory") != entry["name"]]
+        found = (entry for entry in categories if entry["name"] in above and entry.get("supercategory") == "none")
+        return {self._numbers["category"][id_key(entry["id"])] for entry in found} - used
 
     def _check_annotation(self, entry: dict, where: str) -> None:
         for kind, key in (("image", "image_id"), ("category", "category_id")):

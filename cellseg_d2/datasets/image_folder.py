@@ -68,6 +68,8 @@ class ImageFolder:
         names = distinct_names(list(found))
         self.files: dict[str, str] = dict(zip(names, found.values(), strict=True))
         self._names = dict(zip(found, names, strict=True))
+        for key, name in list(self._names.items()):  # of OME-TIFF, many tools take ".ome" for a part of the suffix
+            self._names.setdefault(key.removesuffix(".ome"), name)
 
     @classmethod
     def of_names(cls, root: str | Path, names: Mapping[str, str], allow_missing: bool = False) -> ImageFolder:

@@ -9,7 +9,7 @@ from pathlib import Path
 from roifile import ROI_TYPE, ImagejRoi
 
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
-from cellseg_d2.datasets.shapes import DrawnImage, Shape, ellipse, open_drawn_files, ring_of
+from cellseg_d2.datasets.shapes import DrawnImage, Shape, ellipse, image_name, open_drawn_files, ring_of
 from cellseg_d2.errors import CellSegError, one_line
 
 # Endings after the image's name: those of this project's files, and ImageJ's own proposal.
@@ -44,7 +44,7 @@ def read_rois(path: str | Path) -> DrawnImage:
     stem = path.stem
     ending = next((ending for ending in ENDINGS if stem.lower().endswith(ending) and len(stem) > len(ending)), "")
     name = stem[: len(stem) - len(ending)]
-    return DrawnImage(f"{name}.roi", [_shape(roi, row) for row, roi in enumerate(rois, start=1)])
+    return DrawnImage(image_name(name, ".roi"), [_shape(roi, row) for row, roi in enumerate(rois, start=1)])
 
 
 def _unpacked(path: Path) -> list[ImagejRoi]:

@@ -12,8 +12,8 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.other_tools import LABEL_ENDINGS, OTHER_ENDINGS
 from cellseg_d2.images.read import IMAGE_SUFFIXES
 
-# Endings of images after the common name: those of Cellpose's own data.
-IMAGE_ENDINGS = ("_img", "_image")
+# Endings of images after the common name: those of Cellpose's own data, and what OME-TIFF has before its suffix.
+IMAGE_ENDINGS = ("_img", "_image", ".ome")
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
 
 
@@ -97,7 +97,8 @@ def pair_labels(
         elif path not in of_one_cell and (ending is None or path.stem.endswith(ending)):
             unpaired.setdefault(key, []).append(path)
     if not files and not masks:
-        raise CellSegError(f"the folder of labels {labels} holds no image")
+        deeper = "" if recursive or not _label_files(labels, True) else ", but its sub-folders do: --recursive"
+        raise CellSegError(f"the folder of labels {labels} holds no label image ({' '.join(LABEL_SUFFIXES)}){deeper}")
     if not found and not masks and folder.files and not allow_missing:
         raise CellSegError(
             f"no image in {images} has the name of a label image in {labels}: {next(iter(folder.files.values()))} "

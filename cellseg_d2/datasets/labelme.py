@@ -57,7 +57,7 @@ def _shape(entry: Any, row: int) -> Shape:
         shape.parts = [[ring]]
     elif form == "rectangle" and len(ring) == 2:
         shape.parts = [[rectangle(*ring.ravel().tolist())]]
-    elif form in ("rectangle", "oriented_rectangle") and len(ring) == 4:
+    elif form in ("rectangle", "oriented_rectangle", "rotation") and len(ring) == 4:
         shape.parts = [[ring]]
     elif form == "circle" and len(ring) == 2:
         (x, y), radius = ring[0].tolist(), float(np.hypot(*(ring[1] - ring[0])))

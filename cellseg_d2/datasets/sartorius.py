@@ -58,24 +58,29 @@ class SartoriusCsv:
     Args:
         path: path of the CSV, also gzipped.
         images: the folder of the images; None reads without them.
-        cell_types: the types that may occur.
+        cell_types: the types that may occur; None takes those that the file names.
         drop: ids of images to leave out.
         keep_empty: keep images of the folder that no row names: fields without cells.
+        category: the type of cells without one, if all types are taken.
     """
 
     def __init__(
         self,
         path: str | Path,
         images: ImageFolder | None = None,
-        cell_types: tuple[str, ...] = CELL_TYPES,
+        cell_types: tuple[str, ...] | None = CELL_TYPES,
         drop: tuple[str, ...] = (),
         keep_empty: bool = False,
+        category: str = "",
     ):
         self.path = Path(path)
         self.images = images
-        self.categories = cell_types
         self.drop = set(drop)
         self._table = read_csv_table(path, REQUIRED, OPTIONAL)
+        if cell_types is None:
+            self._table["cell_type"] = self._table["cell_type"].replace("", category)
+            cell_types = tuple(pd.unique(self._table["cell_type"]))
+        self.categories = cell_types
         self.rows = len(self._table)
         self._row_numbers = self._table.index.to_numpy()
         places: Mapping[str, np.ndarray] = self._table.groupby("id", sort=False).indices

@@ -247,6 +247,16 @@ def name_of(value: object) -> str | None:
     return text if text and text.isprintable() else None
 
 
+def image_name(name: str, suffix: str) -> str:
+    """The file name of an image that annotations are called by, with its suffix, as ``a.tif.geojson``, or without.
+
+    Args:
+        name: of the annotations, without what they add.
+        suffix: for a name without an image's.
+    """
+    return name if name.lower().endswith(IMAGE_SUFFIXES) else name + suffix
+
+
 def size_of(height: object, width: object) -> tuple[int, int] | None:
     """Height and width as whole numbers above 0; None if they are not."""
     try:
@@ -271,10 +281,14 @@ def open_drawn(path: Path, drawn: Sequence[DrawnImage], options: ReaderOptions) 
         return {"": DrawnSource(path, drawn, options.image_folder(), options.category, options.drop)}
     here = path if path.is_dir() else path.parent
     stems = {image.stem for image in drawn}
+
+    def is_drawn(file: Path) -> bool:
+        return file.stem in stems or file.stem.removesuffix(".ome") in stems
+
     for place in filter(Path.is_dir, places_beside(here)):
         files = files_within(place, options.recursive)
-        if any(p.stem in stems and p.suffix.lower() in IMAGE_SUFFIXES for p in files):
-            folder = ImageFolder(place, options.allow_missing, options.recursive, lambda file: file.stem in stems)
+        if any(p.suffix.lower() in IMAGE_SUFFIXES and is_drawn(p) for p in files):
+            folder = ImageFolder(place, options.allow_missing, options.recursive, is_drawn)
             return {"": DrawnSource(path, drawn, folder, options.category, options.drop)}
     if not options.allow_missing:
         raise images_not_found(path)
@@ -297,11 +311,14 @@ def open_drawn_files(
     """
     if not path.exists():
         raise CellSegError(f"{path} does not exist")
-    files = [path]
-    if path.is_dir():
-        files = [p for p in files_within(path, options.recursive) if p.name.lower().endswith(tuple(endings))]
+
+    def is_one(file: Path) -> bool:
+        return file.name.lower().endswith(tuple(endings))
+
+    files = list(filter(is_one, files_within(path, options.recursive))) if path.is_dir() else [path]
     if not files:
-        raise CellSegError(f"{path} holds no file {' or '.join('*' + ending for ending in endings)}")
+        hint = ", but its sub-folders do: --recursive" if any(map(is_one, files_within(path, True))) else ""
+        raise CellSegError(f"{path} holds no file {' or '.join('*' + ending for ending in endings)}{hint}")
     drawn = []
     for file in files:
         image = read(file)

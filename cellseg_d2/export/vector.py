@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from cellseg_d2.export.formats import FORMATS
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.masks.polygons import Polygon
-from cellseg_d2.visualization.overlays import to_display
+from cellseg_d2.visualization.overlays import place_of_number, to_display
 from cellseg_d2.visualization.style import bar_length, bar_text
 
 if TYPE_CHECKING:
@@ -60,9 +60,11 @@ def _figure(segmentation: Segmentation) -> Figure:
         line = PathPatch(_path(polygons), facecolor="none", edgecolor=color, linewidth=0.8, gid=f"cell-{label}")
         axes.add_patch(line)
     for number, crop in zip(style.labels(len(segmentation)) or (), segmentation.crops, strict=False):
-        rows, columns = np.nonzero(crop.mask)
-        x, y = crop.left + columns.mean() + 0.5, crop.top + rows.mean() + 0.5
-        axes.text(x, y, number, color="white", fontsize=5, ha="center", va="center", path_effects=_EDGE)
+        # No wider than the cell, as one can look as near as one likes.
+        size = min(5.0, 0.8 * crop.area**0.5 / len(number))
+        edge = [withStroke(linewidth=0.3 * size, foreground="black")]
+        shown = axes.text(*place_of_number(crop), number, color="white", fontsize=size, path_effects=edge)
+        shown.set(horizontalalignment="center", verticalalignment="center_baseline")
     if style.scale_bar and segmentation.pixel_size is not None:
         pixel = segmentation.pixel_size.x_um
         length_um = bar_length(width * pixel)

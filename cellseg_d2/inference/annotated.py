@@ -89,10 +89,10 @@ def convert_annotations(
                 file = source.images.root / record.file_name if source.images is not None else None
                 image, size = (read_image(file), read_pixel_size(file)) if file and file.is_file() else (None, None)
                 folder, _, name = record.id.rpartition("/")
-                whole = replace(segmentation_of(record, classes, image, size), name=name)
-                apart = whole
                 if needs_disjoint:
-                    apart = replace(segmentation_of(record, classes, image, size, disjoint=True), name=name)
+                    record, disjoint = with_disjoint(record)
+                whole = replace(segmentation_of(record, classes, image, size), name=name)
+                apart = replace(segmentation_of(disjoint, classes, image, size), name=name) if needs_disjoint else whole
                 cells += len(whole)
                 lost += len(whole) - len(apart)
                 for format_, place in places.items():
@@ -113,13 +113,26 @@ def convert_annotations(
     return Converted(len(encoded), cells, lost, log)
 
 
+def with_disjoint(record: ImageRecord) -> tuple[ImageRecord, ImageRecord]:
+    """An image, and the same with every pixel of several cells given to the smallest of them.
+
+    A cell that is left without a pixel is not in the second one, and comes last in the first one, so that all others
+    have the same numbers in both.
+    """
+    crops = resolve_overlaps(
+        [cell.crop.tight() for cell in record.cells], record.height, record.width, policy="smaller"
+    )
+    pairs = list(zip(record.cells, crops, strict=True))
+    shown = [(cell, crop) for cell, crop in pairs if crop.area]
+    order = [cell for cell, _ in shown] + [cell for cell, crop in pairs if not crop.area]
+    return replace(record, cells=order), replace(record, cells=[replace(cell, crop=crop) for cell, crop in shown])
+
+
 def segmentation_of(
     record: ImageRecord,
     class_names: Sequence[str],
     image: np.ndarray | None = None,
     pixel_size: PixelSize | None = None,
-    *,
-    disjoint: bool = False,
 ) -> Segmentation:
     """The annotated cells of an image, in their order, with the score 1.
 
@@ -128,13 +141,9 @@ def segmentation_of(
         class_names: of all cells of the data set.
         image: grey values ``(H, W)``, where they are at hand.
         pixel_size: where it is known.
-        disjoint: give every pixel of several cells to the smallest of them. A cell that is left without any is gone.
     """
-    crops = [cell.crop.tight() for cell in record.cells]
-    if disjoint:
-        crops = resolve_overlaps(crops, record.height, record.width, policy="smaller")
-    kept = [i for i, crop in enumerate(crops) if crop.area]
-    classes = np.array([class_names.index(record.cells[i].cell_type) for i in kept], dtype=np.int64)
+    kept = [cell for cell in record.cells if cell.crop.area]
+    classes = np.array([class_names.index(cell.cell_type) for cell in kept], dtype=np.int64)
     scores = np.ones(len(kept), dtype=np.float32)
-    cells = Cells(record.height, record.width, [crops[i] for i in kept], scores, classes)
+    cells = Cells(record.height, record.width, [cell.crop.tight() for cell in kept], scores, classes)
     return Segmentation(cells, class_names, image, pixel_size, record.id, file_name=record.file_name)

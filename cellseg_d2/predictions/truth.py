@@ -21,7 +21,6 @@ from cellseg_d2.datasets.records import ImageRecord, main_type
 from cellseg_d2.datasets.sartorius import SartoriusCsv
 from cellseg_d2.datasets.shapes import DrawnSource
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.io.csv import read_csv_table
 from cellseg_d2.io.progress import track
 from cellseg_d2.io.text import is_json_list
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, crop_to_coco
@@ -218,8 +217,7 @@ def _progress(items: Iterable, path: str | Path, total: int | None = None) -> It
 
 def _truth_from_csv(path: str | Path) -> Truth:
     # Whatever types the file names are its types; none at all is no reason not to score it.
-    types = tuple(read_csv_table(path, ("id", "cell_type"))["cell_type"].unique())
-    csv, log = SartoriusCsv(path, cell_types=types), FindingLog()
+    csv, log = SartoriusCsv(path, cell_types=None), FindingLog()
     images = {}
     for record in _progress(csv.records(log), path, len(csv)):
         masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]

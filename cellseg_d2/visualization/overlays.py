@@ -211,12 +211,23 @@ def _write_labels(shown: np.ndarray, crops: Sequence[MaskCrop], labels: Sequence
     face = font(max(9, 5 * upscale))
     for crop, label in zip(crops, labels, strict=True):
         if crop.area:
-            rows, columns = np.nonzero(crop.mask)
-            x, y = (crop.left + columns.mean() + 0.5) * upscale, (crop.top + rows.mean() + 0.5) * upscale
+            x, y = (place * upscale for place in place_of_number(crop))
             draw.text(
                 (x, y), label, fill=(255, 255, 255), font=face, anchor="mm", stroke_width=1, stroke_fill=(0, 0, 0)
             )
     return np.array(picture)
+
+
+def place_of_number(crop: MaskCrop) -> tuple[float, float]:
+    """Where the number of a cell is centred, ``(x, y)`` in pixels of the image along their edges: the mean of its
+    pixels; if that is in no pixel of it, as of a crescent or a ring, the middle of the pixel farthest from its outline.
+    """
+    rows, columns = np.nonzero(crop.mask)
+    y, x = rows.mean() + 0.5, columns.mean() + 0.5
+    if not crop.mask[int(y), int(x)]:
+        inside = cv2.distanceTransform(np.pad(crop.mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        y, x = np.array(np.unravel_index(inside.argmax(), inside.shape)) + 0.5
+    return float(crop.left + x), float(crop.top + y)
 
 
 @lru_cache(maxsize=32)

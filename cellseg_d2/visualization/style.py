@@ -91,10 +91,10 @@ def draw_scale_bar(picture: np.ndarray, pixel_um: float) -> np.ndarray:
     box = (right - length, bottom - thick, right - 1, bottom - 1)
     draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), fill=(0, 0, 0))
     draw.rectangle(box, fill=(255, 255, 255))
-    middle = (right - length / 2, bottom - thick - 3)
+    middle = (right - length / 2, bottom - thick - 2)  # of the text's lower edge, which is that of "µ"
     text: dict[str, Any] = {
         "font": font(size),
-        "anchor": "ms",
+        "anchor": "md",
         "fill": (255, 255, 255),
         "stroke_width": 1,
         "stroke_fill": (0, 0, 0),

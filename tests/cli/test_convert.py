@@ -4,6 +4,7 @@ import json
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 
@@ -143,6 +144,25 @@ def test_inputs_that_are_nothing_to_convert(tmp_path, truth):
         run(truth.rename(tmp_path / "coco.json"), "--to", "coco", "--output", tmp_path)
 
 
+def test_numbers_are_the_same_in_all_formats(tmp_path):
+    """Also where a label image cannot hold a cell, as no pixel is its own: it comes last."""
+    hidden = MaskCrop(2, 2, np.ones((3, 3), bool))
+    others = [MaskCrop(12, 2 + 9 * i, np.eye(5, dtype=bool)) for i in (0, 1)]
+    cells = [CellAnnotation(crop, "cell", row) for row, crop in enumerate((hidden, hidden, *others), start=1)]
+    write_coco(tmp_path / "a.json", [ImageRecord("a", "a.tif", HEIGHT, WIDTH, "cell", None, cells)], ("cell",))
+    run(tmp_path / "a.json", "--to", "labels", "csv", "coco", "submission", "--output", tmp_path / "out")
+    labels = tifffile.imread(tmp_path / "out/labels/a_labels.tif")
+    table = pd.read_csv(tmp_path / "out/csv/a_cells.csv").set_index("label")
+    assert (table.index.tolist(), labels.max()) == ([1, 2, 3, 4], 3)
+    for number in (1, 2, 3):
+        rows, columns = np.nonzero(labels == number)
+        assert len(rows) == table.area_px[number]
+        middle = table.loc[number, ["centroid_x_px", "centroid_y_px"]]
+        assert (columns.mean(), rows.mean()) == pytest.approx(middle, abs=0.51)
+    assert len(load_coco(tmp_path / "out/coco.json")[0].cells) == 4
+    assert len((tmp_path / "out/submission.csv").read_text().splitlines()) == 1 + 3
+
+
 @pytest.mark.parametrize("name", BACK)
 @pytest.mark.parametrize("sub", [".", "new"])
 def test_nothing_is_written_into_what_is_read(tmp_path, truth, name, sub):
@@ -167,3 +187,12 @@ def test_formats_are_added_to_a_folder_of_results(tmp_path, truth):
         run(tmp_path / "out", "--to", format_, "--output", tmp_path / "out", *images)
         run(tmp_path / "out", "--to", "coco", "--output", tmp_path / "back")
         assert [len(record.cells) for record in load_coco(tmp_path / "back/coco.json")] == [3, 0]
+
+
+def test_a_csv_of_any_types_keeps_them(tmp_path):
+    """As the simulator writes it, and without types."""
+    rows = ["a,1 3,8,6,colony,s", "a,17 2,8,6,,s", "b,1 3,8,6,spread,s"]
+    (tmp_path / "a.csv").write_text("\n".join(["id,annotation,width,height,cell_type,sample_id", *rows, ""]))
+    run(tmp_path / "a.csv", "--to", "coco", "--output", tmp_path / "out", "--category", "other")
+    records = load_coco(tmp_path / "out/coco.json")
+    assert [[cell.cell_type for cell in r.cells] for r in records] == [["colony", "other"], ["spread"]]

@@ -229,3 +229,22 @@ def test_a_list_of_images_alone(tmp_path):
         read_coco(path)
     with pytest.raises(CellSegError, match="needs images, annotations"):
         CocoFile({"images": []})
+
+
+@pytest.mark.parametrize(
+    ("groups", "used", "expected"),
+    [
+        (("none", "cells"), 1, ["live"]),  # as Roboflow exports
+        (("none", "cells"), 0, ["cells", "live"]),  # of which there are cells
+        (("none", "none"), 1, ["cells", "live"]),
+        (("cells", "cells"), 1, ["cells", "live"]),  # this project's own form
+        ((None, ["odd"]), 1, ["cells", "live"]),
+    ],
+)
+def test_a_category_that_only_groups_others_is_no_class(tmp_path, groups, used, expected):
+    names = ("cells", "live")
+    categories = [{"id": i, "name": names[i], "supercategory": groups[i]} for i in (0, 1)]
+    content = {"images": [{"id": 0, "file_name": "a.png", "height": 9, "width": 9}], "categories": categories}
+    content["annotations"] = [{"id": 1, "image_id": 0, "category_id": used, "segmentation": [[1, 1, 5, 1, 5, 5]]}]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert list(read_coco(tmp_path / "a.json").categories.values()) == expected

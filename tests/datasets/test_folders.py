@@ -257,3 +257,18 @@ def test_tiles_are_not_written_among_the_images(tmp_path, plates):
     with pytest.raises(CellSegError, match=r"tiles would lie in .*plates"):
         convert_to_coco.main([*arguments, "--only-labelled", "--background", "0", "--output", str(plates / "ds")])
     assert not (plates / "ds").exists()
+
+
+@pytest.mark.parametrize("name", ["labels", "geojson", "rois", "labelme"])
+def test_sub_folders_that_are_not_entered_are_named(tmp_path, plates, results, name):
+    source = results / name
+    if name == "labelme":
+        source = tmp_path / "drawn"
+        (source / "p1").mkdir(parents=True)
+        (source / "p1/a.json").write_text('{"shapes": []}')
+    for path in source.iterdir():
+        if path.is_file():
+            path.unlink()
+    arguments = [f"--{name}", str(source), "--images", str(plates), "--output", str(tmp_path / "ds")]
+    with pytest.raises(CellSegError, match="but its sub-folders do: --recursive"):
+        convert_to_coco.main(arguments)

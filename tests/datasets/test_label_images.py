@@ -123,7 +123,7 @@ def test_what_does_not_match_is_an_error_unless_it_is_dropped(folders):
 
 
 def test_folders_that_do_not_belong_together(folders):
-    with pytest.raises(CellSegError, match="holds no image"):
+    with pytest.raises(CellSegError, match="holds no label image"):
         read(folders)
     add(folders, "a", LABELS.astype(np.uint8))
     (folders[1] / "a.png").rename(folders[1] / "b_mask.png")

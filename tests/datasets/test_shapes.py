@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from roifile import ROI_TYPE, ImagejRoi, roiwrite
 
@@ -71,6 +72,7 @@ def test_labelme(tmp_path, images):
         {"label": "dead", "shape_type": "mask", "points": [[5, 4], [14, 9]], "mask": painted(mask)},
         {"label": "live", "shape_type": "polygon", "points": SQUARE, "group_id": 7},
         {"label": "live", "shape_type": "polygon", "points": APART, "group_id": 7},
+        {"label": "live", "shape_type": "rotation", "points": APART},  # of X-AnyLabeling
     ]
     content = {"version": "5.5.0", "imagePath": "..\\images\\a.png", "imageData": None, "shapes": shapes}
     content |= {"imageHeight": HEIGHT, "imageWidth": WIDTH}
@@ -82,6 +84,7 @@ def test_labelme(tmp_path, images):
         ("dead", disc(10, 10, 4)),
         ("dead", mask_of(SQUARE, HOLE)),
         ("live", mask_of(SQUARE) | mask_of(APART)),
+        ("live", mask_of(APART)),
     ]
     for path in (tmp_path / "json", tmp_path / "json/a.json"):
         records, log, source = read("labelme", path)
@@ -165,6 +168,50 @@ def test_geojson(tmp_path, images, collection):
     expected = ("live", mask_of(SQUARE, HOLE)), ("cell", mask_of(SQUARE) | mask_of(APART))
     check(records, *expected, log=log)
     check(read("geojson", tmp_path)[0], *expected)
+
+
+@pytest.mark.parametrize(
+    ("ring", "mask"),
+    [
+        ([*SQUARE, SQUARE[0]], mask_of(SQUARE)),
+        (SQUARE, mask_of(SQUARE)),  # not closed
+        ([[*place, 0.0] for place in [*SQUARE, SQUARE[0]]], mask_of(SQUARE)),  # with a height
+    ],
+)
+@pytest.mark.parametrize(
+    ("named", "kind"),
+    [
+        ({"name": "live"}, "live"),
+        ({"names": ["Tumor", "Positive"], "color": [1, 2, 3]}, "Tumor: Positive"),
+        ({"names": ["Tumor"]}, "Tumor"),
+        ({"names": []}, "cell"),
+        ("live", "live"),
+    ],
+)
+def test_geojson_of_other_versions_and_tools(tmp_path, images, ring, mask, named, kind):
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "geometry": geometry, "properties": {"classification": named}}
+    (tmp_path / "a.geojson").write_text(json.dumps(feature))  # one alone is GeoJSON, too
+    records, log, _ = read("geojson", tmp_path / "a.geojson")
+    check(records, (kind, mask), log=log)
+
+
+@pytest.mark.parametrize("given", ["a", "a.tif", "a.png", "a.TIF", "b", "b.ome", "b.ome.tif"])
+@pytest.mark.parametrize("reader", ["geojson", "rois"])
+def test_annotations_called_as_their_images_with_or_without_suffix(tmp_path, images, given, reader):
+    """``a.tif.geojson`` as scripts for QuPath write it, and ``b`` for ``b.ome.tif``, as tools that know OME-TIFF do."""
+    tifffile.imwrite(images / "b.ome.tif", np.zeros((HEIGHT, WIDTH), np.uint8))
+    (tmp_path / "drawn").mkdir()
+    if reader == "rois":
+        roiwrite(tmp_path / f"drawn/{given}_rois.zip", ImagejRoi.frompoints(np.array(SQUARE)))
+    else:
+        geometry = {"type": "Polygon", "coordinates": [[*SQUARE, SQUARE[0]]]}
+        content = [{"type": "Feature", "geometry": geometry, "properties": {}}]
+        (tmp_path / f"drawn/{given}.geojson").write_text(json.dumps(content))
+    for options in ({"images": images}, {}):
+        (record,) = read(reader, tmp_path / "drawn", **options)[0]
+        assert (record.id, record.height) == ("a" if given[0] == "a" else "b.ome", HEIGHT)
+        assert np.array_equal(record.cells[0].crop.to_full(HEIGHT, WIDTH), mask_of(SQUARE))
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a_rois.zip", "a_RoiSet.zip"])

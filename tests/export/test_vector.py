@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cellseg_d2.images.pixel_size import PixelSize
+from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.style import Style
 from tests.inference.segmentations import HEIGHT, WIDTH, difficult_crops, segmentation_of
 
@@ -39,6 +40,22 @@ def test_an_svg_has_the_outline_and_the_number_of_each_cell(segmentation, tmp_pa
         [path] = replace(segmentation, style=style).save(tmp_path, "svg")
         groups = [group.get("id", "") for group in ElementTree.parse(path).getroot().iter(f"{SVG}g")]
         assert sum(name.startswith("text_") for name in groups) == texts, "numbers, and the length of the bar"
+
+
+def test_numbers_are_no_wider_than_their_cells(tmp_path):
+    sides = (3, 6, 12)
+    crops = [MaskCrop(1, 1 + 15 * i, np.ones((side, side), bool)) for i, side in enumerate(sides)]
+    [path] = replace(segmentation_of(crops), style=Style(numbers=True)).save(tmp_path, "svg")
+    root = ElementTree.parse(path).getroot()
+    scale = float(root.get("viewBox").split()[2]) / WIDTH
+    groups = [group for group in root.iter(f"{SVG}g") if group.get("id", "").startswith("text_")]
+    assert len(groups) == len(sides)
+    for group, side, crop in zip(groups, sides, crops, strict=True):
+        drawn = re.findall(r"-?[\d.]+", group.find(f"{SVG}path").get("d"))
+        corners = np.array(drawn, dtype=float).reshape(-1, 2) / scale
+        assert (corners > (crop.left, crop.top)).all()
+        assert (corners < (crop.left + side, crop.top + side)).all()
+        assert np.ptp(corners[:, 1]) > 0.3 * min(side, 8), "but not smaller than needed"
 
 
 @pytest.mark.parametrize("kind", ["svg", "pdf"])

@@ -1,6 +1,7 @@
 """Tables that pandas would read as something else than what they say."""
 
 import gzip
+import re
 import tracemalloc
 
 import pandas as pd
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io import csv
-from cellseg_d2.io.csv import plain_text, read_csv_table, spreadsheet_table, spreadsheet_text
+from cellseg_d2.io.csv import plain_text, read_csv_table, short_number, spreadsheet_table, spreadsheet_text
 
 
 @pytest.mark.parametrize(
@@ -97,3 +98,10 @@ def test_tables_for_spreadsheets_keep_their_numbers(tmp_path):
     assert (tmp_path / "out.csv").read_text() == "image,x\n'=1+1,-1.5\na,2.0\n"
     read = read_csv_table(tmp_path / "out.csv", ("image", "x"))
     assert read.to_dict("list") == {"image": ["=1+1", "a"], "x": ["-1.5", "2.0"]}
+
+
+@given(st.floats(-1e12, 1e12))
+def test_numbers_have_four_digits_and_all_before_the_point(value):
+    shown = float(short_number(value))
+    assert abs(shown - value) <= min(0.5, 0.0005 * abs(value) + 1e-300) * (1 + 1e-9)
+    assert len(re.sub(r"e.*|\D", "", short_number(value)).lstrip("0")) <= max(4, len(f"{abs(value):.0f}"))

@@ -21,12 +21,14 @@ from cellseg_d2.visualization.overlays import (
     distinct_colors,
     draw_outlines,
     overlay_picture,
+    place_of_number,
     save_image,
     text_strip,
     to_display,
     type_color,
     type_colors,
 )
+from tests.shapes import arc
 
 RED = (255, 0, 0)
 GREY = np.full((20, 30), 7, np.uint8)  # of one value: shown as 128
@@ -114,6 +116,18 @@ def test_labels_are_written_at_the_middle():
     assert len(rows) > 20
     assert abs(rows.mean() - 9.5 * 4) < 4
     assert abs(columns.mean() - 14.5 * 4) < 4
+
+
+@pytest.mark.parametrize("half_angle", [0.8, 1.6, 2.6, np.pi])
+def test_a_number_is_on_its_own_cell(half_angle):
+    """Not on what a crescent or a ring encloses, which may be another cell."""
+    mask = arc(60, 30, 30, 22, 7, half_angle)
+    x, y = place_of_number(MaskCrop(0, 0, mask))
+    assert mask[int(y), int(x)]
+    assert abs(np.hypot(y - 30, x - 30) - 22) < 2, "in its middle"
+    moved = place_of_number(MaskCrop(40, 3, mask))
+    assert moved == (x + 3, y + 40)
+    assert place_of_number(disk(9, 0, 5)) == (14.5, 9.5)
 
 
 @pytest.mark.parametrize("box", [(-1, 0), (0, -1), (18, 0), (0, 28)])

@@ -31,6 +31,9 @@ def test_the_bar_is_as_long_as_it_says(width, pixel, pixels):
     assert (ground == 90).all(), "drawn on a copy"
     white = (drawn == 255).all(axis=2)
     assert white.sum(axis=1).max() == pixels == round(bar_length(width * pixel) / pixel)
+    rows = np.flatnonzero(white.sum(axis=1) > pixels // 2)
+    assert len(rows) >= 2, "a bar, which no letter reaches"
+    assert (white[rows].sum(axis=1) == pixels).all()
     assert not (drawn != 90).any(axis=2)[: 200 // 2].any()
 
 

@@ -22,6 +22,7 @@ from cellseg_d2.visualization.report.cells import ReportCells, ReportImage
 # A click on a point whose link begins with this opens the picture of the image.
 PICTURE = "#picture:"
 PREDICTED = "#7db8e0"
+_MOST_TICKS = 8  # of areas; of long numbers more would run into each other
 _INK = {TOTAL_COLOR: "--ink", MUTED: "--muted", GRID: "--line", "#b8bec6": "--muted", "#ffffff": "--paper"}
 _COLOR = re.compile(r"#[0-9a-f]{6}\b")
 
@@ -105,7 +106,8 @@ def size_figures(cells: ReportCells) -> list[Figure]:
         if cells.errors is not None:
             axes.stairs(*np.histogram(true, edges), color=TOTAL_COLOR, linewidth=2, label="true")
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_locator(FixedLocator([2**power for power in range(31) if 2**power in edges]))
+        octaves = [2**power for power in range(31) if 2**power in edges]
+        axes.xaxis.set_major_locator(FixedLocator(octaves[:: -(-len(octaves) // _MOST_TICKS)]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -98,7 +98,7 @@ def render_report(
         # The largest first.
         gains=sorted(cells.errors.gains.items(), key=lambda gain: -gain[1]) if cells and cells.errors else [],
         definitions=DEFINITIONS,
-        rows=[_row(image) for image in cells.images] if cells else [],
+        rows=[_row(image, bool(cells.cell_types)) for image in cells.images] if cells else [],
         differences=differences,
         base_name=base_name,
         notes=[*(run.notes if run else ()), *(cells.notes if cells else ())],
@@ -186,9 +186,9 @@ def _layers(cells: ReportCells | None) -> list[tuple[str, str]]:
     return [("image", "Image"), ("truth", "Truth"), ("prediction", "Prediction"), ("errors", "Errors")]
 
 
-def _row(image: ReportImage) -> dict:
-    """One line of the table of images."""
-    row = {"name": image.name, "type": image.cell_type or ""}
+def _row(image: ReportImage, with_type: bool) -> dict:
+    """One line of the table of images, with a column of types where there are some."""
+    row = {"name": image.name} | ({"type": image.cell_type or ""} if with_type else {})
     if image.errors is None:
         return row | {"predicted": image.predicted_count}
     score = image.errors.score

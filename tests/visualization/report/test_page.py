@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -15,7 +16,8 @@ from PIL import Image
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.predictions.submission import write_submission
-from cellseg_d2.visualization.report.cells import gather_cells
+from cellseg_d2.visualization.report.cells import ReportCells, gather_cells
+from cellseg_d2.visualization.report.charts import size_figures
 from cellseg_d2.visualization.report.config_diff import differences
 from cellseg_d2.visualization.report.page import render_report, report_figures
 from cellseg_d2.visualization.report.run_folder import read_run
@@ -236,11 +238,21 @@ def test_predictions_without_truth(discs):
     page = Page(render_report(cells=cells))
     assert [image.predicted_count for image in cells.images] == [5, 5, 3, 1], "most cells first"
     assert page.payload["pictures"]["half"]["layers"].keys() == {"plain"}
-    assert page.rows("image-table")["small"]["Predicted"] == "5"
+    assert page.rows("image-table")["small"] == {"Image": "small", "Predicted": "5"}, "no column without content"
     # Areas are the same whether the size of the images is known or not.
     areas = {image.name: image.predicted_areas.tolist() for image in gather_cells(folder / "out").images}
     assert areas == {image.name: image.predicted_areas.tolist() for image in cells.images}
     assert areas["half"] == [crop.area for crop in predicted["half"]]
+
+
+def test_areas_of_any_range_have_few_ticks(scored):
+    """Long numbers would run into each other."""
+    for largest in (4, 900, 1 << 20):
+        image = replace(scored.images[0], predicted_areas=np.array([1, largest]), errors=None, cell_type=None)
+        (figure,) = size_figures(ReportCells([image], None, scored.predictions))
+        ticks = figure.axes[0].xaxis.get_majorticklocs().tolist()
+        assert 2 <= len(ticks) <= 8
+        assert len({after / before for before, after in itertools.pairwise(ticks)}) == 1
 
 
 def test_nothing_at_all(tmp_path):
