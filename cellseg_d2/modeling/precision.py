@@ -40,8 +40,8 @@ def has_fast_bfloat16() -> bool:
 def pool_in_float32(model: nn.Module) -> None:
     """Give every ``ROIPooler`` in ``model`` features in float32, also in mixed precision.
 
-    Detectron2 rounds the boxes to the number format of the features before it pools. Of a coordinate in bfloat16, with 8
-    bits, that leaves multiples of 4 pixels from 512 on: features are taken beside the cells, and masks are drawn there.
+    Detectron2 rounds the boxes to the number format of the features before it pools. With the 8 bits of bfloat16 that
+    leaves multiples of 4 pixels from 512 on: what is pooled, and the mask that is made of it, lies beside the cell.
     """
     for module in model.modules():
         if isinstance(module, ROIPooler):

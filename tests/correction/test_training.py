@@ -108,8 +108,8 @@ def test_a_model_that_knows_no_size_is_refused(folders, tmp_path, repository):
     ("words", "message"),
     [
         (["--images", "x"], "--images and --labels go together"),
-        (["--iterations", "0"], "not a number of iterations"),
-        (["--folds", "-1"], "must not be negative"),
+        (["--iterations", "0"], "--iterations: must be at least 1, not 0"),
+        (["--folds", "-1"], "--folds: must be at least 0, not -1"),
     ],
 )
 def test_arguments_that_make_no_sense(words, message, tmp_path, capsys):
