@@ -161,9 +161,9 @@ def test_what_is_not_clear_is_asked_for_with_the_option(folder, capsys):
         ("--tile", "1", "a side of 64 or more"),
         ("--tile", "0", "a side of 64 or more"),
         ("--overlap", "-1", "cannot overlap by -1"),
-        ("--diameter", "0", "a number above 0"),
-        ("--diameter", "nan", "a number above 0"),
-        ("--diameter-um", "0", "a number above 0"),
+        ("--diameter", "0", "must be above 0"),
+        ("--diameter", "nan", "must be above 0"),
+        ("--diameter-um", "0", "must be above 0"),
         ("--axes", "TCZ", "with Y and X among them"),
     ],
 )
