@@ -36,7 +36,9 @@ def datasets(tmp_path_factory):
 TWO_VIEWS = ("TEST.TTA.ENABLED", "True", "TEST.TTA.FLIPS", "horizontal", "TEST.TTA.QUARTER_TURNS", "False")
 
 
-@pytest.mark.parametrize("opts", [(), ("TEST.TILE", "128"), (*TWO_VIEWS, "TEST.SCALES", "[1.0]")])
+@pytest.mark.parametrize(
+    "opts", [(), ("TEST.TILE", "128", "TEST.SCALES", "[0.75,1.0]"), (*TWO_VIEWS, "TEST.SCALES", "[1.0]")]
+)
 def test_an_evaluation_gives_the_score_of_what_infer_predicts(datasets, tmp_path, monkeypatch, opts):
     """At several scales, in one window or in many, with test-time augmentation: with the shipped model."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
