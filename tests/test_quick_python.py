@@ -1,6 +1,7 @@
 """The Python that starts at once is one like any other."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -122,3 +123,11 @@ def test_a_command_that_is_killed_is_ended(tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.communicate()[0] == b"", "nobody has the pipe any more"
     assert not (tmp_path / "end").exists()
+
+
+def test_a_copy_of_this_process_ends_without_ending_it():
+    python = quick_python()
+    copy = multiprocessing.get_context("fork").Process(target=int)
+    copy.start()
+    copy.join()
+    assert subprocess.run([*python, "-c", "print(3)"], capture_output=True, text=True).stdout == "3\n"

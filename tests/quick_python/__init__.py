@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,8 +28,8 @@ FOLDER = Path(__file__).parent
 @functools.cache
 def quick_python() -> tuple[str, ...]:
     """The words that start it; the first call starts the process that is copied, which ends with this one."""
-    place = tempfile.TemporaryDirectory(prefix="quick")  # short: the name of a socket may have about 100 characters
-    address = os.path.join(place.name, "socket")
+    place = tempfile.mkdtemp(prefix="quick")  # short: the name of a socket may have about 100 characters
+    address = os.path.join(place, "socket")
     own = ("PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONPATH")  # each program has its own
     environment = {name: value for name, value in os.environ.items() if name not in own}
     server = subprocess.Popen(
@@ -41,7 +42,9 @@ def quick_python() -> tuple[str, ...]:
     def end() -> None:
         server.stdin.close()
         server.wait()
-        place.cleanup()
+        # No TemporaryDirectory: it is removed with its last reference, also by copies of this process, which forget what
+        # is to be done at their exit.
+        shutil.rmtree(place)
 
     atexit.register(end)
     assert server.stdout.readline() == b"ready\n", "it says on stderr why it did not start"
