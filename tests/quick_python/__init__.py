@@ -42,8 +42,8 @@ def quick_python() -> tuple[str, ...]:
     def end() -> None:
         server.stdin.close()
         server.wait()
-        # No TemporaryDirectory: it is removed with its last reference, also by copies of this process, which drop what is
-        # to be done at exit.
+        # No TemporaryDirectory: it is removed with its last reference, also by copies of this process, which drop what
+        # is to be done at exit.
         shutil.rmtree(place)
 
     atexit.register(end)
