@@ -120,6 +120,8 @@ def _run(work: Callable, args: tuple, outcome: multiprocessing.SimpleQueue, impo
         sys.exit(2)
     if comm.get_local_rank() == 0:
         outcome.put(("value", value))
+    # Detectron2 leaves the group as it is, whose threads now and then abort a process that ends before they do.
+    torch.distributed.destroy_process_group()
 
 
 def _ended(error: ProcessExitedException, outcome: multiprocessing.SimpleQueue, processes: int) -> CellSegError:
