@@ -14,6 +14,12 @@ def test_what_the_first_process_returns_is_returned(forked, tmp_path):
     assert launch_work(work.share, (tmp_path,)) == 40, "one process is this one"
 
 
+def test_processes_leave_their_group_before_they_end(forked, tmp_path):
+    """Otherwise its threads may abort them."""
+    launch_work(work.report_group, (tmp_path,), num_gpus=2)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"rank0": "False", "rank1": "False"}
+
+
 def test_a_sentence_of_any_process_is_the_caller_s(forked):
     with pytest.raises(CellSegError, match=r"^there is no such thing$"):
         launch_work(work.fail, num_gpus=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import signal
 from pathlib import Path
@@ -65,6 +66,15 @@ def share(folder: Path) -> int:
     (folder / f"rank{comm.get_rank()}").touch()
     comm.synchronize()
     return 40 + comm.get_rank()
+
+
+def report_group(folder: Path) -> None:
+    """Say at the end of each process whether it is still in a group."""
+
+    def report(rank: int) -> None:
+        (folder / f"rank{rank}").write_text(str(torch.distributed.is_initialized()))
+
+    multiprocessing.util.Finalize(None, report, args=(torch.distributed.get_rank(),), exitpriority=0)
 
 
 def fail() -> None:
