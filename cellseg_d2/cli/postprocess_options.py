@@ -22,7 +22,7 @@ def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=int,
         metavar="A",
-        help="pixels; one, or one for each class; a share of the image's median area is not asked for then",
+        help="smallest area in pixels, one or one for each class; sets MIN_AREA_SHARE to 0",
     )
     group.add_argument("--no-vote", action="store_true", help="an image may hold several types of cells")
 

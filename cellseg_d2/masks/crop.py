@@ -104,13 +104,19 @@ def runs_to_crop(runs: np.ndarray, width: int) -> MaskCrop:
 
 
 def crop_to_runs(crop: MaskCrop, width: int) -> np.ndarray:
-    """Canonical **row-major** runs ``(R, 2)`` of a crop in an image ``width`` pixels wide."""
+    """Canonical **row-major** runs ``(R, 2)`` of a crop in an image ``width`` pixels wide.
+
+    Raises:
+        ValueError: a pixel lies outside these columns or above the image: its run would be that of another pixel.
+    """
     h, w = crop.mask.shape
     edges = np.zeros((h, w + 2), dtype=np.int8)
     edges[:, 1:-1] = crop.mask
     change = np.diff(edges, axis=1)
     lines, x0 = np.nonzero(change == 1)
     x1 = np.nonzero(change == -1)[1]
+    if len(x0) and (crop.left + x0.min() < 0 or crop.left + x1.max() > width or crop.top + lines[0] < 0):
+        raise ValueError(f"a mask reaches outside its image, whose lines have {width} pixels: see overlaps.clip_crop")
     starts = (crop.top + lines) * width + crop.left + x0
     ends = starts + (x1 - x0)
     if w == width and h > 1:  # only then can a run meet the next line's

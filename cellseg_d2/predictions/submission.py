@@ -91,7 +91,9 @@ def decode_cells(texts: Sequence[str], height: int, width: int, where: str) -> l
 
 
 def validate_submission(
-    cells: Mapping[str, Sequence[str]], sizes: tuple[int, int] | Mapping[str, tuple[int, int]]
+    cells: Mapping[str, Sequence[str]],
+    sizes: tuple[int, int] | Mapping[str, tuple[int, int]],
+    ids: Iterable[str] | None = None,
 ) -> list[str]:
     """List what the competition would refuse in a submission, or score as wrong without a message.
 
@@ -99,11 +101,23 @@ def validate_submission(
         cells: as :func:`read_submission` returns them.
         sizes: ``(height, width)`` in pixels, one for all images or by image id; the masks of an image without a known
             size are not checked.
+        ids: ids of all images that must be there, for example those of ``sample_submission.csv``; None skips this
+            check.
 
     Returns:
         One sentence for each problem, at most one of a kind for each cell; empty when all is well.
     """
     problems = []
+    if ids is not None:
+        expected = dict.fromkeys(ids)
+        missing = [image for image in expected if image not in cells]
+        unknown = [image for image in cells if image not in expected]
+        if missing:
+            problems.append(
+                f"no row for {_images(missing)}: an image without a cell needs a row with empty 'predicted'"
+            )
+        if unknown:
+            problems.append(f"rows for {_images(unknown)} that should not be there")
     for image, texts in cells.items():
         size = sizes.get(image) if isinstance(sizes, Mapping) else sizes
         if size is not None:
@@ -127,3 +141,8 @@ def _image_problems(texts: Sequence[str], height: int, width: int) -> list[str]:
         if contested:
             problems.append(f": cells overlap (contested pixels: {contested}), but no pixel may be given twice")
     return problems
+
+
+def _images(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} image{'s' if len(names) > 1 else ''} ({shown})"

@@ -168,3 +168,12 @@ def test_a_long_run_from_far_before_the_image_ends_where_it_says():
 def test_sizes_that_are_none(size):
     with pytest.raises(rle.RLEError):
         rle.decode_coco({"size": size, "counts": [12]})
+
+
+@pytest.mark.parametrize("corner", [(-1, 0), (0, -1), (0, 4)])
+def test_crops_outside_their_image_have_no_runs(corner):
+    """They would be runs of other pixels."""
+    crop = MaskCrop(*corner, np.ones((1, 2), bool))
+    for encode in (crop_to_runs, crop_to_kaggle):
+        with pytest.raises(ValueError, match="outside its image, whose lines have 5 pixels"):
+            encode(crop, 5)

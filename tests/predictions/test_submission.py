@@ -82,7 +82,7 @@ def test_unreadable_paths(tmp_path):
 
 def test_a_good_submission_has_no_problems():
     cells = {"x": ["1 3 10 2", "4 2"], "y": []}  # the two masks of x touch, but share no pixel
-    assert validate_submission(cells, (4, 5)) == []
+    assert validate_submission(cells, (4, 5), ["y", "x"]) == []
     assert validate_submission(cells, {"x": (4, 5)}) == []
 
 
@@ -104,3 +104,10 @@ def test_problems_of_masks(cells, problem):
     problems = validate_submission(cells, (4, 5))
     assert len(problems) == 1
     assert problems[0].startswith(problem)
+
+
+def test_problems_of_ids():
+    problems = validate_submission({"x": [], "z": ["nonsense"]}, {}, ["x", "y", "a", "b", "c"])
+    assert len(problems) == 2
+    assert problems[0].startswith("no row for 4 images (y, a, b, …)")
+    assert problems[1] == "rows for 1 image (z) that should not be there"
