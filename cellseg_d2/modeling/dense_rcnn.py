@@ -43,6 +43,9 @@ class DenseSegmenter(ReflectionPaddedRCNN):
     boxes' grids.
     """
 
+    # A trained DenseRCNN is one of these as well: what only its boxes need is passed over when weights are loaded.
+    ignored_weights: tuple[str, ...] = ("proposal_generator.", "roi_heads.", "mask_context.")
+
     @configurable
     def __init__(self, *, dense_head: nn.Module, dense_params: DenseParams, **parts):
         """
@@ -137,6 +140,8 @@ class DenseRCNN(DenseSegmenter):
     Each is a view of the image; their detections are merged as those of several views or models are
     (:func:`cellseg_d2.detections.fusion.fuse`). The mask head may also see what the dense branch knows.
     """
+
+    ignored_weights = ()
 
     @configurable
     def __init__(self, *, fusion: FusionParams, dense_weight: float, mask_context: MaskContext | None, **parts):

@@ -30,6 +30,8 @@ def find_weights(config_file: str | Path) -> Path:
 def load_trained(model: nn.Module, path: str | Path) -> None:
     """Load what :func:`read_weight_file` reads into ``model``; every parameter must be in it. Half precision widens.
 
+    Others must not be in it, but for names that begin as one of the model's ``ignored_weights``, where it has such.
+
     Raises:
         CellSegError: the file is missing or damaged, or is of another architecture.
     """
@@ -37,7 +39,8 @@ def load_trained(model: nn.Module, path: str | Path) -> None:
     current = model.state_dict()
     wrong = [name for name, value in state.items() if name in current and current[name].shape != value.shape]
     missing = [name for name in current if name not in state and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state if name not in current]
+    ignored = getattr(model, "ignored_weights", ())
+    unexpected = [name for name in state if name not in current and not name.startswith(ignored)]
     if wrong or missing or unexpected:
         example = (wrong or missing or unexpected)[0]
         raise CellSegError(

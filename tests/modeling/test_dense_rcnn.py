@@ -15,6 +15,7 @@ from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.modeling.build import build_network
 from cellseg_d2.weights.adapt import load_pretrained
 from cellseg_d2.weights.model_folder import export_model
+from cellseg_d2.weights.weights import load_trained
 from tests.dense_discs import batch, configuration, disc_entries, trained
 
 NAMES = ("DenseSegmenter", "DenseRCNN")
@@ -65,6 +66,25 @@ def test_losses_and_predictions_at_every_stride(entries, name, stride):
     sizes = (28, 56) if name == "DenseRCNN" else (56,)  # the boxes' own where the branch finds nothing
     assert grids.pred_masks.probabilities.shape[1] == 1
     assert grids.pred_masks.probabilities.shape[2] == grids.pred_masks.probabilities.shape[3] in sizes
+
+
+def test_the_dense_half_of_a_trained_network_is_one_by_itself(tmp_path):
+    both = build_network(configuration("DenseRCNN", "MODEL.DENSE.TO_MASK_HEAD", True)).eval()
+    file = tmp_path / "both.pth"
+    torch.save({"model": both.state_dict()}, file)
+    half = build_network(configuration("DenseSegmenter")).eval()
+    load_trained(half, file)
+    image = [{"image": torch.randint(60, 200, (1, 70, 90), dtype=torch.uint8)}]
+    for name in ("foreground", "flow", "classes"):
+        np.testing.assert_array_equal(*(getattr(network.dense_maps(image)[0], name) for network in (half, both)))
+
+    other = {**both.state_dict(), "roi_tails.weight": torch.zeros(1)}
+    torch.save({"model": other}, file)
+    with pytest.raises(CellSegError, match="1 unknown, such as roi_tails.weight"):
+        load_trained(half, file)
+    torch.save({"model": half.state_dict()}, file)
+    with pytest.raises(CellSegError, match="missing"):
+        load_trained(both, file)
 
 
 def test_both_are_trained_by_the_same_step_as_each_alone(entries):
