@@ -148,3 +148,10 @@ def _interpolation(starts: np.ndarray, ends: np.ndarray, size: int, limit: int) 
     weights[row, cell + 1] = cell + 1 - position
     weights[row, cell + 2] = position - cell
     return np.stack([first, borders - number, borders], axis=1), weights[:, 1:-1]
+
+
+def vote_class(detections: Detections) -> int | None:
+    """The class with the largest sum of scores; the lowest index wins a tie; None without detections."""
+    if len(detections) == 0:
+        return None
+    return int(np.bincount(detections.classes, weights=detections.scores).argmax())

@@ -73,7 +73,7 @@ class FusionParams:
 
 
 def fuse(
-    views: Sequence[Detections], params: FusionParams | None = None, weights: Sequence[float] | None = None
+    views: Sequence[Detections], params: FusionParams | None = None, weights: Sequence[float] | np.ndarray | None = None
 ) -> Detections:
     """Merge the detections of several views, or models, of one image.
 
@@ -83,7 +83,8 @@ def fuse(
         views: ``V`` ≥ 1 sets of detections in the same image's coordinates. Masks may be probabilities on grids of
             any size, or binary crops; where both occur, all are made binary at 0.5.
         params: by default :class:`FusionParams`'s own.
-        weights: how much each view counts, ``(V,)``, positive; None for equally.
+        weights: how much each view counts, ``(V,)``, positive, or how much its detections of each class do, ``(V, K)``,
+            those that count 0 being left out; None for equally.
 
     Returns:
         One detection for each cell, best score first. Masks are probabilities, float32 ``(N, M, M)`` with the largest
@@ -92,7 +93,7 @@ def fuse(
         Image Processing 16 (2007): between two outlines, where a vote of two would leave all in doubt.
 
     Raises:
-        CellSegError: there is no view, sizes differ, or the weights do not fit.
+        CellSegError: there is no view, sizes differ, the weights do not fit, or no view counts for a class.
 
     Example:
         >>> box, mask = np.array([[2, 2, 6, 6]], np.float32), np.ones((1, 4, 4), np.float32)
@@ -103,6 +104,7 @@ def fuse(
     """
     params = params or FusionParams()
     weights = _check(views, weights)
+    views = [own.select(np.flatnonzero(weight[own.classes] > 0)) for own, weight in zip(views, weights, strict=True)]
     pool = concatenate(views)
     view = np.repeat(np.arange(len(views)), [len(own) for own in views])
     if len(pool) == 0:
@@ -111,16 +113,17 @@ def fuse(
     cell = _link(view, first, second, agreement)
     count = cell.max() + 1
 
-    weight = weights[view]
-    total = np.bincount(cell, weight, count)  # of the views that saw the cell
-    scores = np.bincount(cell, weight * pool.scores, count) / total
-    scores *= (total / weights.sum()) ** params.absence
+    weight = weights[view, pool.classes]
     # Shares that the detections have in their cell, float64 (N,); a score of 0 still counts where all others are 0 too.
     share = weight * np.maximum(pool.scores, 1e-9)
     share /= np.bincount(cell, share, count)[cell]
 
     votes = np.zeros((count, int(pool.classes.max()) + 1))
     np.add.at(votes, (cell, pool.classes), share)
+    classes = votes.argmax(axis=1)
+    total = np.bincount(cell, weight, count)  # of the views that saw the cell
+    scores = np.bincount(cell, weight * pool.scores, count) / total
+    scores *= np.minimum(total / weights.sum(axis=0)[classes], 1) ** params.absence
     if params.boxes == "weighted":
         boxes = np.stack([np.bincount(cell, share * side, count) for side in pool.boxes.T], axis=1)
     else:
@@ -129,21 +132,29 @@ def fuse(
     boxes = boxes.astype(np.float32)
     average = _average_soft if isinstance(pool.masks, np.ndarray) else _average_binary
     masks = average(pool, cell, share, boxes)
-    fused = Detections(pool.height, pool.width, boxes, scores.astype(np.float32), votes.argmax(axis=1), masks)
+    fused = Detections(pool.height, pool.width, boxes, scores.astype(np.float32), classes, masks)
     return fused.select(np.argsort(-fused.scores, kind="stable"))
 
 
-def _check(views: Sequence[Detections], weights: Sequence[float] | None) -> np.ndarray:
+def _check(views: Sequence[Detections], weights: Sequence[float] | np.ndarray | None) -> np.ndarray:
+    """The weights of the views' detections by class, float64 ``(V, K)``."""
     if len(views) == 0:
         raise CellSegError("there are no detections to fuse: give those of at least one view or model")
     sizes = sorted({(view.height, view.width) for view in views})
     if len(sizes) > 1:
         shown = " and ".join(f"{height} × {width}" for height, width in sizes[:2])
         raise CellSegError(f"detections to fuse must be of one image, but they are of {shown} pixels (height × width)")
-    weights = np.ones(len(views)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if weights.shape != (len(views),) or not (np.isfinite(weights) & (weights > 0)).all():
-        raise CellSegError(f"{len(views)} views need as many positive weights, not {weights.tolist()}")
-    return weights
+    classes = max((int(view.classes.max()) + 1 for view in views if len(view)), default=1)
+    given = np.ones(len(views)) if weights is None else np.asarray(weights, dtype=np.float64)
+    by_class = given[:, None].repeat(classes, axis=1) if given.ndim == 1 else given
+    fits = by_class.ndim == 2 and len(by_class) == len(views) and np.isfinite(by_class).all()
+    if not fits or (by_class < 0).any() or (given.ndim == 1 and not given.all()):
+        raise CellSegError(f"{len(views)} views need as many positive weights, not {given.tolist()}")
+    if by_class.shape[1] < classes:
+        raise CellSegError(f"weights by class are given for {by_class.shape[1]} classes, but detections have {classes}")
+    if not by_class.sum(axis=0).all():
+        raise CellSegError(f"no view counts for class {int(by_class.sum(axis=0).argmin())}: all its weights are 0")
+    return by_class
 
 
 def concatenate(parts: Sequence[Detections]) -> Detections:

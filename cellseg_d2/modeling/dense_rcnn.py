@@ -4,9 +4,11 @@ R-CNN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -16,8 +18,8 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
 from cellseg_d2.detections.dense import DenseMaps, DenseParams, maps_to_detections
-from cellseg_d2.detections.detections import Detections
-from cellseg_d2.detections.fusion import FusionParams, fuse
+from cellseg_d2.detections.detections import Detections, vote_class
+from cellseg_d2.detections.fusion import FusionParams, concatenate, fuse
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.modeling.reflection_padding import ReflectionPaddedRCNN
@@ -144,18 +146,20 @@ class DenseRCNN(DenseSegmenter):
     ignored_weights = ()
 
     @configurable
-    def __init__(self, *, fusion: FusionParams, dense_weight: float, mask_context: MaskContext | None, **parts):
+    def __init__(
+        self, *, fusion: FusionParams, dense_weights: Sequence[float], mask_context: MaskContext | None, **parts
+    ):
         """
         Args:
-            fusion: how the detections are merged.
-            dense_weight: how much those of the dense branch count, where those of the boxes count 1; at 0 they are not
-                made, and the branch only helps to learn.
+            fusion: how the detections are merged. Across classes means one class an image, whose weight then counts.
+            dense_weights: how much those of the dense branch count in each class, where those of the boxes count 1; if
+                all are 0 they are not made, and the branch only helps to learn.
             mask_context: what adds the branch's features to those that masks are predicted from.
             **parts: of :class:`DenseSegmenter` and ``GeneralizedRCNN``.
         """
         super().__init__(**parts)
         self.fusion = fusion
-        self.dense_weight = dense_weight
+        self.dense_weights = np.asarray(dense_weights, dtype=np.float64)
         self.mask_context = mask_context
         if mask_context is not None:
             if not hasattr(self.roi_heads, "mask_in_features"):
@@ -174,7 +178,7 @@ class DenseRCNN(DenseSegmenter):
             **parts,
             **_dense_parts(cfg, backbone),
             "fusion": replace(FusionParams.from_config(cfg), across_classes=cfg.TEST.POSTPROCESS.VOTE),
-            "dense_weight": dense.FUSION_WEIGHT,
+            "dense_weights": _fusion_weights(cfg),
             "mask_context": context if dense.TO_MASK_HEAD else None,
         }
 
@@ -190,11 +194,17 @@ class DenseRCNN(DenseSegmenter):
         """The detections of both in each image."""
         proposals, _ = self.proposal_generator(images, features, None)
         boxes, _ = self.roi_heads(images, self._with_context(features, decoded), proposals, None)
-        if self.dense_weight == 0:
+        if not self.dense_weights.any():
             return boxes
         dense = self.dense_detections(decoded, images.image_sizes)
-        views = ([to_detections(own), other] for own, other in zip(boxes, dense, strict=True))
-        return [to_instances(fuse(both, self.fusion, [1.0, self.dense_weight]), self.device) for both in views]
+        views = ((to_detections(own), other) for own, other in zip(boxes, dense, strict=True))
+        return [to_instances(self._merged(*both), self.device) for both in views]
+
+    def _merged(self, boxes: Detections, dense: Detections) -> Detections:
+        weights = self.dense_weights
+        if self.fusion.across_classes and (winner := vote_class(concatenate([boxes, dense]))) is not None:
+            weights = np.full_like(weights, weights[winner])
+        return fuse([boxes, dense], self.fusion, np.stack([np.ones_like(weights), weights]))
 
     def _with_context(self, features: Mapping[str, torch.Tensor], decoded: torch.Tensor) -> dict[str, torch.Tensor]:
         return {**features, **(self.mask_context(features, decoded) if self.mask_context is not None else {})}
@@ -241,6 +251,25 @@ def to_instances(detections: Detections, device: torch.device) -> Instances:
         pred_classes=torch.from_numpy(detections.classes).to(device),
         pred_masks=torch.from_numpy(detections.masks[:, None]).to(device),
     )
+
+
+def _fusion_weights(cfg: CfgNode) -> list[float]:
+    """The weight of the dense branch's detections in each class.
+
+    Raises:
+        CellSegError: there is not one for each class, or one is negative or not finite.
+    """
+    classes, by_class = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.DENSE.CLASS_FUSION_WEIGHTS
+    if not by_class:
+        return [cfg.MODEL.DENSE.FUSION_WEIGHT] * classes
+    numbers = all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in by_class)
+    if not numbers or len(by_class) != classes:
+        names = f" ({', '.join(cfg.MODEL.CLASS_NAMES)})" if cfg.MODEL.CLASS_NAMES else ""
+        raise CellSegError(
+            f"MODEL.DENSE.CLASS_FUSION_WEIGHTS needs a number of at least 0 for each of the {classes} classes{names}, "
+            f"not {list(by_class)}"
+        )
+    return [float(weight) for weight in by_class]
 
 
 def _dense_parts(cfg: CfgNode, backbone: nn.Module) -> dict:

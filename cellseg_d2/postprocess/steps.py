@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cellseg_d2.detections.detections import Detections, SoftCrop
+from cellseg_d2.detections.detections import Detections, SoftCrop, vote_class
 from cellseg_d2.masks.components import filled, largest_component
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.masks.overlaps import LabelCrops, label_image, window_crop
@@ -124,13 +124,6 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
     number[ranks + 1] = np.arange(1, len(ranks) + 1)
     crops = LabelCrops(number[settled.labels], [candidates.crops[i].slices for i in chosen])
     return Cells(detections.height, detections.width, crops, candidates.scores[chosen], candidates.classes[chosen])
-
-
-def vote_class(detections: Detections) -> int | None:
-    """The class with the largest sum of scores; the lowest index wins a tie; None without detections."""
-    if len(detections) == 0:
-        return None
-    return int(np.bincount(detections.classes, weights=detections.scores).argmax())
 
 
 def find_candidates(

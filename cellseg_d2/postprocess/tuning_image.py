@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cellseg_d2.detections.detections import Detections, SoftCrop
+from cellseg_d2.detections.detections import Detections, SoftCrop, vote_class
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, pixel_positions
 from cellseg_d2.masks.ignore import LARGEST_SHARE
@@ -20,7 +20,6 @@ from cellseg_d2.postprocess.steps import (
     find_candidates,
     settle,
     settle_min_areas,
-    vote_class,
 )
 from cellseg_d2.predictions.truth import Truth
 

@@ -92,7 +92,7 @@ class TiledDetections:
         self.parts.append(part)
 
     def vote_class(self) -> int | None:
-        """The class with the largest sum of scores, as :func:`cellseg_d2.postprocess.steps.vote_class`."""
+        """The class with the largest sum of scores, as :func:`cellseg_d2.detections.detections.vote_class`."""
         return int(self._votes.argmax()) if len(self._votes) else None
 
     def _vote(self, classes: np.ndarray, scores: np.ndarray) -> None:

@@ -125,6 +125,20 @@ def test_the_order_of_views_does_not_matter():
     assert_same(fuse([views[i] for i in order], weights=[weights[i] for i in order]), fuse(views, weights=weights))
 
 
+def test_views_count_by_class():
+    """Of two views, one is three times as good for class 0 and knows nothing of class 1."""
+    discs, scores = [(40, 40, 8), (90, 40, 8), (40, 90, 8), (90, 90, 8)], [0.9, 0.8, 0.6, 0.4]
+    both = replace(detections_of(discs, scores, HEIGHT, WIDTH), classes=np.array([0, 1, 0, 1]))
+    views = [both.select([0, 1]), both.select([0, 1, 2, 3])]
+    fused = fuse(views, weights=np.array([[1.0, 1.0], [3.0, 0.0]]))
+    assert fused.classes.tolist() == [0, 1, 0]
+    # Seen by both; by the one that counts; by three quarters of what counts, to the power of 0.5.
+    np.testing.assert_allclose(fused.scores, [0.9, 0.8, 0.6 * 0.75**0.5], rtol=1e-6)
+    np.testing.assert_allclose(fused.boxes[1], both.boxes[1])
+    noisy = [noisy_view(np.random.default_rng(seed), np.array(discs)) for seed in (0, 1)]
+    assert_same(fuse(noisy, weights=np.array([[1.0], [3.0]])), fuse(noisy, weights=[1, 3]))
+
+
 def test_boxes_and_masks_are_means_weighted_with_scores():
     views = [detections_of([(x, 40, 8)], [score], HEIGHT, WIDTH) for x, score in ((40, 0.9), (43, 0.3))]
     fused = fuse(views)
@@ -226,6 +240,15 @@ def test_bad_input_is_one_sentence():
     for weights in ([1.0], [1.0, 0.0], [1.0, float("nan")]):
         with pytest.raises(CellSegError, match="2 views need as many positive weights"):
             fuse([view, view], weights=weights)
+    for weights, said in {
+        ((1.0, -1.0), (1.0, 1.0)): "2 views need as many positive weights",
+        ((0.0, 1.0), (0.0, 1.0)): "no view counts for class 0",
+    }.items():
+        with pytest.raises(CellSegError, match=said):
+            fuse([view, view], weights=np.array(weights))
+    second = replace(view, classes=np.array([1]))
+    with pytest.raises(CellSegError, match="for 1 classes, but detections have 2"):
+        fuse([view, second], weights=np.ones((2, 1)))
     for wrong in ({"iou": 0}, {"iou": 1.5}, {"compared": "hue"}, {"boxes": "all"}, {"absence": -1}):
         with pytest.raises(CellSegError):
             FusionParams(**wrong)

@@ -8,6 +8,7 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from cellseg_d2.data.dataset_mapper import CellDatasetMapper
+from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import UnpastedMasks, to_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
@@ -80,7 +81,7 @@ def test_the_dense_half_of_a_trained_network_is_one_by_itself(tmp_path):
 
     other = {**both.state_dict(), "roi_tails.weight": torch.zeros(1)}
     torch.save({"model": other}, file)
-    with pytest.raises(CellSegError, match="1 unknown, such as roi_tails.weight"):
+    with pytest.raises(CellSegError, match=r"1 unknown, such as roi_tails\.weight"):
         load_trained(half, file)
     torch.save({"model": half.state_dict()}, file)
     with pytest.raises(CellSegError, match="missing"):
@@ -199,6 +200,43 @@ def test_boxes_alone_are_the_result_where_the_branch_counts_nothing():
         a, b = (one.inference(image, do_postprocess=False)[0] for one in (network, boxes))
     assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
     assert torch.equal(a.pred_masks, b.pred_masks)
+
+
+def seen(boxes_class, dense_class):
+    """What the boxes and the dense branch find, four pixels apart: one cell each, with half a score, of a class."""
+    grid = np.ones((1, 28, 28), np.float32)
+    return [
+        Detections(64, 96, np.array([[x, 8, x + 24, 32]], np.float32), np.array([0.5]), np.array([kind]), grid)
+        for x, kind in ((8, boxes_class), (12, dense_class))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("vote", "dense_class", "x"),
+    [
+        (False, 0, 11),  # in class 0 the dense branch counts three times
+        (False, 1, 8),  # cells of two classes are two cells
+        (True, 0, 11),
+        (True, 1, 11),  # the image is of class 0, the first of two equals
+    ],
+)
+def test_the_branch_counts_by_class(vote, dense_class, x):
+    opts = ("MODEL.DENSE.CLASS_FUSION_WEIGHTS", "[3.0, 0.5]", "TEST.POSTPROCESS.VOTE", str(vote))
+    network = build_network(configuration("DenseRCNN", *opts)).eval()
+    merged = network._merged(*seen(0, dense_class))
+    assert len(merged) == (1 if vote or dense_class == 0 else 2)
+    assert sorted(merged.boxes[:, 0].tolist())[0] == x
+
+
+def test_weights_by_class_are_one_for_each():
+    same = build_network(configuration("DenseRCNN", "MODEL.DENSE.FUSION_WEIGHT", "2.0")).dense_weights
+    by_class = build_network(configuration("DenseRCNN", "MODEL.DENSE.CLASS_FUSION_WEIGHTS", "[2, 2.0]")).dense_weights
+    np.testing.assert_array_equal(same, by_class)
+    for wrong in ([1.0], [1.0, -1.0], [1.0, "astro"], [1.0, float("nan")]):
+        cfg = configuration("DenseRCNN")
+        cfg.MODEL.DENSE.CLASS_FUSION_WEIGHTS = wrong
+        with pytest.raises(CellSegError, match="CLASS_FUSION_WEIGHTS needs a number of at least 0 for each of the 2"):
+            build_network(cfg)
 
 
 def test_other_networks_get_no_maps(entries):

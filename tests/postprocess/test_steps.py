@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cellseg_d2.detections.detections import Detections
+from cellseg_d2.detections.detections import Detections, vote_class
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.components import components
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.postprocess import nms
 from cellseg_d2.postprocess.nms import mask_nms, mask_pairs
 from cellseg_d2.postprocess.params import PostprocessParams
-from cellseg_d2.postprocess.steps import postprocess, vote_class
+from cellseg_d2.postprocess.steps import postprocess
 
 
 @pytest.fixture(autouse=True, params=["as a whole", "cell by cell"])
