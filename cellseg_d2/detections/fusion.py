@@ -104,7 +104,9 @@ def fuse(
     """
     params = params or FusionParams()
     weights = _check(views, weights)
-    views = [own.select(np.flatnonzero(weight[own.classes] > 0)) for own, weight in zip(views, weights, strict=True)]
+    if not weights.all():
+        counts = (np.flatnonzero(weight[own.classes]) for own, weight in zip(views, weights, strict=True))
+        views = [own.select(some) for own, some in zip(views, counts, strict=True)]
     pool = concatenate(views)
     view = np.repeat(np.arange(len(views)), [len(own) for own in views])
     if len(pool) == 0:
