@@ -150,8 +150,9 @@ def _interpolation(starts: np.ndarray, ends: np.ndarray, size: int, limit: int) 
     return np.stack([first, borders - number, borders], axis=1), weights[:, 1:-1]
 
 
-def vote_class(detections: Detections) -> int | None:
-    """The class with the largest sum of scores; the lowest index wins a tie; None without detections."""
-    if len(detections) == 0:
+def vote_class(*views: Detections) -> int | None:
+    """The class with the largest sum of scores in all views; the lowest index wins a tie; None without detections."""
+    classes = np.concatenate([view.classes for view in views])
+    if len(classes) == 0:
         return None
-    return int(np.bincount(detections.classes, weights=detections.scores).argmax())
+    return int(np.bincount(classes, weights=np.concatenate([view.scores for view in views])).argmax())

@@ -19,7 +19,7 @@ from torch import nn
 
 from cellseg_d2.detections.dense import DenseMaps, DenseParams, maps_to_detections
 from cellseg_d2.detections.detections import Detections, vote_class
-from cellseg_d2.detections.fusion import FusionParams, concatenate, fuse
+from cellseg_d2.detections.fusion import FusionParams, fuse
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.modeling.reflection_padding import ReflectionPaddedRCNN
@@ -202,7 +202,7 @@ class DenseRCNN(DenseSegmenter):
 
     def _merged(self, boxes: Detections, dense: Detections) -> Detections:
         weights = self.dense_weights
-        if self.fusion.across_classes and (winner := vote_class(concatenate([boxes, dense]))) is not None:
+        if self.fusion.across_classes and (winner := vote_class(boxes, dense)) is not None:
             weights = np.full_like(weights, weights[winner])
         return fuse([boxes, dense], self.fusion, np.stack([np.ones_like(weights), weights]))
 
@@ -267,7 +267,7 @@ def _fusion_weights(cfg: CfgNode) -> list[float]:
         names = f" ({', '.join(cfg.MODEL.CLASS_NAMES)})" if cfg.MODEL.CLASS_NAMES else ""
         raise CellSegError(
             f"MODEL.DENSE.CLASS_FUSION_WEIGHTS needs a number of at least 0 for each of the {classes} classes{names}, "
-            f"not {list(by_class)}"
+            f"not {list(by_class)}; [] for MODEL.DENSE.FUSION_WEIGHT in all of them"
         )
     return [float(weight) for weight in by_class]
 
