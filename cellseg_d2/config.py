@@ -216,8 +216,8 @@ def add_cellseg_config(cfg: CN) -> None:
     # Weight of a detection of the dense branch relative to one of the boxes when the two are merged (TEST.FUSION). At 0
     # only the boxes' detections are used, and the branch only helps to train the backbone.
     cfg.MODEL.DENSE.FUSION_WEIGHT = 1.0
-    # The same by class, used instead where given, a weight for each of MODEL.CLASS_NAMES: some kinds of cells are
-    # outlined better by one than by the other. With TEST.POSTPROCESS.VOTE the image's class decides for all its cells.
+    # Factors of that weight, one for each of MODEL.CLASS_NAMES, [] for 1 in all: some kinds of cells are outlined
+    # better by one than by the other. With TEST.POSTPROCESS.VOTE the image's class decides for all its cells.
     cfg.MODEL.DENSE.CLASS_FUSION_WEIGHTS = []
     # Whether the decoder's features are added to those from which the boxes' masks are predicted.
     cfg.MODEL.DENSE.TO_MASK_HEAD = False

@@ -257,19 +257,18 @@ def _fusion_weights(cfg: CfgNode) -> list[float]:
     """The weight of the dense branch's detections in each class.
 
     Raises:
-        CellSegError: there is not one for each class, or one is negative or not finite.
+        CellSegError: there is not one factor for each class, or one is negative or not finite.
     """
-    classes, by_class = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.DENSE.CLASS_FUSION_WEIGHTS
-    if not by_class:
-        return [cfg.MODEL.DENSE.FUSION_WEIGHT] * classes
-    numbers = all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in by_class)
-    if not numbers or len(by_class) != classes:
+    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    factors = cfg.MODEL.DENSE.CLASS_FUSION_WEIGHTS or [1.0] * classes
+    numbers = all(isinstance(factor, int | float) and 0 <= factor < math.inf for factor in factors)
+    if not numbers or len(factors) != classes:
         names = f" ({', '.join(cfg.MODEL.CLASS_NAMES)})" if cfg.MODEL.CLASS_NAMES else ""
         raise CellSegError(
             f"MODEL.DENSE.CLASS_FUSION_WEIGHTS needs a number of at least 0 for each of the {classes} classes{names}, "
-            f"not {list(by_class)}; [] for MODEL.DENSE.FUSION_WEIGHT in all of them"
+            f"not {list(factors)}; [] for the same in all of them"
         )
-    return [float(weight) for weight in by_class]
+    return [cfg.MODEL.DENSE.FUSION_WEIGHT * factor for factor in factors]
 
 
 def _dense_parts(cfg: CfgNode, backbone: nn.Module) -> dict:

@@ -232,6 +232,9 @@ def test_weights_by_class_are_one_for_each():
     same = build_network(configuration("DenseRCNN", "MODEL.DENSE.FUSION_WEIGHT", "2.0")).dense_weights
     by_class = build_network(configuration("DenseRCNN", "MODEL.DENSE.CLASS_FUSION_WEIGHTS", "[2, 2.0]")).dense_weights
     np.testing.assert_array_equal(same, by_class)
+    opts = ("MODEL.DENSE.CLASS_FUSION_WEIGHTS", "[1.0, 3.0]", "MODEL.DENSE.FUSION_WEIGHT")
+    for weight, expected in {"0.5": [0.5, 1.5], "0.0": [0, 0]}.items():  # 0 is boxes alone, whatever the classes
+        assert build_network(configuration("DenseRCNN", *opts, weight)).dense_weights.tolist() == expected
     for wrong in ([1.0], [1.0, -1.0], [1.0, "astro"], [1.0, float("nan")]):
         cfg = configuration("DenseRCNN")
         cfg.MODEL.DENSE.CLASS_FUSION_WEIGHTS = wrong
