@@ -22,18 +22,20 @@ def add_postprocess_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=int,
         metavar="A",
-        help="smallest area in pixels, one or one for each class; sets MIN_AREA_SHARE to 0",
+        help="smallest area in pixels, one or one for each class; sets MIN_AREA_SHARE and DOUBTFUL_AREAS to 0",
     )
     group.add_argument("--no-vote", action="store_true", help="an image may hold several types of cells")
 
 
 def postprocess_opts(args: argparse.Namespace) -> list:
     """The options as ``KEY VALUE`` pairs of a configuration."""
+    from cellseg_d2.postprocess.params import MIN_AREAS_ALONE
+
     named = {
         "SCORE_THRESHOLDS": args.score_threshold,
         "MASK_THRESHOLDS": args.mask_threshold,
         "MIN_AREAS": args.min_area,
-        "MIN_AREA_SHARE": None if args.min_area is None else 0.0,  # who names an area wants every cell from there on
+        **{key.upper(): None if args.min_area is None else value for key, value in MIN_AREAS_ALONE.items()},
         "VOTE": False if args.no_vote else None,
     }
     return [word for key, value in named.items() if value is not None for word in (PREFIX + key, value)]

@@ -42,7 +42,7 @@ from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.ignore import judged
 from cellseg_d2.metrics.competition import score_image
-from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.params import MIN_AREAS_ALONE, PostprocessParams
 from cellseg_d2.postprocess.tuning import space_of, tune
 from cellseg_d2.postprocess.tuning_image import make_trials
 from cellseg_d2.predictions.truth import read_truth
@@ -153,8 +153,8 @@ def configure(model: str, plan: Plan) -> CfgNode:
     cfg.SEED = plan.seed + 1
     params = PostprocessParams.from_config(cfg)
     one_class = {name: (getattr(params, name)[0],) for name in ("score_thresholds", "mask_thresholds")}
-    areas = {"min_areas": (plan.min_area,), "min_area_share": 0.0}  # the plan knows the cells
-    cfg.TEST.POSTPROCESS.update(replace(params, **one_class, **areas).to_config())
+    params = replace(params, **one_class, min_areas=(plan.min_area,), **MIN_AREAS_ALONE)  # the plan knows the cells
+    cfg.TEST.POSTPROCESS.update(params.to_config())
     if plan.one_size is not None:
         cfg.INPUT.CELL_DIAMETER = round(plan.one_size, 1)
         cfg.INPUT.ZOOM_TEST = round(zoomed / cfg.INPUT.CELL_DIAMETER, 3)

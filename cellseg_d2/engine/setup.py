@@ -28,7 +28,7 @@ from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.network import limited_silence
 from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.io.text import read_yaml
-from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.params import PER_CLASS, PostprocessParams
 from cellseg_d2.weights import model_folder  # noqa: F401  registers cellseg://
 
 TIMM_BACKBONE = "build_timm_fpn_backbone"
@@ -149,7 +149,7 @@ def check_classes(cfg: CfgNode, categories: Mapping[str, Sequence[str]]) -> None
 
 def _with_thresholds(cfg: CfgNode, classes: int) -> str:
     """What else is to be set for another number of classes, as the end of a sentence."""
-    lists = [key for key in ("SCORE_THRESHOLDS", "MASK_THRESHOLDS", "MIN_AREAS") if len(cfg.TEST.POSTPROCESS[key]) > 1]
+    lists = [key for key in map(str.upper, PER_CLASS) if len(cfg.TEST.POSTPROCESS[key]) > 1]
     unfit = [f"TEST.POSTPROCESS.{key}" for key in lists if len(cfg.TEST.POSTPROCESS[key]) != classes]
     return f" and {', '.join(unfit)} to one value or {classes}" if unfit else ""
 

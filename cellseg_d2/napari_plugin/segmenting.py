@@ -32,7 +32,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.napari_plugin.background import Stopped, in_background
-from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.params import MIN_AREAS_ALONE, PostprocessParams
 from cellseg_d2.postprocess.steps import postprocess
 from cellseg_d2.tiling.grid import LEAST_TILE
 from cellseg_d2.weights.model_folder import shipped_models
@@ -257,15 +257,13 @@ class SegmentBox(QGroupBox):
             self._set_live(False)
             self.said.setText("You have edited the cells: thresholds stay as they are. Segment again to start over.")
             return
-        # Whoever names an area wants all cells from there on.
-        share = self._params.min_area_share if self.area.value() == min(self._params.min_areas) else 0.0
         params = replace(
             self._params,
             score_thresholds=(self.score.value() / 100,),
             mask_thresholds=(self.mask.value() / 100,),
             min_areas=(self.area.value(),),
-            min_area_share=share,
             vote=self.vote.isChecked(),
+            **({} if self.area.value() == min(self._params.min_areas) else MIN_AREAS_ALONE),
         )
         assert self.segmentation is not None
         cells = replace(self.segmentation, cells=postprocess(self.segmentation.detections, params))

@@ -19,6 +19,11 @@ from cellseg_d2.masks.overlaps import POLICIES
 # Fragment of a configuration with the values by which the detections beside it were turned into cells.
 FILE_NAME = "postprocess.yaml"
 RANKINGS = ("box", "box*mask")
+MASK_THRESHOLDINGS = ("fixed", "dice")
+# What switches all rules about areas but the smallest area off: who names that wants every cell from there on.
+MIN_AREAS_ALONE = {"min_area_share": 0.0, "doubtful_areas": (0,)}
+# Of these there is one value for all classes, or one for each.
+PER_CLASS = ("score_thresholds", "mask_thresholds", "min_areas", "doubtful_areas")
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,11 @@ class PostprocessParams:
 
     Attributes:
         score_thresholds: a detection needs at least this score, see ``ranking``.
-        mask_thresholds: a pixel needs at least this probability, above 0 and at most 1.
+        mask_thresholds: a pixel needs at least this probability, above 0 and at most 1, see ``mask_thresholding``.
         min_areas: a cell needs at least this many pixels, counted after overlaps are resolved.
+        mask_thresholding: ``"fixed"``, or ``"dice"``, where the threshold is multiplied by the highest Dice coefficient
+            to be expected of the mask, see :meth:`Detections.expected_dice`: with 0.5 the outline is drawn where it is
+            expected to be reached. That is further out the less sure a mask is; thin cells are.
         ranking: what the score is: ``"box"``, that of the box, or ``"box*mask"``, multiplied by the mean probability
             inside the mask, which ranks unsure masks lower.
         nms_iou: a detection is dropped if its mask's IoU with that of a better one is above this; 1 drops none.
@@ -44,6 +52,9 @@ class PostprocessParams:
             sum of box scores. The thresholds of that type then apply to all of them.
         min_area_share: a cell also needs this share of the median area of the image's cells, from 0 to 1;
             unlike a number of pixels, it suits small and large cells alike.
+        doubtful_areas: a cell of fewer pixels needs a higher score than its threshold, the higher the smaller it is: in
+            proportion to the pixels that it lacks, up to 1 for a cell without pixels. Debris is small and unsure, small
+            nuclei are small and sure. 0 for none.
 
     Raises:
         CellSegError: a value is of a wrong type or out of its range; the message names it.
@@ -60,6 +71,8 @@ class PostprocessParams:
     largest_component: bool = False
     vote: bool = True
     min_area_share: float = 0.0
+    doubtful_areas: Sequence[int] = (0,)
+    mask_thresholding: str = "fixed"
 
     def __post_init__(self) -> None:
         def settle(name: str, value: object) -> None:
@@ -68,7 +81,8 @@ class PostprocessParams:
         # As tuples of Python's own numbers they can be hashed, compared and written.
         settle("score_thresholds", _numbers("score_thresholds", self.score_thresholds, float, "at least 0"))
         settle("mask_thresholds", _numbers("mask_thresholds", self.mask_thresholds, float, "above 0, at most 1"))
-        settle("min_areas", _numbers("min_areas", self.min_areas, int, "at least 0"))
+        for name in ("min_areas", "doubtful_areas"):
+            settle(name, _numbers(name, getattr(self, name), int, "at least 0"))
         for name in ("nms_iou", "nms_containment"):
             value = getattr(self, name)
             if not _fits(value, float, "above 0, at most 1"):
@@ -77,7 +91,8 @@ class PostprocessParams:
         if not (_fits(self.min_area_share, float, "at least 0") and self.min_area_share <= 1):
             raise CellSegError(f"min_area_share must be a number from 0 to 1, not {self.min_area_share!r}")
         settle("min_area_share", float(self.min_area_share))
-        for name, choices in (("ranking", RANKINGS), ("overlap_policy", POLICIES)):
+        choices_of = {"ranking": RANKINGS, "overlap_policy": POLICIES, "mask_thresholding": MASK_THRESHOLDINGS}
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise CellSegError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
         for name in ("fill_holes", "largest_component", "vote"):
@@ -102,7 +117,7 @@ class PostprocessParams:
 
     def check_classes(self, class_names: Sequence[str]) -> None:
         """Refuse lists that have neither one value nor one for each of the classes."""
-        for name in ("score_thresholds", "mask_thresholds", "min_areas"):
+        for name in PER_CLASS:
             if (count := len(getattr(self, name))) not in (1, len(class_names)):
                 raise CellSegError(
                     f"{name} has {count} values, but the model has {len(class_names)} classes "

@@ -93,10 +93,11 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
     1. vote: all detections take the image's type;
     2. ranking: the score is that of the box, or times the mean probability inside the mask;
     3. score threshold, by class;
-    4. masks: probabilities at least the mask threshold, by class, on the pixels of the image;
+    4. masks: probabilities at least the mask threshold, by class and, for ``"dice"``, by mask, on the pixels of the
+       image;
     5. largest component, then filling of holes;
-    6. minimum area, in pixels and as a share of the image's median, a first time: what is already too small takes no
-       pixel from others;
+    6. minimum area, in pixels and as a share of the image's median, a first time, and the score that a doubtful area
+       needs: what is already too small, or too unsure for its size, takes no pixel from others;
     7. mask NMS by IoU and by containment, across classes;
     8. contested pixels go to one cell each, by the overlap policy;
     9. largest component of the cells that this has cut;
@@ -139,6 +140,8 @@ def find_candidates(
     if params.vote and len(detections):
         detections = replace(detections, classes=np.full(len(detections), vote_class(detections)))
     thresholds = params.for_classes(params.mask_thresholds, detections.classes, "the mask threshold")
+    if params.mask_thresholding == "dice":
+        thresholds = thresholds * np.maximum(detections.expected_dice(), 1e-6)  # 0 would make a mask of nothing whole
     if params.ranking == "box*mask":
         detections = replace(detections, scores=detections.scores * detections.mask_scores(thresholds))
     needed = params.for_classes(params.score_thresholds, detections.classes, "the score threshold")
@@ -248,8 +251,11 @@ def _what_is_left(candidates: Candidates, i: int, stronger: list[int], params: P
 
 
 def _good(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
-    """Which candidates reach the score threshold and the minimum area in pixels, bool ``(N,)``."""
+    """Which candidates reach the score that they need and the minimum area in pixels, bool ``(N,)``."""
     needed = params.for_classes(params.score_thresholds, candidates.classes, "the score threshold")
+    doubtful = params.for_classes(params.doubtful_areas, candidates.classes, "the doubtful area")
+    lacking = np.maximum(1 - candidates.areas / np.maximum(doubtful, 1), 0)
+    needed = needed + np.maximum(1 - needed, 0) * lacking
     return (candidates.scores >= needed) & (candidates.areas >= _min_areas(candidates, params))
 
 

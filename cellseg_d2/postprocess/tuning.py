@@ -18,10 +18,9 @@ from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.progress import track
 from cellseg_d2.masks.overlaps import POLICIES
-from cellseg_d2.postprocess.params import RANKINGS, PostprocessParams
+from cellseg_d2.postprocess.params import PER_CLASS, RANKINGS, PostprocessParams
 from cellseg_d2.postprocess.tuning_image import ImageTrials
 
-PER_CLASS = ("score_thresholds", "mask_thresholds", "min_areas")
 _ROUNDS = 4
 # The mean score must rise by more than this: a setting is not changed for the sake of a pixel.
 _LEAST_GAIN = 1e-4
@@ -43,6 +42,7 @@ class SearchSpace:
     fill_holes: tuple[bool, ...] = (False, True)
     largest_component: tuple[bool, ...] = (False, True)
     min_areas: tuple[int, ...] = (0, 15, 30, 45, 60, 80, 100, 150)
+    doubtful_areas: tuple[int, ...] = (0, 60, 90, 120, 150, 200, 300)
 
 
 def space_of(names: Sequence[str]) -> SearchSpace:

@@ -62,10 +62,18 @@ class ImageTrials:
         def own(values: Sequence[float]) -> tuple:
             return tuple(values[i] if len(values) > 1 else values[0] for i in classes)
 
-        masks = (own(params.mask_thresholds), params.ranking, params.fill_holes, params.largest_component, params.vote)
+        masks = (
+            own(params.mask_thresholds),
+            params.mask_thresholding,
+            params.ranking,
+            params.fill_holes,
+            params.largest_component,
+            params.vote,
+        )
         rest = (
             own(params.score_thresholds),
             own(params.min_areas),
+            own(params.doubtful_areas),
             params.min_area_share,
             params.nms_iou,
             params.nms_containment,

@@ -11,15 +11,15 @@ from cellseg_d2.weights.model_folder import SHIPPED
 
 
 @pytest.mark.parametrize(
-    ("words", "area", "share"),
-    [([], 75, 0.2), (["--score-threshold", "0.9"], 75, 0.2), (["--min-area", "12"], 12, 0)],
+    ("words", "area", "share", "doubtful"),
+    [([], 75, 0.2, 0), (["--score-threshold", "0.9"], 75, 0.2, 0), (["--min-area", "12"], 12, 0, 0)],
 )
-def test_a_named_area_keeps_all_cells_from_there_on(words, area, share):
+def test_a_named_area_keeps_all_cells_from_there_on(words, area, share, doubtful):
     """The shipped model leaves out what is small among an image's cells; who names an area does not want that."""
     parser = argparse.ArgumentParser()
     add_postprocess_options(parser)
     args = parser.parse_args(words)
     cfg = load_config(SHIPPED / "cells/config.yaml", postprocess_opts(args))
-    own = PostprocessParams(min_areas=(75,), min_area_share=0.2)
+    own = PostprocessParams(min_areas=(75,), min_area_share=0.2, doubtful_areas=(0,))
     for params in (PostprocessParams.from_config(cfg), choose_postprocess(args, own)):
-        assert (params.min_areas, params.min_area_share) == ((area,), share)
+        assert (params.min_areas, params.min_area_share, params.doubtful_areas) == ((area,), share, (doubtful,))

@@ -114,3 +114,31 @@ def test_mask_scores_are_means_inside_the_mask():
     detections = Detections(9, 9, np.zeros((3, 4), np.float32), np.ones(3), np.zeros(3, int), masks)
     assert detections.mask_scores().tolist() == [0.75, 0.75, 0]
     assert detections.mask_scores(np.array([0.8, 0.2, 0.5])).tolist() == pytest.approx([0, 1.75 / 3, 0])
+
+
+def test_an_outline_at_half_the_expected_dice_reaches_it():
+    """Truths are drawn from the probabilities: no other threshold is better, and the coefficient is as expected."""
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:56, :56] / 55 - 0.5
+    for sharpness in (4, 12, 60):
+        mask = 1 / (1 + np.exp(sharpness * (np.hypot(x, y) - 0.3) / 0.3))
+        detections = Detections(56, 56, np.array([[0, 0, 56, 56]]), np.ones(1), np.zeros(1, int), mask[None])
+        [expected] = detections.expected_dice()
+        truths = generator.uniform(size=(200, 56, 56)) < mask
+
+        def reached(threshold, mask=mask, truths=truths):
+            drawn = mask >= threshold
+            return (2 * (truths & drawn).sum(axis=(1, 2)) / (drawn.sum() + truths.sum(axis=(1, 2)))).mean()
+
+        assert reached(expected / 2) == pytest.approx(expected, abs=0.005)
+        assert reached(expected / 2) >= max(map(reached, np.linspace(0.05, 0.95, 19))) - 1e-3
+
+
+def test_expected_dice_of_masks_that_are_sure():
+    masks = np.zeros((3, 4, 4), np.float32)
+    masks[0, :2], masks[1, :2] = 1, 0.5
+    detections = Detections(9, 9, np.zeros((3, 4), np.float32), np.ones(3), np.zeros(3, int), masks)
+    assert detections.expected_dice().tolist() == pytest.approx([1, 2 / 3, 0])
+    crops = [MaskCrop(0, 0, np.ones((2, 2), bool))]
+    assert Detections(9, 9, np.zeros((1, 4)), np.ones(1), np.zeros(1, int), crops).expected_dice().tolist() == [1]
+    assert detections.select([]).expected_dice().tolist() == []

@@ -97,6 +97,38 @@ def test_the_median_area_is_that_of_what_could_be_a_cell():
     assert len(postprocess(detections, replace(params, min_area_share=0.28))) == 3
 
 
+@pytest.mark.parametrize(("doubtful", "needed"), [(0, 0.4), (40, 0.4), (60, 0.6), (80, 0.7), (400, 0.94)])
+def test_a_cell_of_doubtful_area_needs_a_higher_score(doubtful, needed):
+    """Forty pixels of sixty lack a third: a third of what is left between the threshold and 1."""
+    params = PostprocessParams(score_thresholds=(0.4,), doubtful_areas=(doubtful,))
+    for score, count in ((needed - 0.01, 1), (needed + 0.01, 2)):
+        detections = rectangles((0, 0, 8, 5), (10, 10, 35, 26), scores=[score, 0.41])
+        assert len(postprocess(detections, params)) == count
+    above_one = PostprocessParams(score_thresholds=(1.5,), doubtful_areas=(doubtful,))
+    assert len(postprocess(rectangles((0, 0, 8, 5), scores=[1.0]), above_one)) == 0
+
+
+def test_what_is_too_unsure_for_its_size_takes_no_pixel_from_others():
+    detections = rectangles((0, 0, 20, 20), (5, 5, 10, 10), scores=[0.6, 0.65])
+    params = PostprocessParams(doubtful_areas=(50,), overlap_policy="smaller")
+    assert [crop.area for crop in postprocess(detections, params).crops] == [400]
+    cells = postprocess(detections, replace(params, doubtful_areas=(30,)))
+    assert sorted(crop.area for crop in cells.crops) == [25, 375]
+
+
+def test_masks_that_are_less_sure_are_drawn_further_out():
+    masks = np.zeros((3, 10, 10), np.float32)  # sure, unsure, and nothing at all; 40 of 100 pixels at 0.4
+    masks[0, :4], masks[1, :4], masks[1, 4:6] = 1, 0.4, 0.8
+    boxes = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], np.float32)
+    detections = Detections(50, 60, boxes, np.array([0.9, 0.8, 0.7]), np.zeros(3, np.int64), masks)
+    areas = {}
+    for kind in ("fixed", "dice"):
+        cells = postprocess(detections, PostprocessParams(mask_thresholding=kind, mask_thresholds=(0.55,)))
+        areas[kind] = [crop.area for crop in cells.crops]
+    # Expected of the second: 2 · 32 / (60 + 32) = 0.70, more than 2 · 16 / (20 + 32); 0.55 · 0.70 is below 0.4.
+    assert areas == {"fixed": [40, 20], "dice": [40, 60]}
+
+
 def test_nothing_detected_gives_no_cells():
     empty = Detections(5, 6, np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 28, 28), np.float32))
     assert len(postprocess(empty, PostprocessParams())) == 0
@@ -254,7 +286,8 @@ def test_no_option_gives_a_pixel_twice(ranking, policy):
 def test_parameters_survive_a_file(tmp_path):
     params = PostprocessParams(
         score_thresholds=[0.3, np.float32(0.5)], mask_thresholds=(0.45,), min_areas=np.array([30, 60]),
-        min_area_share=0.25, ranking="box*mask", nms_iou=0.2, nms_containment=0.75, overlap_policy="smaller",
+        min_area_share=0.25, doubtful_areas=[100], mask_thresholding="dice", ranking="box*mask", nms_iou=0.2,
+        nms_containment=0.75, overlap_policy="smaller",
         fill_holes=True, vote=False,
     )  # fmt: skip
     params.to_yaml(tmp_path / "postprocess.yaml", "two\nlines")
@@ -278,6 +311,8 @@ def test_parameters_survive_a_file(tmp_path):
         ("mask_thresholds: [0]", "mask_thresholds must be a list of numbers above 0, at most 1"),
         ("min_areas: [1.5]", "min_areas must be a list of whole numbers"),
         ("min_areas: [true]", "min_areas must be a list of whole numbers"),
+        ("doubtful_areas: [-1]", "doubtful_areas must be a list of whole numbers at least 0"),
+        ("mask_thresholding: half", "mask_thresholding must be one of fixed, dice, not 'half'"),
         ("ranking: mask", "ranking must be one of box, box*mask, not 'mask'"),
         ("overlap_policy: [score]", "overlap_policy must be one of"),
         ("nms_iou: 0", "nms_iou must be a number above 0, at most 1"),
