@@ -47,8 +47,9 @@ def random_params(generator):
     return PostprocessParams(
         score_thresholds=pick([0.0, 0.1, 0.4], 2), mask_thresholds=pick([0.3, 0.5, 0.6], 2),
         min_areas=pick([0, 20, 60], 2), min_area_share=pick([0.0, 0.4]), doubtful_areas=pick([0, 50, 150], 2),
-        mask_thresholding=str(pick(["fixed", "dice"])), ranking=str(pick(["box", "box*mask"])), nms_iou=pick([0.3, 1.0]),
-        nms_containment=pick([0.6, 1.0]), overlap_policy=str(pick(["score", "smaller", "larger"])),
+        mask_thresholding=str(pick(["fixed", "dice"])), ranking=str(pick(["box", "box*mask"])),
+        nms_iou=pick([0.3, 1.0]), nms_containment=pick([0.6, 1.0]),
+        overlap_policy=str(pick(["score", "smaller", "larger"])),
         fill_holes=bool(pick(2)), largest_component=bool(pick(2)), vote=bool(pick(2)),
     )  # fmt: skip
 
