@@ -45,7 +45,7 @@ class Plan:
         diameters: median diameter of the cells in pixels, the smallest and the largest of all images.
         zoom: range of factors by which training images are resized.
         one_size: the diameter of all cells, where they are of one size: images are then looked at at this size only.
-        min_area: pixels that a cell needs.
+        smallest: pixels; nearly all annotated cells are at least twice as large.
         iterations: of two crops each.
         parts: trainings whose scores on ``val`` say how good the model is: the folds of a cross-validation, or the only
             one; empty where nothing is scored.
@@ -58,7 +58,7 @@ class Plan:
     diameters: tuple[float, float]
     zoom: tuple[float, float]
     one_size: float | None
-    min_area: int
+    smallest: int
     iterations: int
     parts: tuple[Part, ...]
     seed: int = 0
@@ -99,7 +99,6 @@ class Plan:
 def make_plan(
     records: Sequence[ImageRecord],
     cell_diameter: float,
-    min_area: int,
     *,
     iterations: int | None = None,
     folds: int | None = None,
@@ -110,7 +109,6 @@ def make_plan(
     Args:
         records: the annotated images.
         cell_diameter: in pixels of the network's input, of the cells that the model knows best.
-        min_area: pixels that a cell needs with the model as it is.
         iterations: instead of those that the number of images suggests.
         folds: of the cross-validation, instead of those; 0 scores nothing.
         seed: of the split.
@@ -131,7 +129,6 @@ def make_plan(
         one_size = float(np.median(diameters))
     wanted = (cell_diameter / high, cell_diameter / low) if one_size is None else (cell_diameter / one_size,) * 2
     zoom = tuple(float(np.clip(z, *_ZOOMS)) for z in (wanted[0] / _JITTER, wanted[1] * _JITTER))
-    smallest = int(_SMALLEST_SHARE * np.percentile(every, _SMALLEST_PERCENTILE))
     return Plan(
         images=len(records),
         cells=len(every),
@@ -139,7 +136,7 @@ def make_plan(
         diameters=(low, high),
         zoom=(zoom[0], zoom[1]),
         one_size=one_size,
-        min_area=min(min_area, smallest),
+        smallest=int(_SMALLEST_SHARE * np.percentile(every, _SMALLEST_PERCENTILE)),
         iterations=iterations or min(_MOST, max(_LEAST, _EACH * len(records))),
         parts=_parts([record.id for record in records], [record.group for record in records], folds, seed),
         seed=seed,

@@ -42,7 +42,7 @@ from cellseg_d2.io.text import read_json
 from cellseg_d2.masks.crop import crop_to_coco
 from cellseg_d2.masks.ignore import judged
 from cellseg_d2.metrics.competition import score_image
-from cellseg_d2.postprocess.params import MIN_AREAS_ALONE, PostprocessParams
+from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.tuning import space_of, tune
 from cellseg_d2.postprocess.tuning_image import make_trials
 from cellseg_d2.predictions.truth import read_truth
@@ -134,8 +134,7 @@ def plan_training(
             f"the model {model} does not tell the size of the cells that it knows: set INPUT.CELL_DIAMETER (pixels) "
             "and INPUT.ZOOM_TEST in its config.yaml"
         )
-    least = min(PostprocessParams.from_config(cfg).min_areas)
-    return make_plan(data.records, known, least, iterations=iterations, folds=folds, seed=seed)
+    return make_plan(data.records, known, iterations=iterations, folds=folds, seed=seed)
 
 
 def configure(model: str, plan: Plan) -> CfgNode:
@@ -153,8 +152,9 @@ def configure(model: str, plan: Plan) -> CfgNode:
     cfg.SEED = plan.seed + 1
     params = PostprocessParams.from_config(cfg)
     one_class = {name: (getattr(params, name)[0],) for name in ("score_thresholds", "mask_thresholds")}
-    params = replace(params, **one_class, min_areas=(plan.min_area,), **MIN_AREAS_ALONE)  # the plan knows the cells
-    cfg.TEST.POSTPROCESS.update(params.to_config())
+    # What is annotated is neither too small for a cell nor doubtful for its size.
+    areas = {name: (min(*getattr(params, name), plan.smallest),) for name in ("min_areas", "doubtful_areas")}
+    cfg.TEST.POSTPROCESS.update(replace(params, **one_class, **areas, min_area_share=0.0).to_config())
     if plan.one_size is not None:
         cfg.INPUT.CELL_DIAMETER = round(plan.one_size, 1)
         cfg.INPUT.ZOOM_TEST = round(zoomed / cfg.INPUT.CELL_DIAMETER, 3)

@@ -25,7 +25,7 @@ def diameter(side):
 @pytest.mark.parametrize(("images", "parts"), [(1, 0), (2, 2), (7, 2), (8, 1), (40, 1)])
 def test_each_image_is_scored_by_a_model_that_has_not_seen_it(images, parts):
     names = [f"image{i}" for i in range(images)]
-    plan = make_plan([record(name, 20) for name in names], KNOWN, 75)
+    plan = make_plan([record(name, 20) for name in names], KNOWN)
     assert len(plan.parts) == parts
     assert plan.cross_validated == (parts != 1)
     for part in plan.parts:
@@ -34,49 +34,49 @@ def test_each_image_is_scored_by_a_model_that_has_not_seen_it(images, parts):
         assert sorted(name for part in plan.parts for name in part.val) == names
     if parts == 1:
         assert len(plan.parts[0].val) == round(images / 4)
-    assert make_plan([record(name, 20) for name in names], KNOWN, 75) == plan
+    assert make_plan([record(name, 20) for name in names], KNOWN) == plan
     assert all(isinstance(sentence, str) for sentence in plan.sentences())
 
 
 def test_images_of_one_group_stay_together():
     records = [record(f"image{i}", 20, group="left" if i % 2 else "right") for i in range(6)]
-    for part in make_plan(records, KNOWN, 75).parts:
+    for part in make_plan(records, KNOWN).parts:
         assert len({int(name[-1]) % 2 for name in part.val}) == 1
 
 
 def test_the_network_sees_cells_at_the_size_that_it_knows():
-    plan = make_plan([record(f"image{i}", 20) for i in range(4)], KNOWN, 75)
+    plan = make_plan([record(f"image{i}", 20) for i in range(4)], KNOWN)
     assert plan.one_size == pytest.approx(diameter(20))
     low, high = plan.zoom
     assert math.sqrt(low * high) * diameter(20) == pytest.approx(KNOWN)
     assert low < KNOWN / diameter(20) < high
     # Of few images, or of different ones, all sizes are looked at.
-    assert make_plan([record("a", 20)], KNOWN, 75).one_size is None
-    mixed = make_plan([record(f"image{i}", 10 if i else 20) for i in range(4)], KNOWN, 75)
+    assert make_plan([record("a", 20)], KNOWN).one_size is None
+    mixed = make_plan([record(f"image{i}", 10 if i else 20) for i in range(4)], KNOWN)
     assert mixed.one_size is None
     assert mixed.zoom[0] < KNOWN / diameter(20) < KNOWN / diameter(10) < mixed.zoom[1]
     assert mixed.diameters == pytest.approx((diameter(10), diameter(20)))
 
 
 def test_small_cells_are_not_left_out():
-    assert make_plan([record("a", *[6] * 20)], KNOWN, 75).min_area == 18
-    assert make_plan([record("a", *[60] * 20)], KNOWN, 75).min_area == 75
+    assert make_plan([record("a", *[6] * 20)], KNOWN).smallest == 18
+    assert make_plan([record("a", *[6] * 19, 60)], KNOWN).smallest == 18
 
 
 def test_more_images_are_trained_on_for_longer_and_users_decide():
-    lengths = [make_plan([record(str(i), 20) for i in range(n)], KNOWN, 75).iterations for n in (1, 4, 12, 100)]
+    lengths = [make_plan([record(str(i), 20) for i in range(n)], KNOWN).iterations for n in (1, 4, 12, 100)]
     assert lengths == sorted(lengths)
     assert lengths[0] == lengths[1] < lengths[2] < lengths[3]
     records = [record(str(i), 20) for i in range(6)]
-    chosen = make_plan(records, KNOWN, 75, iterations=17, folds=3)
+    chosen = make_plan(records, KNOWN, iterations=17, folds=3)
     assert (chosen.iterations, len(chosen.parts)) == (17, 3)
-    assert make_plan(records, KNOWN, 75, folds=0).parts == ()
-    assert "no score is known" in " ".join(make_plan(records, KNOWN, 75, folds=0).sentences())
+    assert make_plan(records, KNOWN, folds=0).parts == ()
+    assert "no score is known" in " ".join(make_plan(records, KNOWN, folds=0).sentences())
 
 
 def test_images_that_count_in_part_are_told():
     region = MaskCrop(0, 0, np.ones((5, 5), bool))
-    plan = make_plan([record("a", 20), record("b", 20, ignore=region)], KNOWN, 75)
+    plan = make_plan([record("a", 20), record("b", 20, ignore=region)], KNOWN)
     assert plan.partly == 1
     assert "1 of them annotated in part" in plan.sentences()[0]
 
@@ -92,4 +92,4 @@ def test_images_that_count_in_part_are_told():
 )
 def test_what_cannot_be_trained_on_is_refused(records, folds, message):
     with pytest.raises(CellSegError, match=message):
-        make_plan(records, KNOWN, 75, folds=folds)
+        make_plan(records, KNOWN, folds=folds)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cellseg_d2.correction.next_image import disagreement, rank_images
+from cellseg_d2.correction.plan import Plan
 from cellseg_d2.correction.project import Project
 from cellseg_d2.correction.training import configure, correction_data, plan_training
 from cellseg_d2.datasets.coco_reader import load_coco
@@ -91,7 +92,18 @@ def test_what_counts_of_a_correction_is_what_is_trained_on(folders, model, tmp_p
     cfg = configure(model, plan)
     assert list(cfg.INPUT.ROTATE_ZOOM_CROP.ZOOM) == list(plan.zoom)
     assert list(cfg.MODEL.CLASS_NAMES) == ["cell"]
-    assert ([plan.min_area], 0) == (cfg.TEST.POSTPROCESS.MIN_AREAS, cfg.TEST.POSTPROCESS.MIN_AREA_SHARE)
+    assert cfg.TEST.POSTPROCESS.MIN_AREA_SHARE == 0
+
+
+@pytest.mark.parametrize(("smallest", "areas"), [(40, ([40], [40])), (60, ([50], [60])), (500, ([50], [120]))])
+def test_what_is_annotated_is_not_too_small_to_be_found(smallest, areas, tmp_path, repository):
+    plan = Plan(2, 20, 0, (20.0, 20.0), (0.9, 1.1), None, smallest, iterations=9, parts=())
+    known = ["INPUT.CELL_DIAMETER", "20.0", "INPUT.ZOOM_TEST", "1.0"]
+    values = {"MIN_AREAS": "[50]", "DOUBTFUL_AREAS": "[120]", "MIN_AREA_SHARE": "0.2"}
+    rules = [word for key, value in values.items() for word in (f"TEST.POSTPROCESS.{key}", value)]
+    model = write_untrained_run(tmp_path, repository / "configs/quickstart/instant_test.yaml", known + rules)
+    post = configure(str(model), plan).TEST.POSTPROCESS
+    assert (*areas, 0) == (post.MIN_AREAS, post.DOUBTFUL_AREAS, post.MIN_AREA_SHARE)
 
 
 def test_a_model_that_knows_no_size_is_refused(folders, tmp_path, repository):
