@@ -53,7 +53,7 @@ class PostprocessParams:
         min_area_share: a cell also needs this share of the median area of the image's cells, from 0 to 1;
             unlike a number of pixels, it suits small and large cells alike.
         doubtful_areas: a cell of fewer pixels needs a higher score than its threshold, the higher the smaller it is: in
-            proportion to the pixels that it lacks, up to 1 for a cell without pixels. Debris is small and unsure, small
+            proportion to what its diameter lacks, up to 1 for a cell without pixels. Debris is small and unsure, small
             nuclei are small and sure. 0 for none.
 
     Raises:

@@ -254,7 +254,7 @@ def _good(candidates: Candidates, params: PostprocessParams) -> np.ndarray:
     """Which candidates reach the score that they need and the minimum area in pixels, bool ``(N,)``."""
     needed = params.for_classes(params.score_thresholds, candidates.classes, "the score threshold")
     doubtful = params.for_classes(params.doubtful_areas, candidates.classes, "the doubtful area")
-    lacking = np.maximum(1 - candidates.areas / np.maximum(doubtful, 1), 0)
+    lacking = np.maximum(1 - np.sqrt(candidates.areas / np.maximum(doubtful, 1)), 0)  # of the diameter
     needed = needed + np.maximum(1 - needed, 0) * lacking
     return (candidates.scores >= needed) & (candidates.areas >= _min_areas(candidates, params))
 

@@ -97,12 +97,12 @@ def test_the_median_area_is_that_of_what_could_be_a_cell():
     assert len(postprocess(detections, replace(params, min_area_share=0.28))) == 3
 
 
-@pytest.mark.parametrize(("doubtful", "needed"), [(0, 0.4), (40, 0.4), (60, 0.6), (80, 0.7), (400, 0.94)])
+@pytest.mark.parametrize(("doubtful", "needed"), [(0, 0.4), (40, 0.4), (90, 0.6), (160, 0.7), (4000, 0.94)])
 def test_a_cell_of_doubtful_area_needs_a_higher_score(doubtful, needed):
-    """Forty pixels of sixty lack a third: a third of what is left between the threshold and 1."""
+    """Forty pixels of ninety lack a third of the diameter: a third of what is left between the threshold and 1."""
     params = PostprocessParams(score_thresholds=(0.4,), doubtful_areas=(doubtful,))
     for score, count in ((needed - 0.01, 1), (needed + 0.01, 2)):
-        detections = rectangles((0, 0, 8, 5), (10, 10, 35, 26), scores=[score, 0.41])
+        detections = rectangles((0, 0, 8, 5), (10, 10, 60, 50), scores=[score, 0.8])
         assert len(postprocess(detections, params)) == count
     above_one = PostprocessParams(score_thresholds=(1.5,), doubtful_areas=(doubtful,))
     assert len(postprocess(rectangles((0, 0, 8, 5), scores=[1.0]), above_one)) == 0
@@ -110,7 +110,7 @@ def test_a_cell_of_doubtful_area_needs_a_higher_score(doubtful, needed):
 
 def test_what_is_too_unsure_for_its_size_takes_no_pixel_from_others():
     detections = rectangles((0, 0, 20, 20), (5, 5, 10, 10), scores=[0.6, 0.65])
-    params = PostprocessParams(doubtful_areas=(50,), overlap_policy="smaller")
+    params = PostprocessParams(doubtful_areas=(100,), overlap_policy="smaller")
     assert [crop.area for crop in postprocess(detections, params).crops] == [400]
     cells = postprocess(detections, replace(params, doubtful_areas=(30,)))
     assert sorted(crop.area for crop in cells.crops) == [25, 375]

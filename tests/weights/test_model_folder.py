@@ -91,9 +91,9 @@ def test_the_shipped_models_and_their_training_configurations_agree(model, confi
     trained = load_config(repository / f"configs/quickstart/{config}.yaml")
     if own.TEST.SCALE_NEIGHBORS:  # sizes are merged, of which not all see a cell, and many show dirt
         assert own.TEST.POSTPROCESS.SCORE_THRESHOLDS < trained.TEST.POSTPROCESS.SCORE_THRESHOLDS
-        assert own.TEST.POSTPROCESS.MIN_AREAS > trained.TEST.POSTPROCESS.MIN_AREAS
+        assert own.TEST.POSTPROCESS.DOUBTFUL_AREAS > trained.TEST.POSTPROCESS.DOUBTFUL_AREAS
         assert own.TEST.POSTPROCESS.MIN_AREA_SHARE > trained.TEST.POSTPROCESS.MIN_AREA_SHARE
-        for key in ("SCORE_THRESHOLDS", "MIN_AREAS", "MIN_AREA_SHARE"):
+        for key in ("SCORE_THRESHOLDS", "MIN_AREAS", "DOUBTFUL_AREAS", "MIN_AREA_SHARE"):
             own.TEST.POSTPROCESS[key] = trained.TEST.POSTPROCESS[key]
     assert own.TEST.POSTPROCESS == trained.TEST.POSTPROCESS
     written = flat(read_yaml(find_model(model) / "config.yaml")["MODEL"])
