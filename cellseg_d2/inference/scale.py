@@ -26,6 +26,8 @@ MAGNIFICATION = (0.1, 10.0)
 AREA_POWER = 0.8
 # Only cells with at least this score count then: of the unsure ones there are more the larger an image is made.
 SURE = 0.5
+# And of at least this share of a doubtful area: specks of dirt are many, and each size of the image shows others.
+PLAIN = 0.4
 
 
 def scale_for(diameter: float, model_diameter: float) -> float:
@@ -56,9 +58,15 @@ def scale_for(diameter: float, model_diameter: float) -> float:
 
 
 def evidence(detections: Detections, params: PostprocessParams) -> float:
-    """How much a network finds: the sum over its :data:`SURE` cells of score × area ** :data:`AREA_POWER`."""
+    """How much a network finds: the sum over its sure and plain cells of score × area ** :data:`AREA_POWER`.
+
+    Those are cells of at least :data:`SURE`, and of at least :data:`PLAIN` of the area below which they are doubtful.
+    """
     thresholds = [max(threshold, SURE) for threshold in params.score_thresholds]
-    cells = postprocess(detections, replace(params, score_thresholds=thresholds))
+    plain = math.ceil(PLAIN * max(params.doubtful_areas))
+    least = [max(area, plain) for area in params.min_areas]
+    params = replace(params, score_thresholds=thresholds, min_areas=least, doubtful_areas=(0,))
+    cells = postprocess(detections, params)
     areas = np.array([crop.area for crop in cells.crops], dtype=np.float64)
     return float((cells.scores * areas**AREA_POWER).sum())
 

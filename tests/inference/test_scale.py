@@ -6,6 +6,7 @@ import pytest
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.scale import AREA_POWER, SURE, choose_scale, evidence, scale_for
 from cellseg_d2.postprocess.params import PostprocessParams
+from cellseg_d2.postprocess.steps import postprocess
 from tests.detections.soft_discs import detections_of
 
 IMAGE = np.zeros((200, 200), np.uint8)
@@ -53,6 +54,15 @@ def test_unsure_cells_say_nothing_about_the_scale_however_many_are_kept():
     assert evidence(sure, lenient) == evidence(sure, PARAMS) > 0
     strict = PostprocessParams(score_thresholds=(0.9,))
     assert evidence(sure, strict) == 0, "what is no cell at all does not count either"
+
+
+def test_specks_say_nothing_about_the_scale_though_they_may_be_cells():
+    doubtful = PostprocessParams(doubtful_areas=(500,))
+    for radius, counts in ((7, False), (9, True)):  # 154 and 254 pixels of a doubtful area of 500
+        found = detections_of([(60, 60, radius)], [0.99], 200, 200)
+        assert len(postprocess(found, doubtful)) == 1
+        assert (evidence(found, doubtful) > 0) == counts
+    assert evidence(detections_of([(60, 60, 7)], [0.99], 200, 200), PARAMS) > 0
 
 
 @pytest.mark.parametrize("best", [0.35, 0.5, 1.0, 1.5])
