@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -79,14 +80,13 @@ class Detections:
         total = np.where(inside, self.masks, 0).sum(axis=(1, 2), dtype=np.float32)
         return total / np.maximum(inside.sum(axis=(1, 2), dtype=np.float32), 1)
 
+    @cached_property
     def expected_dice(self) -> np.ndarray:
         """The highest Dice coefficient that each mask can be expected to reach, if its probabilities are right.
 
-        Of all the ways to draw an outline at one probability, that at half of this coefficient is expected to reach it:
-        Lipton, Elkan & Naryanaswamy, "Optimal thresholding of classifiers to maximize F1 measure", ECML PKDD 2014.
-
-        Returns:
-            float32 ``(N,)`` in 0…1: 0 where all probabilities are 0, 1 for binary masks.
+        The outline at a probability of half of it is expected to reach it: Lipton, Elkan & Naryanaswamy, "Optimal
+        thresholding of classifiers to maximize F1 measure", ECML PKDD 2014. float32 ``(N,)`` in 0…1: 0 where all
+        probabilities are 0, 1 for binary masks.
         """
         if not isinstance(self.masks, np.ndarray):
             return np.ones(len(self), dtype=np.float32)

@@ -63,8 +63,7 @@ def evidence(detections: Detections, params: PostprocessParams) -> float:
     Those are cells of at least :data:`SURE`, and of at least :data:`PLAIN` of the area below which they are doubtful.
     """
     thresholds = [max(threshold, SURE) for threshold in params.score_thresholds]
-    plain = math.ceil(PLAIN * max(params.doubtful_areas))
-    least = [max(area, plain) for area in params.min_areas]
+    least = np.maximum(params.min_areas, np.ceil(PLAIN * np.array(params.doubtful_areas)).astype(int))  # by class
     params = replace(params, score_thresholds=thresholds, min_areas=least, doubtful_areas=(0,))
     cells = postprocess(detections, params)
     areas = np.array([crop.area for crop in cells.crops], dtype=np.float64)

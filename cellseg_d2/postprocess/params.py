@@ -37,8 +37,8 @@ class PostprocessParams:
         mask_thresholds: a pixel needs at least this probability, above 0 and at most 1, see ``mask_thresholding``.
         min_areas: a cell needs at least this many pixels, counted after overlaps are resolved.
         mask_thresholding: ``"fixed"``, or ``"dice"``, where the threshold is multiplied by the highest Dice coefficient
-            to be expected of the mask, see :meth:`Detections.expected_dice`: with 0.5 the outline is drawn where it is
-            expected to be reached. That is further out the less sure a mask is; thin cells are.
+            to be expected of the mask, see :attr:`Detections.expected_dice`: at 0.5 the outline is expected to reach
+            it. The less sure a mask is, as those of thin cells are, the further out it is drawn.
         ranking: what the score is: ``"box"``, that of the box, or ``"box*mask"``, multiplied by the mean probability
             inside the mask, which ranks unsure masks lower.
         nms_iou: a detection is dropped if its mask's IoU with that of a better one is above this; 1 drops none.

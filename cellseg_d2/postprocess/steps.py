@@ -137,11 +137,12 @@ def find_candidates(
         params: parameters; those of the later steps do not matter.
         pasted: ``detections.soft_crops()`` if already computed.
     """
+    raw = detections  # which remembers its expected Dice: searches come back to it
     if params.vote and len(detections):
         detections = replace(detections, classes=np.full(len(detections), vote_class(detections)))
     thresholds = params.for_classes(params.mask_thresholds, detections.classes, "the mask threshold")
     if params.mask_thresholding == "dice":
-        thresholds = thresholds * np.maximum(detections.expected_dice(), 1e-6)  # 0 would make a mask of nothing whole
+        thresholds = thresholds * np.maximum(raw.expected_dice, 1e-6)  # 0 would make a mask of nothing whole
     if params.ranking == "box*mask":
         detections = replace(detections, scores=detections.scores * detections.mask_scores(thresholds))
     needed = params.for_classes(params.score_thresholds, detections.classes, "the score threshold")

@@ -123,7 +123,7 @@ def test_an_outline_at_half_the_expected_dice_reaches_it():
     for sharpness in (4, 12, 60):
         mask = 1 / (1 + np.exp(sharpness * (np.hypot(x, y) - 0.3) / 0.3))
         detections = Detections(56, 56, np.array([[0, 0, 56, 56]]), np.ones(1), np.zeros(1, int), mask[None])
-        [expected] = detections.expected_dice()
+        [expected] = detections.expected_dice
         truths = generator.uniform(size=(200, 56, 56)) < mask
 
         def reached(threshold, mask=mask, truths=truths):
@@ -138,7 +138,7 @@ def test_expected_dice_of_masks_that_are_sure():
     masks = np.zeros((3, 4, 4), np.float32)
     masks[0, :2], masks[1, :2] = 1, 0.5
     detections = Detections(9, 9, np.zeros((3, 4), np.float32), np.ones(3), np.zeros(3, int), masks)
-    assert detections.expected_dice().tolist() == pytest.approx([1, 2 / 3, 0])
+    assert detections.expected_dice.tolist() == pytest.approx([1, 2 / 3, 0])
     crops = [MaskCrop(0, 0, np.ones((2, 2), bool))]
-    assert Detections(9, 9, np.zeros((1, 4)), np.ones(1), np.zeros(1, int), crops).expected_dice().tolist() == [1]
-    assert detections.select([]).expected_dice().tolist() == []
+    assert Detections(9, 9, np.zeros((1, 4)), np.ones(1), np.zeros(1, int), crops).expected_dice.tolist() == [1]
+    assert detections.select([]).expected_dice.tolist() == []

@@ -63,6 +63,9 @@ def test_specks_say_nothing_about_the_scale_though_they_may_be_cells():
         assert len(postprocess(found, doubtful)) == 1
         assert (evidence(found, doubtful) > 0) == counts
     assert evidence(detections_of([(60, 60, 7)], [0.99], 200, 200), PARAMS) > 0
+    by_class = PostprocessParams(doubtful_areas=(0, 500))
+    for kind, counts in ((0, True), (1, False)):
+        assert (evidence(detections_of([(60, 60, 7)], [0.99], 200, 200, [kind]), by_class) > 0) == counts
 
 
 @pytest.mark.parametrize("best", [0.35, 0.5, 1.0, 1.5])
