@@ -57,6 +57,15 @@ RANGES = {
 
 
 _NO_KEY = re.compile(r"Non-existent (?:config )?key: (?P<key>[\w.]+)")
+_WRONG_TYPE = re.compile(
+    r"Type mismatch \(<class '(?P<wanted>[\w.]+)'> vs\. <class '[\w.]+'>\) "
+    r"with values \((?P<old>.*) vs\. (?P<new>.*)\) for config key: (?P<key>[\w.]+)",
+    re.DOTALL,
+)
+_TYPES = {
+    "list": "a list", "tuple": "a list", "int": "a whole number", "float": "a number", "str": "a text",
+    "bool": "True or False",
+}  # fmt: skip
 
 
 def add_cellseg_config(cfg: CN) -> None:
@@ -300,11 +309,22 @@ def merge_config_file(cfg: CN, config_file: str | Path) -> None:
 
 
 def _what_is_wrong(error: Exception, cfg: CN) -> str:
-    """What yacs says, of a key that there is not with the one that was meant."""
+    """What yacs says; of a key that there is not with the one that was meant, of a wrong type in plain words."""
     if match := _NO_KEY.search(str(error)):
         known = {".".join(key.split(".")[:depth]) for key in flat(cfg) for depth in range(1, 5)}
         return f"there is no key {match['key']}{did_you_mean(match['key'], sorted(known))}"
+    if match := _WRONG_TYPE.search(str(error)):
+        key, wanted = match["key"], match["wanted"]
+        if wanted in _TYPES:
+            return _takes(key, _TYPES[wanted], match["old"], match["new"])
+        example = next((known for known in flat(cfg) if known.startswith(f"{key}.")), None)
+        if example is not None:
+            return f"{key} is a group of keys: name one of them, such as {example}"
     return one_line(error)
+
+
+def _takes(key: str, kind: str, example: object, given: object) -> str:
+    return f"{key} takes {kind}, such as {repr('') if example == '' else example}, not {given}"
 
 
 def load_config(
@@ -391,6 +411,9 @@ def check_values(cfg: CN) -> None:
         CellSegError: names the key, and what it can be.
     """
     values: dict[str, Any] = flat(cfg)
+    for key, usual in flat(default_config()).items():
+        if usual is not None and values.get(key, usual) is None:  # which yacs takes for any type
+            raise CellSegError(_takes(key, _TYPES[type(usual).__name__], usual, "None"))
     for key, (low, high) in RANGES.items():
         if not low <= values[key] <= high:  # nor is a NaN
             bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"

@@ -18,12 +18,14 @@ from cellseg_d2.datasets.folds import split_groups
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.progress import track
 from cellseg_d2.masks.overlaps import POLICIES
-from cellseg_d2.postprocess.params import PER_CLASS, RANKINGS, PostprocessParams
+from cellseg_d2.postprocess.params import MASK_THRESHOLDINGS, PER_CLASS, RANKINGS, PostprocessParams
 from cellseg_d2.postprocess.tuning_image import ImageTrials
 
 _ROUNDS = 4
 # The mean score must rise by more than this: a setting is not changed for the sake of a pixel.
 _LEAST_GAIN = 1e-4
+# What these change decides where the thresholds belong: each of their values is tried with thresholds found for it.
+_THRESHOLDS_OF = {"ranking": "score_thresholds", "mask_thresholding": "mask_thresholds"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class SearchSpace:
     score_thresholds: tuple[float, ...] = tuple(percent / 100 for percent in range(5, 100, 5))
     ranking: tuple[str, ...] = RANKINGS
     mask_thresholds: tuple[float, ...] = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+    mask_thresholding: tuple[str, ...] = MASK_THRESHOLDINGS
     nms_containment: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     nms_iou: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
     overlap_policy: tuple[str, ...] = POLICIES
@@ -59,6 +62,10 @@ def space_of(names: Sequence[str]) -> SearchSpace:
 
 class _OutOfTrials(Exception):
     pass
+
+
+def _changed(params: PostprocessParams, name: str, value: Any) -> PostprocessParams:
+    return replace(params, **{name: value})
 
 
 class _Search:
@@ -99,11 +106,11 @@ class _Search:
         if name in PER_CLASS:
             for index in self._classes:
                 self.best = self._along(self.best, name, index)
-        elif name == "ranking":  # changes all scores, and with them where the thresholds belong
-            for ranking in self._space.ranking:
-                other = replace(self.best, ranking=ranking)
+        elif name in _THRESHOLDS_OF:
+            for value in getattr(self._space, name):
+                other = _changed(self.best, name, value)
                 for index in self._classes if other != self.best else ():
-                    other = self._along(other, "score_thresholds", index)
+                    other = self._along(other, _THRESHOLDS_OF[name], index)
                 if other != self.best and self._mean(other) > self._mean(self.best) + _LEAST_GAIN:
                     self.best = other
         else:
@@ -119,8 +126,7 @@ class _Search:
         grid = sorted({*grid, current}) if isinstance(current, int | float) else [*dict.fromkeys((current, *grid))]
 
         def moved(value: object) -> PostprocessParams:
-            new: Any = value if index is None else (*values[:index], value, *values[index + 1 :])
-            return replace(params, **{name: new})
+            return _changed(params, name, value if index is None else (*values[:index], value, *values[index + 1 :]))
 
         scores = smooth = np.array([self._mean(moved(value)) for value in grid])
         if isinstance(current, int | float) and not isinstance(current, bool):

@@ -96,6 +96,31 @@ def test_a_mistyped_key_is_told_with_what_was_meant(repository, tmp_path, key, m
         load_config(tmp_path / "own.yaml")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("TEST.POSTPROCESS.DOUBTFUL_AREAS", "5", r"takes a list, such as \[0\], not 5"),
+        ("SOLVER.MAX_ITER", "abc", r"takes a whole number, such as \d+, not abc"),
+        ("SOLVER.BASE_LR", "[1]", r"takes a number, such as [\d.]+, not \[1\]"),
+        ("SOLVER.EMA.ENABLED", "5", "takes True or False, such as False, not 5"),
+        ("MODEL.WEIGHTS", "5", "takes a text, such as .*, not 5"),
+        ("SOLVER.EMA", "5", "is a group of keys: name one of them, such as SOLVER.EMA.[A-Z]+"),
+        ("TEST.SCALES", "None", r"takes a list, such as \[1.0\], not None"),
+        ("SOLVER.MAX_ITER", "None", r"takes a whole number, such as \d+, not None"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_told_in_plain_words(repository, tmp_path, key, value, said):
+    config = repository / "configs/quickstart/instant_test.yaml"
+    with pytest.raises(CellSegError, match=f"{key} {said}$"):
+        load_config(config, [key, value])
+    *groups, name = key.split(".")
+    head = "".join(f"{'  ' * depth}{group}:\n" for depth, group in enumerate(groups))
+    own = f"{'  ' * len(groups)}{name}: {value.replace('None', 'null')}\n"
+    (tmp_path / "own.yaml").write_text(f"_BASE_: {config}\n{head}{own}")
+    with pytest.raises(CellSegError, match=f"{key} {said}$"):
+        load_config(tmp_path / "own.yaml")
+
+
 def test_without_settings_there_are_none():
     parser = CommandParser()
     parser.add_argument("words", nargs="*")

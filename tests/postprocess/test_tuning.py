@@ -183,6 +183,19 @@ def test_ranking_is_tried_together_with_its_thresholds():
     assert np.mean([image.score(params) for image in images]) == 1
 
 
+def test_outlines_by_expected_dice_are_tried_together_with_their_thresholds():
+    """Half of the masks are half as sure of the same outlines, so that no fixed threshold draws both."""
+    ramp = np.clip(1.2 - np.hypot(*(np.mgrid[:28, :28] - 13.5)) / 14, 0, 0.95).astype(np.float32)
+    boxes = np.array([[30 * (j % 2), 0, 30 * (j % 2) + 28, 28] for j in range(2)], np.float32)
+    found = Detections(HEIGHT, WIDTH, boxes, np.ones(2, np.float32), np.zeros(2, np.int64), np.stack([ramp, ramp / 2]))
+    wanted = PostprocessParams(mask_thresholding="dice")
+    truth = postprocess(found, wanted).crops
+    fixed = search([ImageTrials(found, truth)], PostprocessParams(), 1, space_of(["mask_thresholds"]))
+    both = search([ImageTrials(found, truth)], fixed, 1, space_of(["mask_thresholds", "mask_thresholding"]))
+    assert (both.mask_thresholding, both.mask_thresholds) == ("dice", (0.5,))
+    assert ImageTrials(found, truth).score(fixed) < ImageTrials(found, truth).score(both) == 1
+
+
 def test_on_pure_noise_the_held_out_gain_is_nothing_and_the_fitted_gain_is_not():
     """A detection is right or wrong by the toss of a coin, so on average every threshold scores ½."""
     generator = np.random.default_rng(6)
