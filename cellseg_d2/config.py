@@ -418,6 +418,9 @@ def check_values(cfg: CN) -> None:
         if not low <= values[key] <= high:  # nor is a NaN
             bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
             raise CellSegError(f"{key} is {values[key]!r}; it must be {bounds}")
+    for key in ("TEST.SCALES", "TEST.TTA.SCALES"):
+        if not values[key] or not all(isinstance(scale, int | float) and 0.1 <= scale <= 10 for scale in values[key]):
+            raise CellSegError(f"{key} is {values[key]!r}; it needs at least one factor, each between 0.1 and 10")
     low, high = interval(cfg, "INTENSITY_PERCENTILES", 0, 100)
     if low == high:
         raise CellSegError(f"INPUT.INTENSITY_PERCENTILES is {[low, high]}; the two must differ")

@@ -11,6 +11,7 @@ from cellseg_d2.cli.benchmark_options import parse_args
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
+    from cellseg_d2.io.atomic import check_file_writable
     from cellseg_d2.io.outputs import check_outputs
 
     measure = {
@@ -22,8 +23,11 @@ def main(argv: list[str] | None = None) -> None:
         "corrections": benchmark_corrections,
     }
     check_outputs([getattr(args, "output", None)], read_files(args))
+    output = getattr(args, "output", None)
+    if output:
+        check_file_writable(output)
     measure[args.command](args)
-    if output := getattr(args, "output", None):
+    if output:
         print(f"\nwrote {output}")
 
 

@@ -26,7 +26,7 @@ GROUPS = {
         "export-model": "package a trained model for sharing",
     },
     "analysis": {
-        "evaluate": "score a submission or COCO results against the truth",
+        "evaluate": "score predictions of any format against the truth",
         "analyze-errors": "count missed, merged, split, shifted and spurious cells, by type, size and crowding",
         "visualize": "draw annotations, predictions beside the truth, and augmented samples",
         "shape-space": "learn the shapes of cells from masks: a map of them, and the least plausible annotations",

@@ -39,12 +39,14 @@ def main(argv=None):
     args = parse_args(argv)
 
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.io.atomic import write_json_atomic
+    from cellseg_d2.io.atomic import check_file_writable, write_json_atomic
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.io.progress import track
     from cellseg_d2.metrics.competition import score_image, score_types, summarize
 
     check_outputs([args.json], [args.predictions, args.ground_truth, args.ids])
+    if args.json:
+        check_file_writable(args.json)
     truth, predictions, names = read_scored(args)
     if args.coco_protocol and (truth.coco is None or predictions.results is None):
         raise CellSegError(
@@ -68,9 +70,9 @@ def main(argv=None):
     if args.coco_protocol:
         report[args.coco_protocol], table = average_precision(args.coco_protocol, truth, predictions, names)
         said += f"\n\n{table}"
+    print(said)
     if args.json:
         write_json_atomic(args.json, report, indent=1)
-    print(said)
 
 
 def average_precision(protocol, truth, predictions, names):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.numbers import count, positive
+from cellseg_d2.cli.numbers import count, positive, whole
 
 THRESHOLDS = (0.5, 0.6, 0.7)
 
@@ -61,7 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="number of cells drawn for the fit at each size (default: 1500)",
     )
-    group.add_argument("--seed", type=int, default=0, help="seed of that draw (default: 0)")
+    group.add_argument("--seed", type=whole, default=0, help="seed of that draw (default: 0)")
     group.add_argument("--no-fit", action="store_true", help="only measure")
     group = parser.add_argument_group("output")
     group.add_argument("--histogram", type=Path, metavar="PNG", help="draw the distribution of the best IoU")

@@ -95,8 +95,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--diameter",
         type=positive,
         metavar="PX",
-        help="of your cells in pixels (default: the shipped model looks at several sizes and keeps the best; others "
-        "take cells to be as large as those that they were trained on)",
+        help="of your cells in pixels (default: the shipped model looks at several sizes and merges the best with its "
+        "neighbours; others take cells to be as large as those that they were trained on)",
     )
     size.add_argument("--diameter-um", type=positive, metavar="UM", help="the same in micrometres")
     group.add_argument(
@@ -114,10 +114,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--scene", metavar="N|NAME", help="of files with several images, one: from 0, or its name")
     group.add_argument(
-        "--tile", type=int, metavar="PX", help="side of the windows in which large images are looked at (default: 1024)"
+        "--tile",
+        type=int,
+        metavar="PX",
+        help="side of the windows in which large images are looked at (default: TEST.TILE, 1088 of the shipped model, "
+        "divided by the scale at which the image is looked at)",
     )
     group.add_argument(
-        "--overlap", type=int, default=128, metavar="PX", help="of these windows, larger than most cells (default: 128)"
+        "--overlap",
+        type=int,
+        default=128,
+        metavar="PX",
+        help="of these windows, larger than most cells (default: 128, without --tile divided by the scale, too)",
     )
     group = parser.add_argument_group("results")
     group.add_argument("--output", required=True, metavar="DIR", help="where they go")
@@ -160,10 +168,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def choose_segmenter(args: argparse.Namespace):
     """The model or models that the arguments name, and in words what they are."""
+    from cellseg_d2.errors import CellSegError
     from cellseg_d2.inference.classical import FEATURES, ClassicalSegmenter
     from cellseg_d2.weights.model_folder import CONFIG, find_model
 
     if not args.config_file and args.model in FEATURES:
+        if ignored := [*args.opts[:1], *(["--weights"] if args.weights else []), *(["--tta"] if args.tta else [])]:
+            raise CellSegError(f"--model {args.model} has no network and no configuration: leave {ignored[0]} out")
         segmenter = ClassicalSegmenter(args.model)
         segmenter.params = choose_postprocess(args, segmenter.params)
         return segmenter, f"{args.model} and a watershed, without a network"

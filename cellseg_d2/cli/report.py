@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellseg_d2.cli.common import add_shapes_option, make_parser
 from cellseg_d2.cli.numbers import at_least, whole
-from cellseg_d2.cli.scored_options import add_cell_options
+from cellseg_d2.cli.scored_options import GROUND_TRUTH, add_cell_options
 
 EXAMPLES = """\
   cellseg-d2 report --run output/quickstart --output report.html
@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     files.add_argument(
         "--predictions", type=Path, metavar="P", help="what cellseg-d2 infer wrote, a submission, or COCO results"
     )
-    files.add_argument("--ground-truth", type=Path, metavar="G", help="train.csv (also .gz) or COCO JSON, for scores")
+    files.add_argument("--ground-truth", type=Path, metavar="G", help=f"for scores: {GROUND_TRUTH}")
     files.add_argument("--images", nargs="+", default=[], metavar="PATH", help="files, folders or quoted globs")
     files.add_argument(
         "--dataset",
@@ -82,7 +82,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from cellseg_d2.io.atomic import write_text_atomic
+    from cellseg_d2.io.atomic import check_file_writable, write_text_atomic
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.visualization.report.cells import gather_cells
     from cellseg_d2.visualization.report.config_diff import base_config, differences
@@ -92,6 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     run_files = [args.run / name for name in PARTS] if args.run else []
     given = [path for path in (args.predictions, *map(Path, args.images)) if path is not None and path.is_file()]
     check_outputs([args.output], [*run_files, *given, args.ground_truth, args.base_config, args.shapes])
+    check_file_writable(args.output)
     training = read_run(args.run) if args.run else None
     predictions, truth, changed = args.predictions, args.ground_truth, None
     if training is not None:

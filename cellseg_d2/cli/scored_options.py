@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from cellseg_d2.predictions.truth import Predictions, Truth
 
 
+GROUND_TRUTH = (
+    "train.csv (also .gz), COCO ground truth (.json), or a folder of label images, ROIs, GeoJSON or other annotations"
+)
+
+
 def add_file_options(group: argparse._ArgumentGroup, use: str) -> None:
     """Add ``--predictions`` and ``--ground-truth``, both required, and ``--images``, of which ``use`` says what for."""
     group.add_argument(
@@ -26,8 +31,7 @@ def add_file_options(group: argparse._ArgumentGroup, use: str) -> None:
         type=Path,
         required=True,
         metavar="G",
-        help="train.csv (also .gz), COCO ground truth (.json), or a folder of label images, ROIs, GeoJSON or other "
-        "annotations",
+        help=GROUND_TRUTH,
     )
     group.add_argument(
         "--images",

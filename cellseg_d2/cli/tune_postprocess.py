@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import whole
 
 EXAMPLES = """\
   cellseg-d2 train-net --config-file output/mine/config.yaml --eval-only \\
@@ -26,10 +27,10 @@ EXAMPLES = """\
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "tune_postprocess",
-        "Search the post-processing (score and mask thresholds and minimum areas of each cell type, ranking, mask\n"
-        "NMS, overlap policy, holes, components) with the best competition score on images that the model was not\n"
-        "trained on. The search is repeated in a cross-validation, whose held-out gain is the one to expect on other\n"
-        "images.\n"
+        "Search the post-processing (score and mask thresholds, smallest and doubtful areas of each cell type, how\n"
+        "masks are drawn, ranking, mask NMS, overlap policy, holes, components) with the best competition score on\n"
+        "images that the model was not trained on. The search is repeated in a cross-validation, whose held-out gain\n"
+        "is the one to expect on other images.\n"
         "The result is a fragment of a configuration (TEST.POSTPROCESS): cellseg-d2 infer and export-model take it\n"
         "as --postprocess, and a configuration file as _BASE_.",
         EXAMPLES,
@@ -71,7 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="search only these, such as overlap_policy, to see what each of them is worth (default: all)",
     )
-    group.add_argument("--seed", type=int, default=0, help="seed of the split into folds (default: 0)")
+    group.add_argument("--seed", type=whole, default=0, help="seed of the split into folds (default: 0)")
     return parser.parse_args(argv)
 
 
@@ -82,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from cellseg_d2.detections.saved import load_many
     from cellseg_d2.errors import CellSegError
+    from cellseg_d2.io.atomic import check_file_writable
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
     from cellseg_d2.postprocess.tuning import space_of, tune
@@ -91,6 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.trials < 1:
         raise CellSegError(f"--trials must be at least 1, not {args.trials}")
     check_outputs([args.output], [*args.detections, args.ground_truth, args.start])
+    check_file_writable(args.output)
     space = space_of(args.parameters) if args.parameters else None
     beside = Path(args.detections[0]).with_name(FILE_NAME)
     start_file = args.start or (beside if beside.is_file() else None)
@@ -119,15 +122,15 @@ def main(argv: list[str] | None = None) -> None:
         seed=args.seed,
         progress=True,
     )
-    result.params.to_yaml(
-        args.output,
-        f"Tuned on {len(names)} images: score {result.default.mean():.4f} -> {result.fitted.mean():.4f} fitted, "
-        f"{result.held_out.mean():.4f} held out ({args.folds} folds).\nClasses: {', '.join(raw.class_names)}",
-    )
     gain = result.rows()[-1].gain
     print(result.table())
     print(f"(held out: scored with the values found on the other {args.folds - 1} folds; ± over the folds)\n")
     print(result.changes(raw.class_names))
     if gain <= 0:
         print("\nthe held-out gain is not above 0: on other images the default is as good as the tuned values")
+    result.params.to_yaml(
+        args.output,
+        f"Tuned on {len(names)} images: score {result.default.mean():.4f} -> {result.fitted.mean():.4f} fitted, "
+        f"{result.held_out.mean():.4f} held out ({args.folds} folds).\nClasses: {', '.join(raw.class_names)}",
+    )
     print(f"\nwritten: {args.output}")

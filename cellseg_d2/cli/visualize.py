@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.numbers import count
+from cellseg_d2.cli.numbers import count, whole
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, postprocess_opts
+from cellseg_d2.cli.scored_options import GROUND_TRUTH
 
 EXAMPLES = """\
   cellseg-d2 visualize comparison --images test/ --ground-truth test.csv --predictions out/submission.csv \\
@@ -29,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument("--images", required=True, nargs="+", metavar="PATH", help="files, folders or quoted globs")
-    files.add_argument("--ground-truth", required=True, metavar="FILE", help="train.csv (also .gz) or COCO JSON")
+    files.add_argument("--ground-truth", required=True, metavar="FILE", help=GROUND_TRUTH)
     files.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
     files.add_argument("--limit", type=count, metavar="N", help="only the first N images")
     files.add_argument("--columns", type=count, default=1, metavar="N", help="of the sheet (default: %(default)s)")
@@ -54,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     augmentations.add_argument(
         "--columns", type=count, default=3, metavar="N", help="samples in a row (default: %(default)s)"
     )
-    augmentations.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
+    augmentations.add_argument("--seed", type=whole, default=0, metavar="N", help="of the draws (default: %(default)s)")
     augmentations.add_settings()
 
     fields = commands.add_parser(
@@ -115,18 +116,26 @@ def draw_fields(args: argparse.Namespace) -> int:
     from cellseg_d2.config import load_config
     from cellseg_d2.images.read import find_images, read_image
     from cellseg_d2.inference.model import CellSegmenter
+    from cellseg_d2.io.claim import claimed
+    from cellseg_d2.io.file_names import check_distinct, file_stem
+    from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.io.progress import track
     from cellseg_d2.visualization.field_sheet import field_sheet
     from cellseg_d2.visualization.overlays import save_image
     from cellseg_d2.weights.weights import find_weights
 
+    found, output = find_images(args.images), Path(args.output)
+    paths = found[: args.limit]
+    check_distinct(paths)
+    files = {path: output / f"{file_stem(path.stem)}.png" for path in paths}
+    check_outputs(files.values(), [*found, args.config_file, args.weights, args.postprocess])
     cfg = load_config(args.config_file, [*postprocess_opts(args), *args.opts], postprocess=args.postprocess)
     segmenter = CellSegmenter.from_config(cfg, args.weights or find_weights(args.config_file))
-    output, paths = Path(args.output), find_images(args.images)[: args.limit]
-    for path in track(paths, "drawing"):
-        image = read_image(path)
-        maps, cells = segmenter.dense_maps(image), segmenter.segment(image)
-        save_image(output / f"{path.stem}.png", field_sheet(image, maps, cells.crops, path.stem, args.columns))
+    with claimed(output):
+        for path in track(paths, "drawing"):
+            image = read_image(path)
+            maps, cells = segmenter.dense_maps(image), segmenter.segment(image)
+            save_image(files[path], field_sheet(image, maps, cells.crops, path.stem, args.columns))
     print(f"{len(paths)} pictures: {output}")
     return 0
 

@@ -329,7 +329,7 @@ def _check_image(entry: dict, where: str) -> None:
     check_inside(entry["file_name"], where)
     if "source_id" not in entry:  # of another tool, maybe on Windows
         entry["file_name"] = PureWindowsPath(entry["file_name"]).as_posix()
-    for key in ("cell_type", "group", "source_id"):
+    for key in ("cell_type", "group", "source_id", "cut_from"):
         if entry.get(key) is not None:
             _check_text(entry, key, where)
     sides = {key: _side(entry.get(key), f"{where} has the {key}") for key in ("height", "width")}

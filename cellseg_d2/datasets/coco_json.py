@@ -58,6 +58,8 @@ def encode_record(record: ImageRecord, image_id: int, categories: Mapping[str, i
     if record.group is not None:
         entry["group"] = record.group
     entry["source_id"] = record.id
+    if record.cut_from is not None:
+        entry["cut_from"] = record.cut_from
 
     def encode(crop: MaskCrop, category: int) -> EncodedCell:
         crop = crop.tight()

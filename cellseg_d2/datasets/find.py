@@ -12,6 +12,7 @@ from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.datasets.names import distinct_names, key_of
 from cellseg_d2.errors import CellSegError, printable
 from cellseg_d2.images.read import find_images, image_size
+from cellseg_d2.io.folders import common_folder
 
 
 def find_inputs(paths: Sequence[str | Path], recursive: bool = False) -> dict[Path, str]:
@@ -41,8 +42,8 @@ def find_inputs(paths: Sequence[str | Path], recursive: bool = False) -> dict[Pa
             found |= {path: _base(given, path) for path in images if path not in found}
             continue
         found |= {path: None for path in images if path not in found}
-    bases = {os.path.abspath(base) for base in found.values() if base is not None}
-    root = os.path.commonpath(bases) if bases else ""
+    bases = {base for base in found.values() if base is not None}
+    root = str(common_folder(bases)) if bases else ""
     return {path: "" if base is None else _relative(path, root) for path, base in found.items()}
 
 
@@ -55,7 +56,7 @@ def find_named(paths: Sequence[str | Path]) -> dict[str, Path]:
     found: dict[Path, Path] = {}
     for given in map(Path, paths):
         found |= {path: _base(given, path) for path in find_images(given, recursive=True) if path not in found}
-    root = os.path.commonpath({os.path.abspath(base) for base in found.values()}) if found else ""
+    root = str(common_folder(found.values())) if found else ""
     keys = [key_of(Path(_relative(path, root)) / path.name) for path in found]
     return dict(zip(distinct_names(keys), found, strict=True))
 

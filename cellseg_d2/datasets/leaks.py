@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from cellseg_d2.datasets.find import coco_images
+from cellseg_d2.datasets.coco_file import read_coco
 from cellseg_d2.images.errors import ImageError
 from cellseg_d2.images.read import read_image
 from cellseg_d2.io.progress import track
@@ -19,7 +19,8 @@ def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Pa
 
     Args:
         paths: paths of images.
-        held_out: COCO JSON files of annotated images. Where their image files are there, pixels are compared too.
+        held_out: COCO JSON files of annotated images. Where their image files are there, pixels are compared too. An
+            image of which a tile is held out is held out.
 
     Returns:
         For each image that is held out, where it is: the JSON, and the name there.
@@ -27,7 +28,11 @@ def find_leaks(paths: Sequence[Path], held_out: Sequence[str | Path]) -> dict[Pa
     names: dict[str, str] = {}
     files: dict[Path, str] = {}
     for json_file in map(Path, held_out):
-        for path in coco_images(json_file).values():
+        content = read_coco(json_file, annotated=False)
+        for number, path in content.image_paths().items():
+            if whole := content.images[number].get("cut_from"):  # of a tile; the image has other pixels
+                name = PurePosixPath(whole).name
+                names.setdefault(name, f"{json_file}: a tile of {name}")
             names.setdefault(path.stem, f"{json_file}: {path.stem}")
             if path.is_file():
                 files.setdefault(path, f"{json_file}: {path.stem}")

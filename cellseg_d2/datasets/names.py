@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from cellseg_d2.io.folders import leads_back
+
 
 def key_of(file: str | Path) -> str:
     """A path without its suffix, with ``/`` between folders.
@@ -38,7 +40,7 @@ def files_within(folder: Path, recursive: bool) -> Iterator[Path]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if recursive:
+            if recursive and not leads_back(path):
                 yield from files_within(path, recursive)
         elif path.is_file():
             yield path

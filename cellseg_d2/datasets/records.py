@@ -39,6 +39,7 @@ class ImageRecord:
         number: the image's id in the COCO JSON it was read from; None for other sources.
         ignore: where nobody annotated, so that training learns nothing from it and scores do not count it: a mask,
             tight and inside the image; None where all counts. What is also in a cell is that cell's.
+        cut_from: id of the image that this one is a tile of; None for a whole image.
     """
 
     id: str
@@ -50,6 +51,7 @@ class ImageRecord:
     cells: list[CellAnnotation] = field(default_factory=list)
     number: int | None = None
     ignore: MaskCrop | None = None
+    cut_from: str | None = None
 
 
 def main_type(cell_types: Iterable[str]) -> str | None:

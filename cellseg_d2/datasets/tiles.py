@@ -101,6 +101,6 @@ class TiledSource:
                         log.note("cut cell", name, cell.row, share, action="left out of this tile")
                 kind = main_type(cell.cell_type for cell in cells)
                 region = record.ignore and window_crop(record.ignore, (left, top, right, bottom))
-                yield ImageRecord(
-                    name, file_name, bottom - top, right - left, kind, group, cells, ignore=united([region])
-                )
+                size = bottom - top, right - left
+                known = {"ignore": united([region]), "cut_from": record.id}
+                yield ImageRecord(name, file_name, *size, kind, group, cells, **known)

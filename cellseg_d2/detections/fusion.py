@@ -63,7 +63,7 @@ class FusionParams:
             raise CellSegError(f"detections can be compared by {' or '.join(COMPARED)}, not by {self.compared!r}")
         if self.boxes not in BOXES:
             raise CellSegError(f"boxes can be fused as {' or '.join(BOXES)}, not as {self.boxes!r}")
-        if self.absence < 0:
+        if not self.absence >= 0:  # nor is a NaN
             raise CellSegError(f"the penalty for absence is {self.absence}; it must not be negative")
 
     @classmethod

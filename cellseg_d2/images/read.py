@@ -19,6 +19,7 @@ from cellseg_d2.images.other_tools import results_of_others
 from cellseg_d2.images.pillow import grey_of_pillow, labels_of_pillow, with_pillow
 from cellseg_d2.images.tiff import TIFF_SUFFIXES, TiffImage
 from cellseg_d2.images.zarr_metadata import ZARR_FILES
+from cellseg_d2.io.folders import leads_back
 from cellseg_d2.io.outputs import is_own_result
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,9 @@ def _inside(folder: Path, every_kind: bool, recursive: bool) -> Iterator[Path]:
     """What lies in a folder, sorted, and in its sub-folders if asked for; not what is in a Zarr folder."""
     for path in sorted(folder.iterdir()):
         yield path
-        if recursive and path.is_dir() and not path.name.startswith(".") and not (every_kind and is_zarr(path)):
+        if not recursive or path.name.startswith(".") or not path.is_dir() or leads_back(path):
+            continue
+        if not (every_kind and is_zarr(path)):
             yield from _inside(path, every_kind, recursive)
 
 
@@ -153,7 +156,10 @@ def _is_passed_over(path: Path, every_kind: bool) -> bool:
     if path.name.startswith(".") or _is_image_name(path, every_kind):
         return False
     if path.is_dir():
-        return is_zarr(path) or any(_is_image_name(p, every_kind) and not is_own_result(p) for p in path.iterdir())
+        try:
+            return is_zarr(path) or any(_is_image_name(p, every_kind) and not is_own_result(p) for p in path.iterdir())
+        except OSError:
+            return False
     return path.suffix.lower() in OTHER_SUFFIXES
 
 
@@ -176,7 +182,12 @@ def _passed_over(given: str | Path, paths: list[Path]) -> str:
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr array or group, by its name or by the files in it."""
-    return path.is_dir() and (path.suffix.lower() == ZARR_SUFFIX or any((path / name).is_file() for name in ZARR_FILES))
+    if not path.is_dir() or path.suffix.lower() == ZARR_SUFFIX:
+        return path.is_dir()
+    try:
+        return any((path / name).is_file() for name in ZARR_FILES)
+    except OSError:  # nobody else's folder, such as a disk's lost+found, is an image
+        return False
 
 
 def _without_own(paths: Iterable[Path], own: list[Path]) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -36,6 +35,7 @@ from cellseg_d2.io.atomic import atomic_set, check_name_length, check_writable
 from cellseg_d2.io.claim import claimed
 from cellseg_d2.io.csv import csv_text, write_csv_table
 from cellseg_d2.io.file_names import check_distinct, folder_stem
+from cellseg_d2.io.folders import common_folder
 from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.io.progress import track
 from cellseg_d2.masks.rle import kaggle_from_labels
@@ -288,7 +288,7 @@ def _ids(items: Sequence[Item]) -> dict[str, str]:
 
 def _write_coco(path: Path, items: Sequence[Item], parts: UnfinishedBatch, ids: Mapping[str, str]) -> None:
     """One COCO JSON of all images, by their real names, relative to the folder that all of them are in."""
-    root = Path(os.path.commonpath([item.path.resolve().parent for item in items])) if items else path.parent
+    root = common_folder(item.path.resolve().parent for item in items) if items else path.parent
 
     def encoded() -> Iterator[EncodedImage]:
         for number, item in enumerate(items, start=1):

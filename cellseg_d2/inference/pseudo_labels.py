@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from cellseg_d2.datasets.convert import AUDIT_FILE
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_set, write_json_atomic
+from cellseg_d2.io.folders import common_folder
 from cellseg_d2.postprocess.steps import Cells
 
 
@@ -32,7 +32,7 @@ class PseudoLabels:
     """
 
     def __init__(self, paths: Sequence[Path], categories: Sequence[str]):
-        self.root = Path(os.path.commonpath([path.resolve().parent for path in paths]))
+        self.root = common_folder(path.resolve().parent for path in paths)
         self.categories = tuple(categories)
         self.images: list[EncodedImage] = []
         self.without_cells: list[str] = []

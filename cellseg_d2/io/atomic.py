@@ -259,6 +259,17 @@ def check_writable(folder: str | Path) -> None:
         raise CellSegError(f"results cannot be written to {folder}: {error.strerror}; choose another folder") from None
 
 
+def check_file_writable(path: str | Path) -> None:
+    """Find before hours of work that a file cannot be written at their end; nothing is created.
+
+    Raises:
+        CellSegError: it is a folder, or its folder, or the next above it that exists, cannot be written to.
+    """
+    if Path(path).is_dir():
+        raise CellSegError(f"{path} is a folder; name a file for the results")
+    check_writable(next(folder for folder in Path(path).absolute().parents if folder.exists()))
+
+
 def write_text_atomic(path: str | Path, text: str, sync: bool = False) -> None:
     """Write ``text`` (UTF-8) to ``path`` atomically; ``sync`` as for :func:`atomic_path`."""
     with atomic_path(path, sync) as temporary:

@@ -52,6 +52,8 @@ def read_csv_table(path: str | Path, required: Sequence[str], optional: Sequence
 
 
 def _read_table(path: Path, data: bytes, required: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
+    blank = len(data) - len(data.lstrip(b"\r\n"))
+    skipped, data = len(data[:blank].splitlines()), data[blank:]
     first_line = data[: data.find(b"\n") if b"\n" in data else len(data)].decode().strip()
     if not first_line:
         raise CellSegError(f"{path} is empty; it needs the columns {','.join(required)}")
@@ -73,7 +75,7 @@ def _read_table(path: Path, data: bytes, required: Sequence[str], optional: Sequ
     except (ValueError, pd.errors.ParserError) as error:  # pandas names the line
         raise CellSegError(f"{path} cannot be read as CSV: {str(error).splitlines()[0].strip()}") from None
     table = pd.concat(chunks)
-    table.index += 2  # the header is line 1
+    table.index += skipped + 2  # without blank lines before it, the header is line 1
     return table
 
 

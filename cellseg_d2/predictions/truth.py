@@ -6,6 +6,7 @@ matched by name: the column ``id``, or the stem of COCO's ``file_name``. Masks b
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -204,10 +205,10 @@ def choose_images(
 def read_ids(path: str | Path) -> list[str]:
     """Image names from a text file, one a line, or from the first column of a CSV whose header begins with ``id``."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        rows = list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CellSegError(f"{path} cannot be read as a list of image ids: {error}") from None
-    names = [line.split(",")[0].strip() for line in lines]
+    names = [row[0].strip() for row in rows if row]
     return [name for name in dict.fromkeys(names) if name not in ("", "id")]
 
 
@@ -217,9 +218,9 @@ def _progress(items: Iterable, path: str | Path, total: int | None = None) -> It
 
 def _truth_from_csv(path: str | Path) -> Truth:
     # Whatever types the file names are its types; none at all is no reason not to score it.
-    csv, log = SartoriusCsv(path, cell_types=None), FindingLog()
+    table, log = SartoriusCsv(path, cell_types=None), FindingLog()
     images = {}
-    for record in _progress(csv.records(log), path, len(csv)):
+    for record in _progress(table.records(log), path, len(table)):
         masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
         types = [cell.cell_type for cell in record.cells]
         images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type or None, types)
@@ -273,7 +274,11 @@ def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str)
         if isinstance(source, DrawnSource):  # of whose size nothing may be known
             source.drop |= {name for name in source.ids if name not in sizes}
             others |= source.drop
-    found = {record.id: record for record in _records(path, sources)}
+    found: dict[str, ImageRecord] = {}
+    for record in _records(path, sources):
+        if record.id in found:
+            raise CellSegError(f"{path}: several images are called {record.id}")
+        found[record.id] = record
     known, warnings = _known_images(path, {**dict.fromkeys(others), **found}, truth)
     masks, types = {}, {}
     for name in _progress(known, path):

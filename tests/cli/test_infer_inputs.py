@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -174,6 +175,29 @@ def test_numbers_that_make_no_sense_are_refused_once_and_before_any_work(folder,
     assert errors.count(said) == 1
     assert errors.count("error: ") == 1
     assert not (folder.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("TEST.POSTPROCESS.MIN_AREAS", "[50]"), ("TEST.POSTPROCES.X", "1"), ("--tta",), ("--weights", "w.pth")]
+)
+def test_settings_of_a_network_are_refused_without_one(folder, capsys, words):
+    FILES["grey.png"](folder / "grey.png")
+    assert infer("--input", folder, "--output", folder.parent / "out", *words) == 2
+    assert f"--model otsu has no network and no configuration: leave {words[0]} out" in capsys.readouterr().err
+
+
+def test_a_folder_of_others_beside_the_images_does_no_harm(folder, monkeypatch):
+    FILES["grey.png"](folder / "grey.png")
+    (folder / "lost+found").mkdir()
+
+    def is_file(path):
+        if "lost+found" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    original = Path.is_file
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert infer("--input", folder, "--output", folder.parent / "out", "--save", "csv") == 0
 
 
 def _change(name, **values):

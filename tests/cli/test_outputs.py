@@ -77,6 +77,10 @@ OVER_AN_INPUT = {
         ),
         "images/a.png",
     ),
+    "visualize, fields": (
+        ("fields", "--config-file", "{d}/run/config.yaml", "--images", "{d}/images", "--output", "{d}/images"),
+        "images/a.png",
+    ),
     "visualize, augmentations": (
         ("augmentations", "--config-file", CONFIG, "--output", "{d}/discs/images/train1.png", *ON_CPU),
         "discs/images/train1.png",
@@ -162,6 +166,10 @@ IN_A_FOLDER = {
         *("comparison", "--images", "{d}/images", "--ground-truth", "{d}/truth.csv", "--output", "{d}/taken"),
         *("--predictions", "{d}/submission.csv"),
     ),
+    "visualize, fields": (
+        *("fields", "--config-file", "{d}/run/config.yaml", "--images", "{d}/images", "--output", "{d}/taken"),
+        *ON_CPU,
+    ),
     "cross-validate": (
         *("--config-file", CONFIG, "--dataset", "cv", "--folds", "2", *ON_CPU, "OUTPUT_DIR", "{d}/taken"),
     ),
@@ -179,6 +187,18 @@ WHOLE_AT_ONCE = {
     "shape-space",
     "correct",
     "install-detectron2",
+}
+
+# Calls that have a folder, {d}/taken, for the file that they write at their end.
+A_FOLDER_FOR_A_FILE = {
+    "evaluate": ("--predictions", "{d}/submission.csv", "--ground-truth", "{d}/truth.csv", "--json", "{d}/taken"),
+    "report": ("--predictions", "{d}/submission.csv", "--ground-truth", "{d}/truth.csv", "--output", "{d}/taken"),
+    "tune-postprocess": ("--detections", "{d}/none.npz", "--ground-truth", "{d}/truth.csv", "--output", "{d}/taken"),
+    "shape-space": (
+        *("rank", "--model", "{d}/none.pth", "--json", "{d}/discs/instances_val.json"),
+        *("--output", "{d}/ranked.csv", "--picture", "{d}/taken"),
+    ),
+    "benchmark": ("predict", "--detections", "{d}/none.npz", "--output", "{d}/taken"),
 }
 
 HOLD = """
@@ -236,6 +256,13 @@ def test_no_output_is_an_input(place, call_tool, name):
     assert file in said
     assert "is an input and would be written over" in said
     assert contents(place) == before
+
+
+@pytest.mark.parametrize("name", A_FOLDER_FOR_A_FILE)
+def test_a_folder_for_a_file_is_refused_before_the_work(place, call_tool, name):
+    code, said = call_in(place, call_tool, name, A_FOLDER_FOR_A_FILE[name])
+    assert code == 2
+    assert f"{place / 'taken'} is a folder; name a file for the results" in said
 
 
 @pytest.mark.parametrize("name", IN_A_FOLDER)

@@ -121,6 +121,23 @@ def test_a_value_of_a_wrong_type_is_told_in_plain_words(repository, tmp_path, ke
         load_config(tmp_path / "own.yaml")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tune-postprocess", "--detections", "d", "--ground-truth", "g", "--output", "o"],
+        ["train", "--images", "i", "--project", "p"],
+        ["fit-anchors", "--json", "j"],
+        ["visualize", "augmentations", "--config-file", "c", "--output", "o"],
+        ["make-simulated", "--output", "o"],
+        ["convert-to-coco", "--csv", "c", "--images", "i", "--output", "o"],
+    ],
+)
+def test_a_seed_below_0_is_refused(words, capsys):
+    code, _, said = call([*words, "--seed", "-1"], capsys)
+    assert code == 2
+    assert "must be at least 0, not -1" in said
+
+
 def test_without_settings_there_are_none():
     parser = CommandParser()
     parser.add_argument("words", nargs="*")

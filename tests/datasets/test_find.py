@@ -1,12 +1,17 @@
 """Images that are named by files, folders and data sets."""
 
 import json
+import ntpath
+import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from cellseg_d2.datasets.find import coco_images, find_inputs
+from cellseg_d2.datasets.names import files_within
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.folders import common_folder
 from tests.discs import write_disc_dataset
 
 
@@ -61,3 +66,24 @@ def test_images_are_relative_to_the_json(tmp_path):
     path.write_text("[1, 2]")
     with pytest.raises(CellSegError, match="not a COCO JSON"):
         coco_images(path)
+
+
+def test_links_that_lead_back_are_not_entered(tmp_path):
+    (tmp_path / "in/p1").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(tmp_path / "in/p1/a.png")
+    (tmp_path / "in/latest").symlink_to(".")
+    (tmp_path / "in/p1/up").symlink_to("..")
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("L", (5, 4)).save(tmp_path / "elsewhere/b.png")
+    (tmp_path / "in/linked").symlink_to(tmp_path / "elsewhere")
+    files = [path.relative_to(tmp_path / "in").as_posix() for path in files_within(tmp_path / "in", recursive=True)]
+    assert files == ["linked/b.png", "p1/a.png"]
+    assert [path.name for path in find_inputs([tmp_path / "in"], recursive=True)] == ["b.png", "a.png"]
+
+
+def test_folders_of_different_drives_are_told(monkeypatch):
+    monkeypatch.setattr(os.path, "commonpath", ntpath.commonpath)
+    monkeypatch.setattr(os.path, "abspath", str)
+    with pytest.raises(CellSegError, match=r"C:/a and others of the paths are on different drives"):
+        common_folder(["C:/a", "D:/b"])
+    assert str(common_folder(["C:/a/b", "C:/a/c"])) == str(Path("C:\\a"))

@@ -47,3 +47,12 @@ def test_by_pixels_under_another_name_and_in_another_format(held_out, tmp_path):
 def test_a_damaged_image_is_left_to_others_to_report(held_out, tmp_path):
     (tmp_path / "x.png").write_bytes(b"no image")
     assert find_leaks([tmp_path / "x.png"], [held_out]) == {}
+
+
+def test_an_image_of_which_a_tile_is_held_out(held_out, tmp_path):
+    content = json.loads(held_out.read_text())
+    for image in content["images"]:
+        image["cut_from"] = "plate1/whole"
+    held_out.write_text(json.dumps(content))
+    path = write(tmp_path / "new", "whole.png", np.full((40, 60), 9, np.uint8))
+    assert find_leaks([path], [held_out]) == {path: f"{held_out}: a tile of whole"}

@@ -11,6 +11,7 @@ from cellseg_d2.cli import convert_to_coco
 from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.label_images import LabelImages
+from cellseg_d2.datasets.leaks import find_leaks
 from cellseg_d2.datasets.tiles import TiledSource
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.read import read_image
@@ -56,7 +57,7 @@ def test_tiles_of_one_of_several_images_stay_together(folders, tmp_path):
     for folder in folders:
         tifffile.imwrite(folder / "b.tif", tifffile.imread(folder / "a.tif"))
     records = TiledSource(LabelImages(*folders), 2, tmp_path / "tiles").records(FindingLog())
-    assert {(record.id[0], record.group) for record in records} == {("a", "a"), ("b", "b")}
+    assert {(record.id[0], record.group, record.cut_from) for record in records} == {("a", "a", "a"), ("b", "b", "b")}
 
 
 def test_a_single_image_is_split(folders, tmp_path, capsys):
@@ -66,7 +67,10 @@ def test_a_single_image_is_split(folders, tmp_path, capsys):
     convert_to_coco.main([*given, "--output", str(tmp_path / "ds"), "--tiles", "3", "--val-fraction", "0.3"])
     parts = [load_coco(tmp_path / f"ds/instances_{part}.json") for part in ("train", "val")]
     assert [len(records) for records in parts] == [6, 3]
-    assert json.loads((tmp_path / "ds/instances_val.json").read_text())["info"]["image_root"] == "tiles"
+    val = json.loads((tmp_path / "ds/instances_val.json").read_text())
+    assert val["info"]["image_root"] == "tiles"
+    assert {image["cut_from"] for image in val["images"]} == {"a"}
+    assert find_leaks([folders[0] / "a.tif"], [tmp_path / "ds/instances_val.json"])
     assert len(list((tmp_path / "ds/tiles").iterdir())) == 9
     with pytest.raises(CellSegError, match="too small to be cut into 40 × 40"):
         convert_to_coco.main([*given, "--output", str(tmp_path / "no"), "--tiles", "40"])

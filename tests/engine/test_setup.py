@@ -174,11 +174,13 @@ def test_numbers_out_of_their_range_are_named_by_every_tool(instant, tmp_path, k
         ("TEST.POSTPROCESS.SCORE_THRESHOLDS", ["[]", "[-0.5]", "['a']"]),
         ("TEST.POSTPROCESS.NMS_IOU", ["0.0", "1.5"]),
         ("TEST.FUSION.IOU", ["0.0", "2.0"]),
+        ("TEST.SCALES", ["[]", "[0, 1]", "[-1, 1]", "[None]", "['a']"]),
+        ("TEST.TTA.SCALES", ["[]", "[20.0]", "[None]"]),
     ],
 )
 def test_settings_of_prediction_are_checked_before_a_training_too(instant, key, values):
     for value in values:
-        with pytest.raises(CellSegError, match=r"INTENSITY|score_thresholds|nms_iou|IoU"):
+        with pytest.raises(CellSegError, match=r"INTENSITY|score_thresholds|nms_iou|IoU|SCALES is"):
             load_config(instant, [key, value])
 
 

@@ -44,6 +44,12 @@ def test_lines_are_counted_through_blank_ones_and_over_any_number_of_rows(tmp_pa
     assert set(table["note"]) == {"x"}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_blank_lines_before_the_header(tmp_path, end):
+    (tmp_path / "in.csv").write_bytes(f"{end}{end}id,note{end}a,x{end}".encode())
+    assert read_csv_table(tmp_path / "in.csv", ("id", "note")).to_dict("index") == {4: {"id": "a", "note": "x"}}
+
+
 @pytest.mark.parametrize("row", [b"a\n", b"\n", b",\n", b"a,b,c,d\n", b"x" * 1000 + b"\n"])
 def test_a_small_file_may_not_unpack_to_any_size(tmp_path, row):
     """70 MB in some 70 kB, and the same where it is unpacked: refused at once, with no more than what is allowed."""

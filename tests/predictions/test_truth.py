@@ -332,6 +332,16 @@ def test_results_of_a_truth_whose_ids_are_texts(tmp_path):
     assert [result["image_id"] for result in predictions.results] == [1, 2, 3], "as in the truth that is handed on"
 
 
+def test_predictions_that_name_an_image_twice_are_refused(tmp_path, coco):
+    content = coco_dict()
+    for folder in ("p1", "p2"):
+        (tmp_path / "found" / folder).mkdir(parents=True)
+        (tmp_path / "found" / folder / "coco.json").write_text(json.dumps(content))
+        content["annotations"] = []
+    with pytest.raises(CellSegError, match="several images are called"):
+        read_predictions(tmp_path / "found", read_truth(coco))
+
+
 def test_nothing_predicted_at_all(tmp_path, csv):
     assert read_predictions(results_file(tmp_path, []), read_truth(csv)).masks == {}
 
@@ -377,9 +387,11 @@ def test_choice_of_images(csv):
         choose_images(truth, {"b"}, ids=["a"], only_predicted=True)
 
 
-@pytest.mark.parametrize("content", ["a\nb\n\na\n", "id,predicted\na,\nb,1 2\nb,3 4\n"])
+@pytest.mark.parametrize(
+    "content", ["a\nb\n\na\n", "id,predicted\na,\nb,1 2\nb,3 4\n", '\ufeff"id","n"\n"a",1\n"b",2\n']
+)
 def test_lists_of_ids(tmp_path, content):
-    (tmp_path / "ids.txt").write_text(content)
+    (tmp_path / "ids.txt").write_text(content, encoding="utf-8")
     assert read_ids(tmp_path / "ids.txt") == ["a", "b"]
     with pytest.raises(CellSegError, match="cannot be read as a list of image ids"):
         read_ids(tmp_path / "none.txt")
