@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellseg_d2.cli.common import add_shapes_option, command_line, make_parser
-from cellseg_d2.cli.numbers import whole
 from cellseg_d2.cli.label_options import add_label_rules, components
+from cellseg_d2.cli.numbers import whole
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions
 
 if TYPE_CHECKING:
