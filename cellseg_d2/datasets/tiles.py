@@ -102,5 +102,5 @@ class TiledSource:
                 kind = main_type(cell.cell_type for cell in cells)
                 region = record.ignore and window_crop(record.ignore, (left, top, right, bottom))
                 size = bottom - top, right - left
-                known = {"ignore": united([region]), "cut_from": record.id}
-                yield ImageRecord(name, file_name, *size, kind, group, cells, **known)
+                regions = united([region])
+                yield ImageRecord(name, file_name, *size, kind, group, cells, ignore=regions, cut_from=record.id)
