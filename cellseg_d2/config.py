@@ -419,8 +419,7 @@ def check_values(cfg: CN) -> None:
             bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
             raise CellSegError(f"{key} is {values[key]!r}; it must be {bounds}")
     for key in ("TEST.SCALES", "TEST.TTA.SCALES"):
-        if not values[key] or not all(isinstance(scale, int | float) and 0.1 <= scale <= 10 for scale in values[key]):
-            raise CellSegError(f"{key} is {values[key]!r}; it needs at least one factor, each between 0.1 and 10")
+        check_scales(key, values[key])
     low, high = interval(cfg, "INTENSITY_PERCENTILES", 0, 100)
     if low == high:
         raise CellSegError(f"INPUT.INTENSITY_PERCENTILES is {[low, high]}; the two must differ")
@@ -429,6 +428,12 @@ def check_values(cfg: CN) -> None:
     PostprocessParams.from_config(cfg)
     FusionParams.from_config(cfg)
     DenseParams.from_config(cfg)
+
+
+def check_scales(key: str, scales: Sequence) -> None:
+    """Refuse a list of scales that is empty, or has one that is no number from 0.1 to 10."""
+    if not scales or not all(isinstance(scale, int | float) and 0.1 <= scale <= 10 for scale in scales):
+        raise CellSegError(f"{key} is {scales!r}; it needs at least one factor, each between 0.1 and 10")
 
 
 def _check_files(config_file: Path, children: tuple[Path, ...] = ()) -> None:

@@ -11,7 +11,7 @@ from cellseg_d2.cli.benchmark_options import parse_args
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from cellseg_d2.io.atomic import check_file_writable
+    from cellseg_d2.io.atomic import check_files_writable
     from cellseg_d2.io.outputs import check_outputs
 
     measure = {
@@ -22,10 +22,9 @@ def main(argv: list[str] | None = None) -> None:
         "mosaic": benchmark_mosaic,
         "corrections": benchmark_corrections,
     }
-    check_outputs([getattr(args, "output", None)], read_files(args))
     output = getattr(args, "output", None)
-    if output:
-        check_file_writable(output)
+    check_outputs([output], read_files(args))
+    check_files_writable([output])
     measure[args.command](args)
     if output:
         print(f"\nwrote {output}")

@@ -39,14 +39,13 @@ def main(argv=None):
     args = parse_args(argv)
 
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.io.atomic import check_file_writable, write_json_atomic
+    from cellseg_d2.io.atomic import check_files_writable, write_json_atomic
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.io.progress import track
     from cellseg_d2.metrics.competition import score_image, score_types, summarize
 
     check_outputs([args.json], [args.predictions, args.ground_truth, args.ids])
-    if args.json:
-        check_file_writable(args.json)
+    check_files_writable([args.json])
     truth, predictions, names = read_scored(args)
     if args.coco_protocol and (truth.coco is None or predictions.results is None):
         raise CellSegError(

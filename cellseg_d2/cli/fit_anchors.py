@@ -94,10 +94,12 @@ def main(argv: list[str] | None = None) -> None:
 
     from tabulate import tabulate
 
+    from cellseg_d2.io.atomic import check_files_writable
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.modeling.anchors import best_iou, fit_anchors, join, read_boxes, shares_below
 
     check_outputs([args.histogram], [args.json, args.config_file])
+    check_files_writable([args.histogram])
     anchors, zooms, short_sides, max_size = configured(args)
     cells = read_boxes(args.json)
     max_size = args.max_size or max_size

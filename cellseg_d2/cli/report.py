@@ -82,7 +82,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from cellseg_d2.io.atomic import check_file_writable, write_text_atomic
+    from cellseg_d2.io.atomic import check_files_writable, write_text_atomic
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.visualization.report.cells import gather_cells
     from cellseg_d2.visualization.report.config_diff import base_config, differences
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     run_files = [args.run / name for name in PARTS] if args.run else []
     given = [path for path in (args.predictions, *map(Path, args.images)) if path is not None and path.is_file()]
     check_outputs([args.output], [*run_files, *given, args.ground_truth, args.base_config, args.shapes])
-    check_file_writable(args.output)
+    check_files_writable([args.output])
     training = read_run(args.run) if args.run else None
     predictions, truth, changed = args.predictions, args.ground_truth, None
     if training is not None:

@@ -104,14 +104,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from cellseg_d2.io.atomic import check_file_writable
+    from cellseg_d2.io.atomic import check_files_writable
     from cellseg_d2.io.outputs import check_outputs
 
     written = [args.output, getattr(args, "csv", None), getattr(args, "picture", None)]
     given = args.detections if args.command == "weigh" else args.json
     check_outputs(written, [*given, getattr(args, "model", None)])
-    for path in filter(None, written):
-        check_file_writable(path)
+    check_files_writable(written)
     {"train": train, "map": draw_map, "rank": rank, "weigh": weigh_scores}[args.command](args)
 
 

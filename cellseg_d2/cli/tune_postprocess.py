@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from cellseg_d2.detections.saved import load_many
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.io.atomic import check_file_writable
+    from cellseg_d2.io.atomic import check_files_writable
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.postprocess.params import FILE_NAME, PostprocessParams
     from cellseg_d2.postprocess.tuning import space_of, tune
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.trials < 1:
         raise CellSegError(f"--trials must be at least 1, not {args.trials}")
     check_outputs([args.output], [*args.detections, args.ground_truth, args.start])
-    check_file_writable(args.output)
+    check_files_writable([args.output])
     space = space_of(args.parameters) if args.parameters else None
     beside = Path(args.detections[0]).with_name(FILE_NAME)
     start_file = args.start or (beside if beside.is_file() else None)

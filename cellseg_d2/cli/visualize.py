@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
@@ -117,7 +118,6 @@ def draw_fields(args: argparse.Namespace) -> int:
     from cellseg_d2.images.read import find_images, read_image
     from cellseg_d2.inference.model import CellSegmenter
     from cellseg_d2.io.claim import claimed
-    from cellseg_d2.io.file_names import check_distinct, file_stem
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.io.progress import track
     from cellseg_d2.visualization.field_sheet import field_sheet
@@ -126,8 +126,7 @@ def draw_fields(args: argparse.Namespace) -> int:
 
     found, output = find_images(args.images), Path(args.output)
     paths = found[: args.limit]
-    check_distinct(paths)
-    files = {path: output / f"{file_stem(path.stem)}.png" for path in paths}
+    files = picture_files(paths, output)
     check_outputs(files.values(), [*found, args.config_file, args.weights, args.postprocess])
     cfg = load_config(args.config_file, [*postprocess_opts(args), *args.opts], postprocess=args.postprocess)
     segmenter = CellSegmenter.from_config(cfg, args.weights or find_weights(args.config_file))
@@ -140,12 +139,19 @@ def draw_fields(args: argparse.Namespace) -> int:
     return 0
 
 
+def picture_files(paths: list[Path], output: Path, reserved: Sequence[str] = ()) -> dict[Path, Path]:
+    """The picture of each image; two of one name, or of a reserved one, are an error."""
+    from cellseg_d2.io.file_names import check_distinct, file_stem
+
+    check_distinct(paths, reserved=reserved)
+    return {path: output / f"{file_stem(path.stem)}.png" for path in paths}
+
+
 def draw_images(args: argparse.Namespace) -> int:
     from cellseg_d2.datasets.find import ImageSizes
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.images.read import find_images, read_image
     from cellseg_d2.io.claim import claimed
-    from cellseg_d2.io.file_names import check_distinct, file_stem
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.io.progress import track
     from cellseg_d2.masks.crop import coco_to_crop
@@ -160,8 +166,7 @@ def draw_images(args: argparse.Namespace) -> int:
     if not paths:
         raise CellSegError(f"none of the images is in {args.ground_truth}; names without suffix must be its ids")
     output, sheet = Path(args.output), Path(args.output) / "sheet.png"
-    check_distinct(paths, reserved=[sheet.stem])
-    files = {path: output / f"{file_stem(path.stem)}.png" for path in paths}
+    files = picture_files(paths, output, reserved=[sheet.stem])
     named = [args.ground_truth, args.predictions] if args.command == "comparison" else [args.ground_truth]
     check_outputs([*files.values(), sheet], [*found, *named])
     if args.command == "comparison":

@@ -182,8 +182,10 @@ def _passed_over(given: str | Path, paths: list[Path]) -> str:
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr array or group, by its name or by the files in it."""
-    if not path.is_dir() or path.suffix.lower() == ZARR_SUFFIX:
-        return path.is_dir()
+    if not path.is_dir():
+        return False
+    if path.suffix.lower() == ZARR_SUFFIX:
+        return True
     try:
         return any((path / name).is_file() for name in ZARR_FILES)
     except OSError:  # nobody else's folder, such as a disk's lost+found, is an image

@@ -13,6 +13,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from fvcore.transforms.transform import HFlipTransform, TransformList
 
+from cellseg_d2.config import check_scales
 from cellseg_d2.data.augmentations.quarter_turn import QuarterTurnTransform
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.errors import CellSegError
@@ -99,8 +100,7 @@ def make_views(flips: str = "both", quarter_turns: bool = True, scales: Iterable
     scales = sorted(dict.fromkeys(float(scale) for scale in scales), key=lambda scale: abs(scale - 1))
     if flips not in FLIPS:
         raise CellSegError(f"TEST.TTA.FLIPS is {flips!r}; it can be {', '.join(FLIPS)}")
-    if not scales or not all(0.1 <= scale <= 10 for scale in scales):
-        raise CellSegError(f"TEST.TTA.SCALES is {scales}; it needs at least one factor, each between 0.1 and 10")
+    check_scales("TEST.TTA.SCALES", scales)
     turns = range(4) if quarter_turns else (0,)
     orientations = {(mirrored, (start + turn) % 4): None for turn in turns for mirrored, start in FLIPS[flips]}
     return [View(mirrored, turn, scale) for scale in scales for mirrored, turn in orientations]

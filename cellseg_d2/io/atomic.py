@@ -259,15 +259,21 @@ def check_writable(folder: str | Path) -> None:
         raise CellSegError(f"results cannot be written to {folder}: {error.strerror}; choose another folder") from None
 
 
-def check_file_writable(path: str | Path) -> None:
-    """Find before hours of work that a file cannot be written at their end; nothing is created.
+def check_files_writable(paths: Iterable[str | Path | None]) -> None:
+    """Find before hours of work that files cannot be written at their end; nothing is created.
+
+    Args:
+        paths: the files. None stands for an option that was not given.
 
     Raises:
-        CellSegError: it is a folder, or its folder, or the next above it that exists, cannot be written to.
+        CellSegError: one is a folder, or its folder, or the next above it that exists, cannot be written to.
     """
-    if Path(path).is_dir():
-        raise CellSegError(f"{path} is a folder; name a file for the results")
-    check_writable(next(folder for folder in Path(path).absolute().parents if folder.exists()))
+    for path in paths:
+        if path is None:
+            continue
+        if Path(path).is_dir():
+            raise CellSegError(f"{path} is a folder; name a file for the results")
+        check_writable(next(folder for folder in Path(path).absolute().parents if folder.exists()))
 
 
 def write_text_atomic(path: str | Path, text: str, sync: bool = False) -> None:

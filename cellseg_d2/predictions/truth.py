@@ -257,13 +257,20 @@ def _truth_from_coco(path: str | Path) -> Truth:
 def _truth_from_annotations(path: str | Path, sizes: Sizes | None) -> Truth:
     images: dict[str, TrueImage] = {}
     # A number that must be the background is refused; a cell that is predicted may cover most of an image.
-    for record in _records(path, open_annotations(path, ReaderOptions(), sizes)):
-        if record.id in images:
-            raise CellSegError(f"{path}: several images are called {record.id}")
+    for record in _distinct(path, _records(path, open_annotations(path, ReaderOptions(), sizes))):
         masks = [crop_to_coco(cell.crop, record.height, record.width) for cell in record.cells]
         types = [cell.cell_type for cell in record.cells]
         images[record.id] = TrueImage(record.height, record.width, masks, record.cell_type, types)
     return Truth(images)
+
+
+def _distinct(path: str | Path, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    seen = set()
+    for record in records:
+        if record.id in seen:
+            raise CellSegError(f"{path}: several images are called {record.id}")
+        seen.add(record.id)
+        yield record
 
 
 def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
@@ -274,11 +281,7 @@ def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str)
         if isinstance(source, DrawnSource):  # of whose size nothing may be known
             source.drop |= {name for name in source.ids if name not in sizes}
             others |= source.drop
-    found: dict[str, ImageRecord] = {}
-    for record in _records(path, sources):
-        if record.id in found:
-            raise CellSegError(f"{path}: several images are called {record.id}")
-        found[record.id] = record
+    found = {record.id: record for record in _distinct(path, _records(path, sources))}
     known, warnings = _known_images(path, {**dict.fromkeys(others), **found}, truth)
     masks, types = {}, {}
     for name in _progress(known, path):

@@ -199,6 +199,7 @@ A_FOLDER_FOR_A_FILE = {
         *("--output", "{d}/ranked.csv", "--picture", "{d}/taken"),
     ),
     "benchmark": ("predict", "--detections", "{d}/none.npz", "--output", "{d}/taken"),
+    "fit-anchors": ("--json", "{d}/discs/instances_val.json", "--histogram", "{d}/taken"),
 }
 
 HOLD = """
