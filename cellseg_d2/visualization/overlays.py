@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from cellseg_d2.errors import CellSegError
+from cellseg_d2.errors import CellSegError, printable
 from cellseg_d2.io.atomic import atomic_path
 from cellseg_d2.io.outputs import MARK
 from cellseg_d2.masks.crop import MaskCrop
@@ -260,7 +260,8 @@ def text_strip(
     entries: list[tuple[str, RGB | None, ImageFont.FreeTypeFont]] = [(title, None, bold)] if title else []
     entries += [(text, color, plain) for text, color in legend]
     placed, x, line = [], pad, 0
-    for text, color, face in entries:
+    for name, color, face in entries:
+        text = printable(name)  # the names of files and classes may hold anything
         lead = round(patch * 1.5) if color is not None else 0
         while len(text) > 1 and face.getlength(text) > width - 2 * pad - lead:
             text = text.removesuffix("…")[:-1].rstrip() + "…"

@@ -224,6 +224,11 @@ def test_strip_wraps_and_shortens():
     assert (long[:, -6:] == STRIP_BACKGROUND).all()
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\0b", "a\udcffb"])
+def test_a_strip_shows_any_name_on_one_line(name):
+    assert text_strip(800, name, [(name, RED)]).shape == text_strip(800, "a", [("b", RED)]).shape
+
+
 def test_save_image_is_whole_or_not_at_all(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (7, 9, 3), dtype=np.uint8)
     save_image(tmp_path / "new" / "a.png", picture)
