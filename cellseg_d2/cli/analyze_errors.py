@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import not_negative, whole
 from cellseg_d2.cli.scored_options import add_cell_options, add_file_options, add_image_options, read_scored
 
 PLOTS = (
@@ -38,26 +39,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_cell_options(cells)
     cells.add_argument(
         "--neighbour-distance",
-        type=float,
+        type=not_negative,
         default=10,
         metavar="D",
         help="cells at most D pixels apart are neighbours (default: %(default)s)",
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--pictures", type=int, metavar="N", help="draw only the N worst images (default: all; 2 MB each)"
+        "--pictures", type=whole, metavar="N", help="draw only the N worst images (default: all; 2 MB each)"
     )
     output.add_argument(
         "--worst",
-        type=int,
+        type=whole,
         default=10,
         metavar="N",
         help="number of images in the table (default: %(default)s)",
     )
-    args = parser.parse_args(argv)
-    if args.neighbour_distance < 0:
-        parser.error("--neighbour-distance must not be negative")
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -29,4 +29,11 @@ def positive(text: str) -> float:
     return float(text)
 
 
-positive.__name__ = "float"
+def not_negative(text: str) -> float:
+    """A number from 0 on."""
+    if not 0 <= float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    return float(text)
+
+
+positive.__name__ = not_negative.__name__ = "float"

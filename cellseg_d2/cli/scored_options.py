@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellseg_d2.cli.numbers import not_negative
+
 if TYPE_CHECKING:
     from cellseg_d2.predictions.truth import Predictions, Truth
 
@@ -60,7 +62,7 @@ def add_cell_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--score-threshold",
-        type=float,
+        type=not_negative,
         default=0.5,
         metavar="S",
         help="detections of COCO results need this score (default: %(default)s)",

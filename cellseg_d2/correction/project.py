@@ -187,7 +187,7 @@ class Project:
             notes: what else to keep in ``save.json``, such as the model that had proposed the cells.
 
         Raises:
-            CellSegError: sizes do not fit the image, or nothing counts.
+            CellSegError: sizes do not fit the image, a label does not fit into 32 bits, or nothing counts.
         """
         source = self.image_path(name)
         shape = read_image(source).shape
@@ -198,6 +198,8 @@ class Project:
                     f"the {what} of {name} are of {' × '.join(map(str, array.shape))} pixels, its image of "
                     f"{shape[0]} × {shape[1]} (height × width)"
                 )
+        if labels.max(initial=0) > np.iinfo(np.uint32).max:
+            raise CellSegError(f"the labels of {name} go up to {labels.max()}; they must fit into 32 bits")
         if counts is not None:
             counts = counts.astype(bool)
             if counts.all():

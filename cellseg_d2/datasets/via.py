@@ -54,7 +54,7 @@ def _shape(region: Any, row: int) -> Shape:
     shape = Shape(_kind(region.get("region_attributes")), row)
     form = drawn.get("name")
     try:
-        if form in ("polygon", "polyline"):
+        if form == "polygon":
             shape.parts = [[ring_of(list(zip(drawn["all_points_x"], drawn["all_points_y"], strict=True)))]]
         elif form == "rect":
             x, y, width, height = (float(drawn[key]) for key in ("x", "y", "width", "height"))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cellseg_d2.datasets.coco_file import read_coco
+from cellseg_d2.datasets.coco_file import CocoFile, read_coco, read_coco_or_json
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.saved import load_detections
 from cellseg_d2.errors import CellSegError
@@ -43,7 +43,7 @@ def read_detections(
         path: a submission (``.csv``, ``.csv.gz``), COCO results (``.json``) or saved detections (``.npz``, see
             :mod:`cellseg_d2.detections.saved`).
         sizes: ``(height, width)`` in pixels by image name; predictions of other images are left out.
-        categories: names by which COCO results mean the ids 1, 2 …
+        categories: names by which a list of COCO results means the ids 1, 2 …; a COCO JSON names its own.
         numbered: the COCO JSON that COCO results' ``image_id`` refers to; None if they are names.
 
     Raises:
@@ -53,7 +53,9 @@ def read_detections(
     if is_csv(path):
         predicted = Predicted(_from_submission(path, sizes), None, False)
     elif kind.endswith(".json"):
-        predicted = Predicted(_from_results(path, sizes, categories, numbered), list(categories), True)
+        content = read_coco_or_json(path, annotated=True)
+        names = list(content.categories.values()) if isinstance(content, CocoFile) else list(categories)
+        predicted = Predicted(_from_results(path, sizes, names, numbered), names, True)
     elif kind.endswith(".npz"):
         raw = load_detections(path)
         predicted = Predicted({name: raw.images[name] for name in sizes if name in raw.images}, raw.class_names, True)

@@ -134,6 +134,28 @@ def test_saved_detections_and_numbered_results_are_read(annotated, unlabelled, t
     assert len(load_coco(tmp_path / "datasets/more/instances_train.json")) == 2
 
 
+def test_the_categories_of_a_coco_json_are_those_of_its_names(annotated, unlabelled, tmp_path):
+    folder, crops = unlabelled
+    images = [{"id": i, "file_name": f"{name}.png", "height": SIZE, "width": SIZE} for i, name in enumerate(crops, 1)]
+    ids = {image["file_name"]: image["id"] for image in images}
+    annotations = [
+        {**result, "id": i, "image_id": ids[f"{result['image_id']}.png"], "area": 1, "bbox": [0, 0, 1, 1], "iscrowd": 0}
+        for i, result in enumerate(results_of(crops, [0.9, 0.8]), start=1)
+    ]
+
+    def predicted(*names):
+        categories = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (tmp_path / "predicted.json").write_text(json.dumps(content))
+        return run(annotated, folder, tmp_path, "--predictions", tmp_path / "predicted.json")
+
+    with pytest.raises(CellSegError, match=r"'cell' is predicted, which .* does not have"):
+        predicted("cell")
+    assert predicted(*reversed(CLASSES)) == 0
+    records = load_coco(tmp_path / "datasets/more/instances_train.json")
+    assert {cell.cell_type for record in records for cell in record.cells} == {CLASSES[-1]}
+
+
 def test_held_out_images_are_refused_unless_told(annotated, unlabelled, tmp_path, capsys):
     folder, crops = unlabelled
     picture = annotated / "images/val0.png"

@@ -94,6 +94,7 @@ def test_what_was_left_by_a_killed_save_is_no_save(project, tmp_path):
     [
         ({"labels": np.zeros((4, 4), int)}, "labels of a are of 4 × 4 pixels, its image of 20 × 30"),
         ({"labels": np.zeros(SHAPE)}, "2-D array of integers"),
+        ({"labels": np.full(SHAPE, 2**32)}, "labels of a go up to 4294967296"),
         ({"labels": square(0, 0, 1), "counts": np.ones((3, 3), bool)}, "region that counts of a"),
         ({"labels": square(0, 0, 1), "counts": np.zeros(SHAPE, bool)}, "nothing of a counts"),
     ],

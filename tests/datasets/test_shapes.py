@@ -149,6 +149,17 @@ def test_via(tmp_path, images, project, as_dict):
     assert source.categories == ("dead", "live", "unknown")
 
 
+@pytest.mark.parametrize("form", ["polyline", "point"])
+def test_what_has_no_area_in_via_is_no_cell(tmp_path, images, form):
+    drawn = {"name": form, "all_points_x": [5, 16, 16], "all_points_y": [5, 5, 16], "cx": 5, "cy": 5}
+    regions = [{"shape_attributes": drawn, "region_attributes": {}}]
+    (tmp_path / "via.json").write_text(json.dumps({"a.png1": {"filename": "a.png", "size": 1, "regions": regions}}))
+    records, log, _ = read("via", tmp_path / "via.json", category="unknown")
+    assert not any(record.cells for record in records)
+    (finding,) = log
+    assert f"a {form}, which has no area" in str(finding)
+
+
 @pytest.mark.parametrize("collection", [True, False])
 def test_geojson(tmp_path, images, collection):
     def closed(ring):
