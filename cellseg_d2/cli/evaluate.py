@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import whole
 from cellseg_d2.cli.scored_options import add_cell_options, add_file_options, add_image_options, read_scored
 
 
@@ -26,7 +27,7 @@ def parse_args(argv=None):
     add_image_options(parser)
     add_cell_options(parser.add_argument_group("cells"))
     output = parser.add_argument_group("output")
-    output.add_argument("--worst", type=int, default=5, metavar="N", help="show the N worst images (default: 5)")
+    output.add_argument("--worst", type=whole, default=5, metavar="N", help="show the N worst images (default: 5)")
     output.add_argument(
         "--coco-protocol",
         choices=("coco", "livecell"),

@@ -12,6 +12,7 @@ from cellseg_d2.datasets.coco_file import CocoFile, read_coco, read_coco_or_json
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.saved import load_detections
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.io.text import is_json_list
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop
 from cellseg_d2.predictions.results import read_results
 from cellseg_d2.predictions.submission import decode_cells, is_csv, read_submission
@@ -53,7 +54,9 @@ def read_detections(
     if is_csv(path):
         predicted = Predicted(_from_submission(path, sizes), None, False)
     elif kind.endswith(".json"):
-        content = read_coco_or_json(path, annotated=True)
+        # A list of results, which may be large, is read once only; a COCO JSON is kept between the two readings.
+        is_list = Path(path).is_file() and is_json_list(path)
+        content = None if is_list else read_coco_or_json(path, annotated=True)
         names = list(content.categories.values()) if isinstance(content, CocoFile) else list(categories)
         predicted = Predicted(_from_results(path, sizes, names, numbered), names, True)
     elif kind.endswith(".npz"):

@@ -95,19 +95,3 @@ def test_a_mistake_is_one_sentence(repository, files):
     assert result.stderr.startswith("error: none.csv")
     assert len(result.stderr.splitlines()) == 1
     assert not (files / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        *[("--neighbour-distance", value) for value in ("-1", "nan", "inf")],
-        *[("--score-threshold", value) for value in ("-0.1", "nan", "inf")],
-        *[("--pictures", "-1"), ("--worst", "-1")],
-    ],
-)
-def test_numbers_out_of_their_bounds_are_refused(option, value, capsys):
-    given = ["--predictions", "p.csv", "--ground-truth", "train.csv", "--output", "out", option, value]
-    with pytest.raises(SystemExit) as stopped:
-        analyze_errors.parse_args(given)
-    assert stopped.value.code == 2
-    assert f"argument {option}: must be at least 0, not {value}" in capsys.readouterr().err

@@ -100,6 +100,7 @@ def test_killed_at_any_moment(images, unbroken, tmp_path):
     done = 0
     for number in range(KILLS):
         resume = number > 0
+        (out / "submission.csv").unlink(missing_ok=True)  # so that only what this call wrote can be whole
         code = in_a_process(
             segment_files, Noting(), images, out, SAVED, kill_after=chance.uniform(0, duration), resume=resume
         )
