@@ -11,6 +11,8 @@ EXAMPLES = """\
   cellseg-d2 export-model --config-file output/mine/config.yaml --output models/mine
   cellseg-d2 export-model --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
       --postprocess tuned.yaml --output models/mine INPUT.ZOOM_TEST 1.35
+  cellseg-d2 export-model --config-file output/mine/config.yaml --output models/mean \\
+      --weights output/mine/model_final.pth output/longer/model_final.pth output/other_seed/model_final.pth
   cellseg-d2 export-model --config-file output/mine/config.yaml --output plain --plain-detectron2
   cellseg-d2 export-model --config-file output/mine/config.yaml --output traced --torchscript
   cellseg-d2 export-model --config-file output/mine/config.yaml --output maps --onnx
@@ -50,8 +52,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config.yaml of the training run")
     parser.add_argument(
         "--weights",
+        nargs="+",
         metavar="FILE",
-        help="checkpoint (default: model_best.pth beside the config file, else model_final.pth)",
+        help="checkpoint (default: model_best.pth beside the config file, else model_final.pth); of several, left "
+        "by runs from the same weights, their mean is written, often better than each, in no more time",
     )
     parser.add_argument(
         "--postprocess",
@@ -71,6 +75,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.postprocess and args.kind:
         parser.error("--postprocess goes with models for this package: others have no such step")
+    if len(args.weights or []) > 1 and args.kind:
+        parser.error(f"--{args.kind} takes one file of --weights: export the mean of several first, then its folder")
     given = (args.name, *(args.author or [None]), args.license)
     if args.kind == "bioimageio" and not all(word and word.strip() for word in given):
         parser.error("--bioimageio needs --name, --author and --license, which only the model's makers know")
@@ -94,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.weights.torchscript import SCRIPT, export_torchscript
     from cellseg_d2.weights.weights import find_weights
 
-    weights = Path(args.weights or find_weights(args.config_file))
+    weights = [Path(file) for file in args.weights or [find_weights(args.config_file)]]
     written = {
         None: (CONFIG, WEIGHTS),
         "plain-detectron2": (CONFIG, PLAIN_WEIGHTS),
@@ -102,17 +108,18 @@ def main(argv: list[str] | None = None) -> None:
         "onnx": (ONNX,),
         "bioimageio": (PACKAGE,),
     }[args.kind]
-    check_outputs([Path(args.output) / name for name in written], [args.config_file, weights, args.postprocess])
+    check_outputs([Path(args.output) / name for name in written], [args.config_file, *weights, args.postprocess])
     cfg = load_config(args.config_file, args.opts, postprocess=args.postprocess)
-    given = cfg, weights, args.output
+    given = cfg, weights[0], args.output
     with claimed(args.output):
         if args.kind is None:
-            folder = export_model(*given, half=not args.full_precision)
+            folder = export_model(cfg, weights, args.output, half=not args.full_precision)
             source = args.postprocess or postprocess_beside(args.config_file) or "the configuration"
-            what, words = weights, f", post-processing of {source}: {folder}"
+            what = weights[0] if len(weights) == 1 else f"the mean of {len(weights)} files of weights"
+            words = f", post-processing of {source}: {folder}"
         elif args.kind == "plain-detectron2":
             folder = export_plain_detectron2(*given)
-            what, words = weights, f" for plain Detectron2: {folder}; its config.yaml says how to load it"
+            what, words = weights[0], f" for plain Detectron2: {folder}; its config.yaml says how to load it"
         elif args.kind == "torchscript":
             what, words = export_torchscript(*given), ": torch.jit.load opens it after import torchvision"
         elif args.kind == "onnx":

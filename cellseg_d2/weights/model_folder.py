@@ -6,6 +6,7 @@ for theirs, as ``detectron2://`` does for those of Detectron2's model zoo.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -18,7 +19,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
 from cellseg_d2.io.settings import plain
 from cellseg_d2.postprocess.params import PostprocessParams
-from cellseg_d2.weights.weight_files import read_weight_file
+from cellseg_d2.weights.mean import mean_weights
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models"
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
@@ -54,18 +55,21 @@ def find_model(model: str | Path) -> Path:
     )
 
 
-def export_model(cfg: CfgNode, weights: str | Path, folder: str | Path, *, half: bool = True) -> Path:
+def export_model(
+    cfg: CfgNode, weights: str | Path | Sequence[str | Path], folder: str | Path, *, half: bool = True
+) -> Path:
     """Write ``config.yaml`` and ``model.safetensors`` of a trained model; returns the folder.
 
     Args:
         cfg: configuration of the run. What prediction needs and differs from the defaults is written, and all of
             ``TEST.POSTPROCESS``.
-        weights: its checkpoint.
+        weights: its checkpoint, or several whose mean is written (:func:`mean_weights`).
         folder: created if needed; files of the same names are replaced, and a ``postprocess.yaml`` of an earlier
             version, which would be laid over the configuration, is removed.
         half: weights as 16-bit floats, which take half the space. Predictions differ by less than one part in 1,000.
     """
     folder = Path(folder)
+    files = [weights] if isinstance(weights, str | Path) else weights
     PostprocessParams.from_config(cfg).check_classes(class_names(cfg))
     changed = changed_settings(cfg)
     settings = {
@@ -76,7 +80,7 @@ def export_model(cfg: CfgNode, weights: str | Path, folder: str | Path, *, half:
     }
     tensors = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous()
-        for name, value in read_weight_file(weights).weights.items()
+        for name, value in mean_weights(files).items()
     }
     text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)
     with atomic_set():
