@@ -156,6 +156,7 @@ def add_cellseg_config(cfg: CN) -> None:
     cfg.TEST.POSTPROCESS.FILL_HOLES = False
     cfg.TEST.POSTPROCESS.LARGEST_COMPONENT = False
     cfg.TEST.POSTPROCESS.VOTE = True
+    cfg.TEST.POSTPROCESS.MASK_OFFSET = [0.0, 0.0]
     # Whether the evaluator "competition" writes all detections to inference/<dataset>/detections.npz, on which
     # cellseg-d2 tune-postprocess searches for better values of the above.
     cfg.TEST.SAVE_DETECTIONS = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from cellseg_d2.masks.crop import MaskCrop
+from cellseg_d2.masks.overlaps import clip_crop
 
 # Number of masks interpolated at a time, which bounds the memory and keeps the arrays in the processor's cache.
 _CHUNK = 128
@@ -44,6 +45,15 @@ class Detections:
         return Detections(
             self.height, self.width, self.boxes[indices], self.scores[indices], self.classes[indices], masks
         )
+
+    def moved(self, dx: float, dy: float) -> Detections:
+        """The detections moved to the right and down, in pixels of the image; binary masks by whole pixels, and cut."""
+        boxes = self.boxes + np.array([dx, dy, dx, dy], dtype=np.float32)
+        masks = self.masks
+        if not isinstance(masks, np.ndarray):
+            whole = [MaskCrop(crop.top + round(dy), crop.left + round(dx), crop.mask) for crop in masks]
+            masks = [clip_crop(crop, self.height, self.width) for crop in whole]
+        return replace(self, boxes=boxes, masks=masks)
 
     def crops(self, threshold: float | np.ndarray = 0.5) -> list[MaskCrop]:
         """Each detection's binary mask: where the probability is at least ``threshold``, one or ``(N,)``.

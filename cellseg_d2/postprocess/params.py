@@ -22,6 +22,8 @@ RANKINGS = ("box", "box*mask")
 MASK_THRESHOLDINGS = ("fixed", "dice")
 # What switches all rules about areas but the smallest area off: who names that wants every cell from there on.
 MIN_AREAS_ALONE = {"min_area_share": 0.0, "doubtful_areas": (0,)}
+# Annotations that lie further beside their cells are of other images.
+MAX_OFFSET = 20
 # Of these there is one value for all classes, or one for each.
 PER_CLASS = ("score_thresholds", "mask_thresholds", "min_areas", "doubtful_areas")
 
@@ -55,6 +57,9 @@ class PostprocessParams:
         doubtful_areas: a cell of fewer pixels needs a higher score than its threshold, the higher the smaller it is: in
             proportion to what its diameter lacks, up to 1 for a cell without pixels. Debris is small and unsure, small
             nuclei are small and sure. 0 for none.
+        mask_offset: how far masks are moved to the right and down before their threshold, in pixels of the image. The
+            annotations of a data set may all lie beside what they outline, by the way that their outlines were made
+            pixels; a network that learns from images turned and mirrored cannot learn by how much.
 
     Raises:
         CellSegError: a value is of a wrong type or out of its range; the message names it.
@@ -73,6 +78,7 @@ class PostprocessParams:
     min_area_share: float = 0.0
     doubtful_areas: Sequence[int] = (0,)
     mask_thresholding: str = "fixed"
+    mask_offset: Sequence[float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         def settle(name: str, value: object) -> None:
@@ -88,6 +94,13 @@ class PostprocessParams:
             if not _fits(value, float, "above 0, at most 1"):
                 raise CellSegError(f"{name} must be a number above 0, at most 1 (1 drops none), not {value!r}")
             settle(name, float(value))
+        offset = self.mask_offset
+        if not (isinstance(offset, list | tuple | np.ndarray) and len(offset) == 2 and all(map(_is_offset, offset))):
+            raise CellSegError(
+                f"mask_offset must be two numbers of pixels, to the right and down, from -{MAX_OFFSET} to "
+                f"{MAX_OFFSET}, not {offset!r}"
+            )
+        settle("mask_offset", tuple(map(float, offset)))
         if not (_fits(self.min_area_share, float, "at least 0") and self.min_area_share <= 1):
             raise CellSegError(f"min_area_share must be a number from 0 to 1, not {self.min_area_share!r}")
         settle("min_area_share", float(self.min_area_share))
@@ -174,6 +187,11 @@ def _fits(value: Any, kind: type, bounds: str) -> bool:
     if not is_number or not -(2**63) < value < 2**63:
         return False
     return value >= 0 if bounds == "at least 0" else 0 < value <= 1
+
+
+def _is_offset(value: Any) -> bool:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and -MAX_OFFSET <= value <= MAX_OFFSET
 
 
 def _numbers(name: str, values: object, kind: type, bounds: str) -> tuple:

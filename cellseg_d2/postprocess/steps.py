@@ -93,8 +93,8 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
     1. vote: all detections take the image's type;
     2. ranking: the score is that of the box, or times the mean probability inside the mask;
     3. score threshold, by class;
-    4. masks: probabilities at least the mask threshold, by class and, for ``"dice"``, by mask, on the pixels of the
-       image;
+    4. masks, moved by the offset: probabilities at least the mask threshold, by class and, for ``"dice"``, by mask, on
+       the pixels of the image;
     5. largest component, then filling of holes;
     6. minimum area, in pixels and as a share of the image's median, a first time, and the score that a doubtful area
        needs: what is already too small, or too unsure for its size, takes no pixel from others;
@@ -109,9 +109,11 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
     Args:
         detections: detections of the whole image.
         params: parameters of the steps.
-        pasted: the masks on the pixels of the image, one for each detection, if they are already computed or differ
-            from those in ``detections``.
+        pasted: the masks on the pixels of the image, one for each detection, where they differ from those in
+            ``detections``; these are not moved.
     """
+    if any(params.mask_offset) and pasted is None:
+        detections = detections.moved(*params.mask_offset)
     candidates = find_candidates(detections, params, pasted)
     params = settle_min_areas(candidates, params)
     chosen = choose(candidates, params)
@@ -134,7 +136,7 @@ def find_candidates(
 
     Args:
         detections: detections of one image, before any threshold.
-        params: parameters; those of the later steps do not matter.
+        params: parameters; those of the later steps do not matter, and the masks have been moved already.
         pasted: ``detections.soft_crops()`` if already computed.
     """
     raw = detections  # which remembers its expected Dice: searches come back to it

@@ -39,6 +39,7 @@ class SearchSpace:
     ranking: tuple[str, ...] = RANKINGS
     mask_thresholds: tuple[float, ...] = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
     mask_thresholding: tuple[str, ...] = MASK_THRESHOLDINGS
+    mask_offset: tuple[float, ...] = (-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
     nms_containment: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     nms_iou: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
     overlap_policy: tuple[str, ...] = POLICIES
@@ -103,8 +104,8 @@ class _Search:
         return float(np.mean([image.score(params) for image in self._images]))
 
     def _improve(self, name: str) -> None:
-        if name in PER_CLASS:
-            for index in self._classes:
+        if name in PER_CLASS or name == "mask_offset":
+            for index in self._classes if name in PER_CLASS else (0, 1):
                 self.best = self._along(self.best, name, index)
         elif name in _THRESHOLDS_OF:
             for value in getattr(self._space, name):
@@ -117,7 +118,7 @@ class _Search:
             self.best = self._along(self.best, name)
 
     def _along(self, params: PostprocessParams, name: str, index: int | None = None) -> PostprocessParams:
-        """The best along one parameter, or one class's value of it; ``params`` unless there is a gain."""
+        """The best along one parameter, or one of its values; ``params`` unless there is a gain."""
         grid = getattr(self._space, name)
         values = getattr(params, name)
         current = values if index is None else values[index]
@@ -236,10 +237,11 @@ class TuningResult:
         for field in fields(PostprocessParams):
             old, new = getattr(expand(self.start, len(class_names)), field.name), getattr(self.params, field.name)
             folds = [getattr(params, field.name) for params in self.fold_params]
-            if field.name not in PER_CLASS:
+            parts = {"mask_offset": ("right", "down")} | dict.fromkeys(PER_CLASS, class_names)
+            if field.name not in parts:
                 old, new, folds = (old,), (new,), [(value,) for value in folds]
             for i, (before, after) in enumerate(zip(old, new, strict=True)):
-                label = f"{field.name}, {class_names[i]}" if field.name in PER_CLASS else field.name
+                label = f"{field.name}, {parts[field.name][i]}" if field.name in parts else field.name
                 seen = sorted({values[i] for values in folds}, key=str)
                 if before != after or seen != [before]:
                     rows.append((label, str(before), str(after), ", ".join(map(str, seen))))

@@ -46,7 +46,8 @@ class ImageTrials:
         self._classes = np.unique(detections.classes).tolist()
         self._scores: dict[tuple, float] = {}
         self._candidates: dict[tuple, Candidates] = {}
-        self._pasted: list[SoftCrop] | None = None
+        # With the latest offset: that of the masks, the detections moved by it, and their masks on the image's pixels.
+        self._moved: tuple[Sequence[float], Detections, list[SoftCrop]] | None = None
         self._true_areas = np.array([crop.area for crop in truth], dtype=np.int64)
         self._true_pixels, self._true_cells = pixel_positions(truth, detections.width)
         self._ignore = ignore
@@ -65,6 +66,7 @@ class ImageTrials:
         masks = (
             own(params.mask_thresholds),
             params.mask_thresholding,
+            params.mask_offset,
             params.ranking,
             params.fill_holes,
             params.largest_component,
@@ -89,9 +91,10 @@ class ImageTrials:
     def _candidates_of(self, key: tuple, params: PostprocessParams) -> Candidates:
         found = self._candidates.pop(key, None)
         if found is None:
-            if self._pasted is None:
-                self._pasted = list(self._detections.soft_crops())
-            found = find_candidates(self._detections, replace(params, score_thresholds=(0.0,)), self._pasted)
+            if self._moved is None or self._moved[0] != params.mask_offset:
+                moved = self._detections.moved(*params.mask_offset)
+                self._moved = params.mask_offset, moved, list(moved.soft_crops())
+            found = find_candidates(self._moved[1], replace(params, score_thresholds=(0.0,)), self._moved[2])
         self._candidates[key] = found  # as the latest used
         if len(self._candidates) > _KEPT:
             del self._candidates[next(iter(self._candidates))]

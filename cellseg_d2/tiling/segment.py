@@ -67,7 +67,7 @@ def segment_tiled(
         for window in track(tiles, "segmenting", "tile", shown=progress):
             grey = source.read(window.top, window.left, window.height, window.width)
             detections = detect(to_uint8(grey, intensity, intensity_percentiles, limits))
-            found.add(window, detections)
+            found.add(window, detections.moved(*params.mask_offset))
             if everything is not None:
                 everything.add(window, detections)
     finally:
@@ -77,6 +77,7 @@ def segment_tiled(
         keep(merge_tiles(everything).on_grids())
     merged = merge_tiles(found)
     detections = merged.detections
+    params = replace(params, mask_offset=(0.0, 0.0))
     if params.vote and (winner := found.vote_class()) is not None:
         detections = replace(detections, classes=np.full(len(detections), winner))
         params = replace(params, vote=False)

@@ -142,3 +142,21 @@ def test_expected_dice_of_masks_that_are_sure():
     crops = [MaskCrop(0, 0, np.ones((2, 2), bool))]
     assert Detections(9, 9, np.zeros((1, 4)), np.ones(1), np.zeros(1, int), crops).expected_dice.tolist() == [1]
     assert detections.select([]).expected_dice.tolist() == []
+
+
+def test_moved_masks_are_those_of_moved_boxes_and_of_whole_pixels():
+    generator = np.random.default_rng(8)
+    masks = generator.uniform(0.2, 1, (3, 7, 7)).astype(np.float32)
+    boxes = np.array([[4, 5, 11, 12], [20, 20, 34, 27], [30, 1, 37, 8]], np.float32)
+    soft = Detections(40, 40, boxes, np.ones(3), np.zeros(3, int), masks)
+    assert soft.moved(0.25, -0.5).boxes.tolist() == (boxes + np.float32([0.25, -0.5, 0.25, -0.5])).tolist()
+    binary = Detections(40, 40, boxes, np.ones(3), np.zeros(3, int), soft.crops())
+    for dx, dy, right, down in ((2, -3, 2, -3), (0.4, -0.3, 0, 0), (1.6, 5.6, 2, 6)):
+        found = binary.moved(dx, dy).crops()
+        for before, after in zip(soft.crops(), found, strict=True):
+            full = np.pad(before.to_full(40, 40), 10)
+            expected = np.roll(full, (down, right), (0, 1))[10:-10, 10:-10]  # what leaves the image is gone
+            assert np.array_equal(after.to_full(40, 40), expected)
+    whole = soft.moved(2, -1)
+    for before, after in zip(soft.crops(), whole.crops(), strict=True):
+        assert np.array_equal(np.roll(before.to_full(40, 40), (-1, 2), (0, 1)), after.to_full(40, 40))

@@ -283,10 +283,29 @@ def test_no_option_gives_a_pixel_twice(ranking, policy):
             assert all(len(components(crop)) == 1 for crop in cells.crops)
 
 
+def test_masks_are_moved_before_their_threshold():
+    """Half a pixel of a soft disc is no whole pixel, so its area stays and its centre moves by as much."""
+    y, x = np.mgrid[:32, :32]
+    disc = np.clip(8.5 - np.hypot(x - 15.5, y - 15.5), 0, 1).astype(np.float32)
+    found = Detections(
+        60, 60, np.array([[10, 20, 42, 52]], np.float32), np.ones(1, np.float32), np.zeros(1, int), disc[None]
+    )
+
+    def centre(offset):
+        [crop] = postprocess(found, PostprocessParams(mask_offset=offset)).crops
+        rows, columns = np.nonzero(crop.mask)
+        return crop.left + columns.mean(), crop.top + rows.mean()
+
+    before = np.array(centre((0, 0)))
+    for offset in ((0.5, -0.5), (-0.25, 0.75), (3, 2)):
+        assert np.array(centre(offset)) - before == pytest.approx(offset, abs=0.12)
+
+
 def test_parameters_survive_a_file(tmp_path):
     params = PostprocessParams(
         score_thresholds=[0.3, np.float32(0.5)], mask_thresholds=(0.45,), min_areas=np.array([30, 60]),
         min_area_share=0.25, doubtful_areas=[100], mask_thresholding="dice", ranking="box*mask", nms_iou=0.2,
+        mask_offset=np.array([-0.25, 0.5]),
         nms_containment=0.75, overlap_policy="smaller",
         fill_holes=True, vote=False,
     )  # fmt: skip
@@ -313,6 +332,12 @@ def test_parameters_survive_a_file(tmp_path):
         ("min_areas: [true]", "min_areas must be a list of whole numbers"),
         ("doubtful_areas: [-1]", "doubtful_areas must be a list of whole numbers at least 0"),
         ("mask_thresholding: half", "mask_thresholding must be one of fixed, dice, not 'half'"),
+        (
+            "mask_offset: 0.5",
+            "mask_offset must be two numbers of pixels, to the right and down, from -20 to 20, not 0.5",
+        ),
+        ("mask_offset: [0, .nan]", "mask_offset must be two numbers of pixels"),
+        ("mask_offset: [1, 2, 3]", "mask_offset must be two numbers of pixels"),
         ("ranking: mask", "ranking must be one of box, box*mask, not 'mask'"),
         ("overlap_policy: [score]", "overlap_policy must be one of"),
         ("nms_iou: 0", "nms_iou must be a number above 0, at most 1"),

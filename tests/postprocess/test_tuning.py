@@ -48,7 +48,7 @@ def random_params(generator):
         score_thresholds=pick([0.0, 0.1, 0.4], 2), mask_thresholds=pick([0.3, 0.5, 0.6], 2),
         min_areas=pick([0, 20, 60], 2), min_area_share=pick([0.0, 0.4]), doubtful_areas=pick([0, 50, 150], 2),
         mask_thresholding=str(pick(["fixed", "dice"])), ranking=str(pick(["box", "box*mask"])),
-        nms_iou=pick([0.3, 1.0]), nms_containment=pick([0.6, 1.0]),
+        mask_offset=pick([-0.6, 0.0, 0.25], 2), nms_iou=pick([0.3, 1.0]), nms_containment=pick([0.6, 1.0]),
         overlap_policy=str(pick(["score", "smaller", "larger"])),
         fill_holes=bool(pick(2)), largest_component=bool(pick(2)), vote=bool(pick(2)),
     )  # fmt: skip
@@ -111,6 +111,21 @@ def test_score_thresholds_of_each_type_are_found():
     assert "held-out gain" in result.table()
     # Whatever nothing depends on stays as it was.
     assert result.params == replace(expand(PostprocessParams(), 3), score_thresholds=result.params.score_thresholds)
+
+
+@pytest.mark.parametrize(("right", "down"), [(-0.25, 0.5), (0.0, -0.75)])
+def test_an_offset_of_all_annotations_is_found(right, down):
+    generator = np.random.default_rng(5)
+    images = []
+    for _ in range(6):
+        found, _ = soft_scene(generator)
+        truth = [crop for crop in found.moved(right, down).crops(0.5) if crop.area]
+        images.append(ImageTrials(found, truth))
+    params = search(images, PostprocessParams(), 2, space_of(["mask_offset"]))
+    assert params.mask_offset == (right, down)
+    assert np.mean([image.score(params) for image in images]) > np.mean(
+        [image.score(PostprocessParams()) for image in images]
+    )
 
 
 def test_classes_are_tuned_apart_within_an_image_where_nothing_is_voted():

@@ -156,10 +156,12 @@ def test_cells_smaller_than_the_overlap_are_found_once_and_whole(tile, overlap):
     assert described(tiled) == described(expected)
 
 
-def test_masks_of_probabilities_are_the_same_within_a_rounding_of_their_boxes():
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (-0.3, 0.6)])
+def test_masks_of_probabilities_are_the_same_within_a_rounding_of_their_boxes(offset):
     image = many_discs(0, 300, 211, 260)
-    expected = postprocess(find_soft_regions(image), PLAIN)
-    tiled = segment_tiled(find_soft_regions, image, PLAIN, tile=90, overlap=30, progress=False)
+    params = replace(PLAIN, mask_offset=offset)
+    expected = postprocess(find_soft_regions(image), params)
+    tiled = segment_tiled(find_soft_regions, image, params, tile=90, overlap=30, progress=False)
     assert len(tiled) == len(expected)
     difference = (label_image(tiled) > 0) != (label_image(expected) > 0)
     assert difference.sum() <= 5
