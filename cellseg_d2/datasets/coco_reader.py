@@ -130,7 +130,7 @@ class CocoSource:
                 continue
             category = self._category(annotation, cell_type, name, log)
             if crop is not None and category is not None:
-                cells.append(CellAnnotation(crop, category, annotation.get("id")))
+                cells.append(CellAnnotation(crop, category, annotation.get("id"), annotation.get("score")))
         cell_type = cell_type or main_type(cell.cell_type for cell in cells)
         return ImageRecord(name, file_name, height, width, cell_type, group, cells, number, united(regions))
 

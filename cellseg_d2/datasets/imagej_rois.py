@@ -9,7 +9,7 @@ from pathlib import Path
 from roifile import ROI_TYPE, ImagejRoi
 
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
-from cellseg_d2.datasets.shapes import DrawnImage, Shape, ellipse, image_name, open_drawn_files, ring_of
+from cellseg_d2.datasets.shapes import DrawnImage, Shape, ellipse, image_name, open_drawn_files, ring_of, score_of
 from cellseg_d2.errors import CellSegError, one_line
 
 # Endings after the image's name: those of this project's files, and ImageJ's own proposal.
@@ -59,7 +59,7 @@ def _unpacked(path: Path) -> list[ImagejRoi]:
 
 def _shape(roi: ImagejRoi, row: int) -> Shape:
     own = _OWN_NAME.fullmatch(roi.name or "")
-    shape = Shape(own[1] if own else None, row)
+    shape = Shape(own[1] if own else None, row, score=score_of(roi.properties.get("score")))
     if roi.roitype == ROI_TYPE.OVAL:
         radius_x, radius_y = (roi.right - roi.left) / 2, (roi.bottom - roi.top) / 2
         shape.parts = [[ellipse(roi.left + radius_x, roi.top + radius_y, radius_x, radius_y)]]

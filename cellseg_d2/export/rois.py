@@ -58,7 +58,7 @@ def write_rois(path: str | Path, segmentation: Segmentation, position: int = 0) 
         roi.name = f"{number:0{digits}d} {_plain(kind)}"
         roi.position = position
         roi.stroke_color = bytes((255, *type_color(kind, segmentation.class_names)))  # ARGB
-        roi.props = f"score: {score:.4g}\n"
+        roi.props = f"score: {score:.7g}\n"
         rois.append(roi)
     with atomic_path(path) as temporary:
         roiwrite(temporary, rois, mode="w")

@@ -134,7 +134,7 @@ def segmentation_of(
     image: np.ndarray | None = None,
     pixel_size: PixelSize | None = None,
 ) -> Segmentation:
-    """The annotated cells of an image, in their order, with the score 1.
+    """The annotated cells of an image, in their order; those without a score have 1.
 
     Args:
         record: the image.
@@ -144,6 +144,6 @@ def segmentation_of(
     """
     kept = [cell for cell in record.cells if cell.crop.area]
     classes = np.array([class_names.index(cell.cell_type) for cell in kept], dtype=np.int64)
-    scores = np.ones(len(kept), dtype=np.float32)
+    scores = np.array([1 if cell.score is None else cell.score for cell in kept], dtype=np.float32)
     cells = Cells(record.height, record.width, [cell.crop.tight() for cell in kept], scores, classes)
     return Segmentation(cells, class_names, image, pixel_size, record.id, file_name=record.file_name)

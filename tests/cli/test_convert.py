@@ -196,3 +196,34 @@ def test_a_csv_of_any_types_keeps_them(tmp_path):
     run(tmp_path / "a.csv", "--to", "coco", "--output", tmp_path / "out", "--category", "other")
     records = load_coco(tmp_path / "out/coco.json")
     assert [[cell.cell_type for cell in r.cells] for r in records] == [["colony", "other"], ["spread"]]
+
+
+def test_scores_stay_with_their_cells(tmp_path, truth):
+    """Through every format that holds scores; an annotation without one gets none in a COCO JSON."""
+    content = json.loads(truth.read_text())
+    scores = [0.25, 0.875, 0.6180339]
+    for annotation, score in zip(content["annotations"], scores, strict=True):
+        annotation["score"] = score
+    (tmp_path / "scored.json").write_text(json.dumps(content))
+    images = "--images", tmp_path / "images"
+    run(tmp_path / "scored.json", "--to", "coco", "geojson", "rois", "csv", "--output", tmp_path / "out", *images)
+    for name in ("coco", "geojson", "rois"):
+        run(place(tmp_path / "out", name), "--to", "coco", "--output", tmp_path / name, *images)
+        (record, _) = load_coco(tmp_path / name / "coco.json")
+        assert [cell.score for cell in record.cells] == pytest.approx(scores, abs=1e-6), name
+    assert pd.read_csv(tmp_path / "out/csv/a_cells.csv").score.tolist() == pytest.approx(scores, abs=1e-4)
+    run(truth, "--to", "coco", "--output", tmp_path / "plain")
+    assert "score" not in json.loads((tmp_path / "plain/coco.json").read_text())["annotations"][0]
+
+
+@pytest.mark.parametrize("name", ["coco", "geojson", "rois"])
+def test_a_score_threshold_counts_for_all_cells_with_scores(tmp_path, truth, name):
+    content = json.loads(truth.read_text())
+    for annotation, score in zip(content["annotations"], (0.25, 0.875, 0.625), strict=True):
+        annotation["score"] = score
+    (tmp_path / "scored.json").write_text(json.dumps(content))
+    run(tmp_path / "scored.json", "--to", name, "--output", tmp_path / "out", "--images", tmp_path / "images")
+    given = ["--predictions", str(tmp_path / "out"), "--ground-truth", str(truth), "--json", str(tmp_path / "s.json")]
+    for threshold, found in ((None, 3), (0.3, 2), (0.7, 1), (0.9, 0)):
+        evaluate.main([*given, *([] if threshold is None else ["--score-threshold", str(threshold)])])
+        assert json.loads((tmp_path / "s.json").read_text())["tp50"] == found
