@@ -18,11 +18,12 @@ def places_beside(folder: Path) -> tuple[Path, Path, Path]:
     return folder, folder / "images", folder.parent / "images"
 
 
-def images_not_found(annotations: Path) -> CellSegError:
-    """The error of annotations whose images are in none of :func:`places_beside`."""
+def images_not_found(annotations: Path, named: Path | None = None) -> CellSegError:
+    """The error of annotations whose images are neither in the folder that they name nor in :func:`places_beside`."""
+    where = f"in {named}, which it names" if named is not None else "beside it nor in a folder 'images'"
     return CellSegError(
-        f"the images of {annotations} are neither beside it nor in a folder 'images': name their folder with --images "
-        "(or --allow-missing-images, to convert the masks alone)"
+        f"the images of {annotations} are {'neither' if named is None else 'not'} {where}: name their folder with "
+        "--images (or --allow-missing-images, to convert the masks alone)"
     )
 
 

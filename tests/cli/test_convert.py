@@ -12,8 +12,10 @@ from cellseg_d2.cli import convert, convert_to_coco, evaluate
 from cellseg_d2.cli.convert import formats
 from cellseg_d2.datasets.coco_json import write_coco
 from cellseg_d2.datasets.coco_reader import load_coco
+from cellseg_d2.datasets.findings import Finding
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference import annotated
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.report.cells import gather_cells
 
@@ -227,3 +229,52 @@ def test_a_score_threshold_counts_for_all_cells_with_scores(tmp_path, truth, nam
     for threshold, found in ((None, 3), (0.3, 2), (0.7, 1), (0.9, 0)):
         evaluate.main([*given, *([] if threshold is None else ["--score-threshold", str(threshold)])])
         assert json.loads((tmp_path / "s.json").read_text())["tp50"] == found
+
+
+def test_what_becomes_of_regions_to_ignore_is_said_for_each_format(tmp_path, truth, capsys):
+    content = json.loads(truth.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    truth.write_text(json.dumps(content))
+    run(truth, "--to", "labels", "geojson", "--output", tmp_path / "out")
+    assert "marked iscrowd → left out of labels, geojson\n" in capsys.readouterr().err
+    run(truth, "--to", "coco", "csv", "--output", tmp_path / "both")
+    assert "→ kept in coco.json as a region to ignore, left out of csv\n" in capsys.readouterr().err
+    run(truth, "--to", "coco", "--output", tmp_path / "one")
+    assert "→ kept in coco.json as a region to ignore\n" in capsys.readouterr().err
+
+
+def test_images_that_are_gone_are_no_reason_to_refuse_masks(tmp_path, truth):
+    """And where the images are needed, the option that names them is named."""
+    (tmp_path / "images").rename(tmp_path / "moved")
+    run(truth, "--to", "labels", "--output", tmp_path / "out")
+    assert tifffile.imread(tmp_path / "out/labels/a_labels.tif").max() == 3
+    given = ["--coco", str(truth), "--output", str(tmp_path / "ds"), "--val-fraction", "0", "--no-progress"]
+    with pytest.raises(CellSegError, match=r"not in .*images, which it names: name their folder with --images"):
+        convert_to_coco.main(given)
+    convert_to_coco.main([*given, "--images", str(tmp_path / "moved")])
+
+
+def test_files_of_an_earlier_call_are_named(tmp_path, truth, capsys):
+    run(truth, "--to", "labels", "--output", tmp_path / "out")
+    (tmp_path / "out/labels/b_labels.tif").rename(tmp_path / "out/labels/old_labels.tif")
+    assert "earlier call" not in capsys.readouterr().out
+    run(truth, "--to", "labels", "csv", "--output", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "earlier call that are none of these results: 1, such as" in said
+    assert str(tmp_path / "out/labels/old_labels.tif") in said
+    run(truth, "--to", "geojson", "--output", tmp_path / "out")
+    assert "earlier call" not in capsys.readouterr().out, "of other formats nothing is mixed"
+
+
+def test_findings_are_looked_at_once(tmp_path, monkeypatch):
+    """However many there are, so that cleaning takes time in proportion to the cells."""
+    images = [{"id": n, "file_name": f"{n}.png", "height": HEIGHT, "width": WIDTH} for n in range(40)]
+    bad = [{"id": n, "image_id": n, "category_id": 1, "segmentation": [[1, 1, 2, 2]]} for n in range(40)]
+    content = {"images": images, "annotations": bad, "categories": [{"id": 1, "name": "cell"}]}
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    asked = []
+    is_open = Finding.is_open
+    monkeypatch.setattr(Finding, "is_open", property(lambda self: asked.append(self) or is_open.fget(self)))
+    monkeypatch.setattr(annotated, "encode_record", None)  # of which labels need nothing
+    run(tmp_path / "bad.json", "--to", "labels", "--output", tmp_path / "out", "--clean")
+    assert len(asked) <= 2 * 40
