@@ -222,7 +222,8 @@ def main(argv: list[str] | None = None) -> None:
     command = command_line("convert_to_coco", sys.argv[1:] if argv is None else argv)
     sources = open_sources(args)
     folds = [f"fold{k}_{side}" for k in range(args.folds or 0) for side in ("train", "val")]
-    files = [AUDIT_FILE, *(f"instances_{part}.json" for part in ("train", "val", *folds, *sources))]
+    parts = dict.fromkeys(("train", "val", *folds, *sources))
+    files = [AUDIT_FILE, *(f"instances_{part}.json" for part in parts)]
     read = [args.csv, args.shapes, *(source.path for source in sources.values())]
     if args.tiles is not None:
         files.append(TILES)
