@@ -278,3 +278,26 @@ def test_findings_are_looked_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(annotated, "encode_record", None)  # of which labels need nothing
     run(tmp_path / "bad.json", "--to", "labels", "--output", tmp_path / "out", "--clean")
     assert len(asked) <= 2 * 40
+
+
+@pytest.mark.parametrize("name", ["geojson", "rois"])
+def test_planes_have_the_size_of_their_stack(tmp_path, truth, name):
+    """By the names that infer gives their results; a lone image is no stack, whatever its name begins with."""
+    run(truth, "--to", name, "--output", tmp_path / "out")
+    for file in (tmp_path / "out" / name).iterdir():
+        file.rename(file.with_name(file.name.replace("a", "movie_t000_z001", 1).replace("b", "movie_t001_z000", 1)))
+    (tmp_path / "stacks").mkdir()
+    tifffile.imwrite(
+        tmp_path / "stacks/movie.tif", np.zeros((2, 2, HEIGHT, WIDTH), np.uint8), metadata={"axes": "TZYX"}
+    )
+    images = "--images", tmp_path / "stacks"
+    run(tmp_path / "out" / name, "--to", "coco", "--output", tmp_path / "back", *images)
+    expected = cells_of(load_coco(truth))
+    back = tmp_path / "back/coco.json"
+    assert cells_of(load_coco(back)) == {"movie_t000_z001": expected["a"], "movie_t001_z000": expected["b"]}
+    given = ["--predictions", str(back), "--ground-truth", str(tmp_path / "out" / name), "--images"]
+    evaluate.main([*given, str(tmp_path / "stacks/movie.tif"), "--json", str(tmp_path / "s.json")])
+    assert json.loads((tmp_path / "s.json").read_text())["mean"] == 1
+    tifffile.imwrite(tmp_path / "stacks/movie.tif", np.zeros((HEIGHT, WIDTH), np.uint8))
+    with pytest.raises(CellSegError, match="neither the annotations nor an image file give a width and a height"):
+        run(tmp_path / "out" / name, "--to", "coco", "--output", tmp_path / "new", *images)
