@@ -117,7 +117,7 @@ class CocoSource:
             with suppress(CellSegError):  # said below
                 size = self._file.size(number)
         if None in size:
-            reason = "neither the JSON nor an image file gives width and height"
+            reason = "neither the JSON nor an image file gives width and height: --images names the images"
             log.note("malformed size", name, None, reason, repair="image dropped")
             return None
         height, width = size

@@ -252,6 +252,12 @@ def test_images_that_are_gone_are_no_reason_to_refuse_masks(tmp_path, truth):
     with pytest.raises(CellSegError, match=r"not in .*images, which it names: name their folder with --images"):
         convert_to_coco.main(given)
     convert_to_coco.main([*given, "--images", str(tmp_path / "moved")])
+    content = json.loads(truth.read_text())
+    content["images"] = [{**image, "height": 0, "width": 0} for image in content["images"]]
+    truth.write_text(json.dumps(content))
+    with pytest.raises(CellSegError, match="gives width and height: --images names the images"):
+        run(truth, "--to", "labels", "--output", tmp_path / "new")
+    run(truth, "--to", "labels", "--output", tmp_path / "new", "--images", tmp_path / "moved")
 
 
 def test_files_of_an_earlier_call_are_named(tmp_path, truth, capsys):
