@@ -31,6 +31,7 @@ from cellseg_d2.tiling.grid import LEAST_TILE
 
 # Least and largest value of numbers that a wrong sign or an exponent would turn into a hang, a crash or nonsense.
 RANGES = {
+    "SEED": (-(2**31), 2**31),  # within what all generators take, also with the number of a process added
     "TEST.SCALE_NEIGHBORS": (0, 100),
     "INPUT.ZOOM_TEST": (0, 20),
     "INPUT.CELL_DIAMETER": (0, 10_000),
@@ -417,7 +418,7 @@ def check_values(cfg: CN) -> None:
             raise CellSegError(_takes(key, _TYPES[type(usual).__name__], usual, "None"))
     for key, (low, high) in RANGES.items():
         if not low <= values[key] <= high:  # nor is a NaN
-            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            bounds = f"at least {low:g}" if high == math.inf else f"from {low:.10g} to {high:.10g}"
             raise CellSegError(f"{key} is {values[key]!r}; it must be {bounds}")
     for key in ("TEST.SCALES", "TEST.TTA.SCALES"):
         check_scales(key, values[key])

@@ -148,7 +148,7 @@ CONTENT = ("cells", "classes", "scores", "overlaps", "sizes", "images without ce
 
 def truth_of(cells: Iterable[tuple[str, MaskCrop]], folder: Path) -> Path:
     """A COCO JSON of the images, one of which has these cells."""
-    own = [CellAnnotation(crop, kind, row) for row, (kind, crop) in enumerate(cells, start=1)]
+    own = [CellAnnotation(crop, kind, row, row / 8) for row, (kind, crop) in enumerate(cells, start=1)]
     records = [ImageRecord("a", "a.png", HEIGHT, WIDTH, "dead", None, own), ImageRecord("b", "b.png", HEIGHT, WIDTH)]
     write_coco(folder / "truth.json", records, ("dead", "live"), {"image_root": "images"})
     return folder / "truth.json"
@@ -222,6 +222,9 @@ def note_content(door: Door, place: Path, cells: list[tuple[str, MaskCrop]], con
     if "truth" in door.readers:  # of the competition's file, conversion makes one class, unless it is told otherwise
         truth = read_truth(place, dict.fromkeys(IMAGES, (HEIGHT, WIDTH)))
         kinds = max(kinds, Counter(truth.images["a"].types), key=len)
+    scores = sorted(cell.score or 0 for record in converted for cell in record.cells)
+    if scores == [row / 8 for row in range(1, len(cells) + 1)]:
+        door.content.append("scores")
     if "b" in found:
         door.content.append("images without cells")
     if sorted(kinds.values()) == sorted(Counter(kind for kind, _ in cells).values()):
@@ -249,6 +252,8 @@ def doors(tmp_path_factory) -> dict[str, Door]:
             door = Door(name, name not in DRAWN and name in DATASET_READERS, True)
             found[f"{name} >" if name in DRAWN else name] = door
             place = written(name, folder)
+            if place.is_dir() and any((folder / "infer").glob("*.*")):
+                door.summary += "; with `convert` a file an image"
             try_reading(door, place, OURS, folder, folder / "truth.json")
             if name == "detections":
                 try_detections(door, place)

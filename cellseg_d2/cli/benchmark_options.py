@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.numbers import at_least, count, whole
+from cellseg_d2.cli.numbers import at_least, count, seed, whole
 
 PARTS = ("rates", "targets", "round-trip", "outside", "waiting", "memory")
 MEMORY_CONFIG = Path("sartorius/mask_rcnn_R_50_FPN")
@@ -70,7 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="model for the GPU memory, from scratch (default: %(default)s)",
     )
-    group.add_argument("--seed", type=whole, default=0, metavar="N", help="of all random draws (default: %(default)s)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of all random draws (default: %(default)s)")
 
     conversion = commands.add_parser("convert", help="conversion of run lengths, beside one float mask per row")
     conversion.add_argument("--csv", type=Path, required=True, metavar="FILE", help="train.csv, also gzipped")
@@ -93,7 +93,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--size", type=count, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of a simulated image (default: 520 704)"
     )
     group.add_argument("--detections", type=Path, metavar="FILE", help="detections.npz; its image with most of them")
-    group.add_argument("--seed", type=whole, default=0, metavar="N", help="of the simulation (default: %(default)s)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of the simulation (default: %(default)s)")
     group = prediction.add_argument_group("measurements")
     group.add_argument("--repeats", type=count, default=5, metavar="N", help="of all ways (default: %(default)s)")
     group.add_argument("--threads", type=count, default=1, metavar="N", help="of OpenCV and PyTorch (default: 1)")
@@ -130,7 +130,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PX",
         help="(default: 1000 3000 10000)",
     )
-    mosaic.add_argument("--seed", type=whole, default=0, metavar="N", help="of the discs (default: %(default)s)")
+    mosaic.add_argument("--seed", type=seed, default=0, metavar="N", help="of the discs (default: %(default)s)")
 
     corrections = commands.add_parser(
         "corrections",
@@ -148,7 +148,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     corrections.add_argument("--orders", nargs="+", choices=("unsure", "random"), help="(default: both)")
     corrections.add_argument("--model", default="cells", metavar="M", help="to begin with (default: cells)")
     corrections.add_argument("--iterations", type=count, metavar="N", help="of each training (default: as train)")
-    corrections.add_argument("--seed", type=whole, default=0, metavar="N", help="of all draws (default: 0)")
+    corrections.add_argument("--seed", type=seed, default=0, metavar="N", help="of all draws (default: 0)")
 
     args = parser.parse_args(argv)
     command = commands.choices[args.command]

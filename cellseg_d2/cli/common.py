@@ -69,6 +69,15 @@ def add_shapes_option(group: argparse._ArgumentGroup, use: str) -> None:
     )
 
 
+def print_older(files: Sequence[Path]) -> None:
+    """Name files of an earlier call that lie where results were written, and are none of them."""
+    if files:
+        print(
+            f"note: files of an earlier call that are none of these results: {len(files)}, such as {files[0]}; remove "
+            "them if they are not needed"
+        )
+
+
 def import_named(words: Sequence[str]) -> None:
     """Import what ``--import`` names, before parsers are made that list what is registered."""
     for index, word in enumerate(words):

@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.common import make_parser, print_older
 from cellseg_d2.cli.label_options import add_label_rules, components
 from cellseg_d2.cli.picture_options import add_picture_options, picture_style
 from cellseg_d2.datasets.readers import DATASET_READERS
-from cellseg_d2.export.formats import FORMATS, TOGETHER
+from cellseg_d2.export.formats import FORMATS, TOGETHER, older_files
 from cellseg_d2.registry import table
 
 EXAMPLES = """\
@@ -83,3 +83,4 @@ def main(argv: list[str] | None = None) -> None:
         print(f"note: cells without a pixel of their own, which labels and submissions cannot hold: {converted.lost}")
     for place in places.values():
         print(f"wrote {place}")
+    print_older(older_files(args.output, set(args.to) - set(ONE_FILE), converted.files))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cellseg_d2.cli.common import add_shapes_option, command_line, make_parser
 from cellseg_d2.cli.label_options import add_label_rules, components
-from cellseg_d2.cli.numbers import whole
+from cellseg_d2.cli.numbers import seed
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="cut every image into N × N tiles, written to the folder tiles, so that a few large images can be split; "
         "the tiles of one image stay together where there are several images",
     )
-    group.add_argument("--seed", type=whole, default=0, help="seed of the split (default: 0)")
+    group.add_argument("--seed", type=seed, default=0, help="seed of the split (default: 0)")
 
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -222,7 +222,8 @@ def main(argv: list[str] | None = None) -> None:
     command = command_line("convert_to_coco", sys.argv[1:] if argv is None else argv)
     sources = open_sources(args)
     folds = [f"fold{k}_{side}" for k in range(args.folds or 0) for side in ("train", "val")]
-    files = [AUDIT_FILE, *(f"instances_{part}.json" for part in ("train", "val", *folds, *sources))]
+    parts = dict.fromkeys(("train", "val", *folds, *sources))
+    files = [AUDIT_FILE, *(f"instances_{part}.json" for part in parts)]
     read = [args.csv, args.shapes, *(source.path for source in sources.values())]
     if args.tiles is not None:
         files.append(TILES)

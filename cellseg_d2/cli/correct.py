@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
 
+# Of the environment: where windows open, or what is Qt's instead of a screen.
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 EXAMPLES = """\
   cellseg-d2 correct --images my_images --project mine
   cellseg-d2 correct --project mine  # go on
@@ -39,6 +43,11 @@ def main(argv: list[str] | None = None) -> int:
 
     if find_spec("napari") is None or find_spec("qtpy") is None:
         raise CellSegError(NO_NAPARI)
+    if sys.platform == "linux" and not any(map(os.environ.get, DISPLAYS)):  # Qt would abort
+        raise CellSegError(
+            "there is no display to open napari on: run this in a desktop session, or over ssh -X; cellseg-d2 train "
+            "needs none"
+        )
     project = Project.open(args.project, args.images, args.model)
 
     import napari

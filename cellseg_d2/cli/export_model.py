@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     from cellseg_d2.io.claim import claimed
     from cellseg_d2.io.outputs import check_outputs
     from cellseg_d2.weights.bioimageio import PACKAGE, Description, export_bioimageio
-    from cellseg_d2.weights.model_folder import CONFIG, WEIGHTS, export_model
+    from cellseg_d2.weights.model_folder import CONFIG, WEIGHTS, check_free, export_model
     from cellseg_d2.weights.onnx_model import ONNX, export_onnx
     from cellseg_d2.weights.plain_detectron2 import PLAIN_WEIGHTS, export_plain_detectron2
     from cellseg_d2.weights.torchscript import SCRIPT, export_torchscript
@@ -109,6 +109,8 @@ def main(argv: list[str] | None = None) -> None:
         "bioimageio": (PACKAGE,),
     }[args.kind]
     check_outputs([Path(args.output) / name for name in written], [args.config_file, *weights, args.postprocess])
+    if args.kind is None:
+        check_free(args.output, WEIGHTS)
     cfg = load_config(args.config_file, args.opts, postprocess=args.postprocess)
     given = cfg, weights[0], args.output
     with claimed(args.output):

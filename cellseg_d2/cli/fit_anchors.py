@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.numbers import count, positive, whole
+from cellseg_d2.cli.numbers import count, positive, seed
 
 THRESHOLDS = (0.5, 0.6, 0.7)
 
@@ -61,7 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="number of cells drawn for the fit at each size (default: 1500)",
     )
-    group.add_argument("--seed", type=whole, default=0, help="seed of that draw (default: 0)")
+    group.add_argument("--seed", type=seed, default=0, help="seed of that draw (default: 0)")
     group.add_argument("--no-fit", action="store_true", help="only measure")
     group = parser.add_argument_group("output")
     group.add_argument("--histogram", type=Path, metavar="PNG", help="draw the distribution of the best IoU")
@@ -95,11 +95,12 @@ def main(argv: list[str] | None = None) -> None:
     from tabulate import tabulate
 
     from cellseg_d2.io.atomic import check_files_writable
-    from cellseg_d2.io.outputs import check_outputs
+    from cellseg_d2.io.outputs import check_outputs, check_pictures
     from cellseg_d2.modeling.anchors import best_iou, fit_anchors, join, read_boxes, shares_below
 
     check_outputs([args.histogram], [args.json, args.config_file])
     check_files_writable([args.histogram])
+    check_pictures([args.histogram])
     anchors, zooms, short_sides, max_size = configured(args)
     cells = read_boxes(args.json)
     max_size = args.max_size or max_size

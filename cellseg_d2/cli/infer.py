@@ -7,7 +7,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.common import make_parser, print_older
 from cellseg_d2.cli.numbers import positive
 from cellseg_d2.cli.picture_options import add_picture_options, picture_style
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess, load_segmenter
@@ -223,11 +223,7 @@ def report(result, class_names: list[str], args: argparse.Namespace) -> None:
     print(f"\n{sum(row[-1] for row in rows):,} cells in {len(rows)} images")
     for path in result.written:
         print(f"written: {path}")
-    if result.older:
-        print(
-            f"note: files of an earlier call that are none of these results: {len(result.older)}, such as "
-            f"{result.older[0]}; remove them if they are not needed"
-        )
+    print_older(result.older)
     if result.failed:
         print(f"{len(result.failed)} images could not be segmented (named above); --resume tries only these again")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cellseg_d2.cli.common import add_shapes_option, command_line, make_parser
-from cellseg_d2.cli.numbers import whole
+from cellseg_d2.cli.numbers import seed
 
 NEURONS = ("shsy5y", "astro", "cort")
 CULTURES = ("epithelium", "colony", "fibroblast", "spread", "stellate", "round")
@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs=2,
         default=(704, 520),
         metavar=("WIDTH", "HEIGHT"),
-        help="in pixels (default: 704 520)",
+        help="in pixels, 64 to 10000 each way (default: 704 520)",
     )
     group.add_argument(
         "--density",
@@ -88,7 +88,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="number of images that share plate, well and appearance (default: 3)",
     )
     group = parser.add_argument_group("running")
-    group.add_argument("--seed", type=whole, default=0, metavar="S", help="same seed, same files (default: 0)")
+    group.add_argument("--seed", type=seed, default=0, metavar="S", help="same seed, same files (default: 0)")
     group.add_argument(
         "--workers",
         type=int,

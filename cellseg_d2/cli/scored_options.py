@@ -60,12 +60,17 @@ def add_cell_options(group: argparse._ArgumentGroup) -> None:
         help="whether pixels in several masks are first given to the best one, by score or, in a submission, by order "
         "(default: resolve for COCO results, keep for a submission, which is scored as it stands)",
     )
+    add_score_threshold(group)
+
+
+def add_score_threshold(group: argparse._ActionsContainer) -> None:
+    """Add ``--score-threshold``."""
     group.add_argument(
         "--score-threshold",
         type=not_negative,
-        default=0.5,
         metavar="S",
-        help="detections of COCO results need this score (default: %(default)s)",
+        help="predictions need this score, where they have one, as those of COCO, GeoJSON and ROIs may (default: 0.5 "
+        "for COCO results; of other files all cells count)",
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.numbers import count, whole
+from cellseg_d2.cli.numbers import count, seed
 from cellseg_d2.shape_space import SHIPPED
 
 EXAMPLES = """\
@@ -64,9 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="largest number of cells; of more, this many are drawn (default: %(default)s)",
     )
-    train.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help="same seed, same space (default: %(default)s)"
-    )
+    train.add_argument("--seed", type=seed, default=0, metavar="N", help="same seed, same space (default: %(default)s)")
 
     drawing = commands.add_parser(
         "map", parents=[trained, masks], help="draw the space with the cells of a data set in it"
@@ -105,12 +103,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
     from cellseg_d2.io.atomic import check_files_writable
-    from cellseg_d2.io.outputs import check_outputs
+    from cellseg_d2.io.outputs import check_outputs, check_pictures
 
     written = [args.output, getattr(args, "csv", None), getattr(args, "picture", None)]
     given = args.detections if args.command == "weigh" else args.json
     check_outputs(written, [*given, getattr(args, "model", None)])
     check_files_writable(written)
+    check_pictures([args.output if args.command == "map" else getattr(args, "picture", None)])
     {"train": train, "map": draw_map, "rank": rank, "weigh": weigh_scores}[args.command](args)
 
 
@@ -153,7 +152,7 @@ def draw_map(args: argparse.Namespace) -> None:
         table = pd.DataFrame(
             {
                 "image": cells.images,
-                "row": pd.array(cells.rows, dtype="Int64"),
+                "row": cells.row_column(),
                 "cell_type": cells.types,
                 "x": points[:, 0],
                 "y": points[:, 1],

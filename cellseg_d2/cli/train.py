@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.numbers import count, whole
+from cellseg_d2.cli.numbers import count, seed, whole
 
 EXAMPLES = """\
   cellseg-d2 train --images my_images --labels my_labels --project mine
@@ -38,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="K",
         help="of the cross-validation that scores few images (default: 2); 0 for none",
     )
-    add("--seed", type=whole, default=0, help="of the split and of the training (default: 0)")
+    add("--seed", type=seed, default=0, help="of the split and of the training (default: 0)")
     args = parser.parse_args(argv)
     if (args.images is None) != (args.labels is None):
         parser.error("--images and --labels go together")

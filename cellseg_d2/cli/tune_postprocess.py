@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.numbers import whole
+from cellseg_d2.cli.numbers import seed
 
 EXAMPLES = """\
   cellseg-d2 train-net --config-file output/mine/config.yaml --eval-only \\
@@ -72,7 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="search only these, such as overlap_policy, to see what each of them is worth (default: all)",
     )
-    group.add_argument("--seed", type=whole, default=0, help="seed of the split into folds (default: 0)")
+    group.add_argument("--seed", type=seed, default=0, help="seed of the split into folds (default: 0)")
     return parser.parse_args(argv)
 
 

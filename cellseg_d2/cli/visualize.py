@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser
-from cellseg_d2.cli.numbers import count, not_negative, whole
+from cellseg_d2.cli.numbers import count, seed
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, postprocess_opts
-from cellseg_d2.cli.scored_options import GROUND_TRUTH
+from cellseg_d2.cli.scored_options import GROUND_TRUTH, add_score_threshold
 
 EXAMPLES = """\
   cellseg-d2 visualize comparison --images test/ --ground-truth test.csv --predictions out/submission.csv \\
@@ -39,9 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands.add_parser("dataset", parents=[files], help="annotated images with their cells outlined")
     comparison = commands.add_parser("comparison", parents=[files], help="image | truth | prediction, side by side")
     comparison.add_argument("--predictions", required=True, metavar="FILE", help="submission CSV or COCO results")
-    comparison.add_argument(
-        "--score-threshold", type=not_negative, default=0.5, metavar="S", help="for COCO results (default: %(default)s)"
-    )
+    add_score_threshold(comparison)
 
     augmentations = commands.add_parser("augmentations", help="one image as training sees it, several times")
     augmentations.add_argument("--config-file", required=True, metavar="FILE", help="of the training")
@@ -56,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     augmentations.add_argument(
         "--columns", type=count, default=3, metavar="N", help="samples in a row (default: %(default)s)"
     )
-    augmentations.add_argument("--seed", type=whole, default=0, metavar="N", help="of the draws (default: %(default)s)")
+    augmentations.add_argument("--seed", type=seed, default=0, metavar="N", help="of the draws (default: %(default)s)")
     augmentations.add_settings()
 
     fields = commands.add_parser(
@@ -86,7 +84,8 @@ def draw_augmentations(args: argparse.Namespace) -> int:
     from cellseg_d2.data.catalog import register_json, require_datasets
     from cellseg_d2.data.dataset_mapper import CellDatasetMapper
     from cellseg_d2.errors import CellSegError
-    from cellseg_d2.io.outputs import check_outputs
+    from cellseg_d2.io.atomic import check_files_writable
+    from cellseg_d2.io.outputs import check_outputs, check_pictures
     from cellseg_d2.visualization.augmentation_sheet import augmentation_sheet, describe_augmentations
     from cellseg_d2.visualization.overlays import save_image
 
@@ -97,6 +96,8 @@ def draw_augmentations(args: argparse.Namespace) -> int:
         require_datasets(cfg.DATASETS.TRAIN)
     entries = [entry for name in cfg.DATASETS.TRAIN for entry in DatasetCatalog.get(name)]
     check_outputs([args.output], [args.config_file, args.json, *(entry["file_name"] for entry in entries)])
+    check_files_writable([args.output])
+    check_pictures([args.output])
     if not entries:
         raise CellSegError(f"the datasets {', '.join(cfg.DATASETS.TRAIN)} have no image")
     index = args.image_index

@@ -8,6 +8,7 @@ form, or refused in a sentence that names file and entry.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -305,11 +306,11 @@ def check_numbers(entry: Mapping, where: str) -> None:
         CellSegError: says which, after ``where``.
     """
     for key in ("area", "score"):
-        if key in entry and not _is_finite(entry[key]):
+        if key in entry and not is_finite(entry[key]):
             raise CellSegError(f"{where} has the {key} {entry[key]!r:.40}, which is not a finite number")
     if "bbox" in entry:
         box = entry["bbox"]
-        if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_finite, box)):
+        if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_finite, box)):
             raise CellSegError(f"{where} has the bbox {box!r:.60}, which is not x, y, width and height")
 
 
@@ -372,7 +373,7 @@ def id_key(value: Any) -> int | str | None:
         digits = text.removeprefix("-")
         value = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 19 else text
         return value if text and text.isprintable() else None
-    if not _is_finite(value) or value != int(value) or abs(value) >= 2**63:
+    if not is_finite(value) or value != int(value) or abs(value) >= 2**63:
         return None
     return int(value)
 
@@ -387,9 +388,10 @@ def _side(value: Any, what: str) -> int | None:
     return number if number > 0 else None
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a value of a JSON is a number that a float can hold."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return is_number and -math.inf < value < math.inf
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def _is_compressed(rle: Mapping, size: tuple[int, int]) -> bool:

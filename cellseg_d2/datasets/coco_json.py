@@ -61,13 +61,13 @@ def encode_record(record: ImageRecord, image_id: int, categories: Mapping[str, i
     if record.cut_from is not None:
         entry["cut_from"] = record.cut_from
 
-    def encode(crop: MaskCrop, category: int) -> EncodedCell:
+    def encode(crop: MaskCrop, category: int, score: float | None = None) -> EncodedCell:
         crop = crop.tight()
         x0, y0, x1, y1 = crop.box
         counts = crop_to_coco(crop, record.height, record.width)["counts"]
-        return EncodedCell(category, counts, (x0, y0, x1 - x0, y1 - y0), crop.area)
+        return EncodedCell(category, counts, (x0, y0, x1 - x0, y1 - y0), crop.area, score)
 
-    cells = [encode(cell.crop, categories[cell.cell_type]) for cell in record.cells]
+    cells = [encode(cell.crop, categories[cell.cell_type], cell.score) for cell in record.cells]
     # COCO has no annotation without a category; that of a region says nothing.
     ignore = encode(record.ignore, min(categories.values())) if record.ignore is not None else None
     return EncodedImage(entry, cells, ignore)

@@ -90,7 +90,7 @@ class CocoSource:
 
     def records(self, log: FindingLog) -> Iterator[ImageRecord]:
         """Read image by image; see :meth:`cellseg_d2.datasets.sartorius.SartoriusCsv.records`."""
-        for number in self._annotations.keys() - self._entries.keys():
+        for number in filter(lambda number: number not in self._entries, self._annotations):
             reason = f"its image_id {number} is not listed under images"
             for annotation in self._annotations[number]:
                 log.note("unknown image", None, annotation.get("id"), reason, repair="annotation dropped")
@@ -117,7 +117,7 @@ class CocoSource:
             with suppress(CellSegError):  # said below
                 size = self._file.size(number)
         if None in size:
-            reason = "neither the JSON nor an image file gives width and height"
+            reason = "neither the JSON nor an image file gives width and height: --images names the images"
             log.note("malformed size", name, None, reason, repair="image dropped")
             return None
         height, width = size
@@ -130,7 +130,7 @@ class CocoSource:
                 continue
             category = self._category(annotation, cell_type, name, log)
             if crop is not None and category is not None:
-                cells.append(CellAnnotation(crop, category, annotation.get("id")))
+                cells.append(CellAnnotation(crop, category, annotation.get("id"), annotation.get("score")))
         cell_type = cell_type or main_type(cell.cell_type for cell in cells)
         return ImageRecord(name, file_name, height, width, cell_type, group, cells, number, united(regions))
 
@@ -173,9 +173,9 @@ def open_coco(path: Path, options: ReaderOptions) -> dict[str, Source]:
     """COCO JSON of any tool: polygons or run lengths, its categories are kept"""
     file = read_coco(path)
     root = options.images or file.image_root
-    if root is None:
+    if root is None or not (options.images or root.is_dir()):
         if not options.allow_missing:
-            raise images_not_found(path)
+            raise images_not_found(path, root)
         return {"": CocoSource(path, None, drop=options.drop)}
     names = file.image_names()
     found = {names[number]: _within(place, root) for number, place in file.image_paths(root).items() if place.is_file()}

@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from cellseg_d2.datasets.coco_file import read_coco
+from cellseg_d2.datasets.image_folder import plane_size
 from cellseg_d2.datasets.names import distinct_names, key_of
 from cellseg_d2.errors import CellSegError, printable
 from cellseg_d2.images.read import find_images, image_size
@@ -64,6 +65,8 @@ def find_named(paths: Sequence[str | Path]) -> dict[str, Path]:
 class ImageSizes(Mapping[str, tuple[int, int]]):
     """``(height, width)`` in pixels by image name, each read from its file when it is asked for.
 
+    Planes of a stack have its size, by the names that their results go by.
+
     Args:
         files: by name.
     """
@@ -72,7 +75,11 @@ class ImageSizes(Mapping[str, tuple[int, int]]):
         self._files = files
 
     def __getitem__(self, name: str) -> tuple[int, int]:
-        return image_size(self._files[name])
+        if name in self._files:
+            return image_size(self._files[name])
+        if (size := plane_size(self._files, name)) is None:
+            raise KeyError(name)
+        return size
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)

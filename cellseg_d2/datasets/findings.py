@@ -74,7 +74,7 @@ class Finding:
 
     kind: str
     id: str | None
-    row: int | None
+    row: int | str | None
     reason: str
     action: str | None = None
 
@@ -110,7 +110,14 @@ class FindingLog(list[Finding]):
         self.clean = clean
 
     def note(
-        self, kind: str, id: str | None, row: int | None, reason: str, *, repair: str | None = None, action: str = ""
+        self,
+        kind: str,
+        id: str | None,
+        row: int | str | None,
+        reason: str,
+        *,
+        repair: str | None = None,
+        action: str = "",
     ) -> Finding:
         """Append a finding and return it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.names import distinct_names, files_within, key_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.images.errors import ImageError, check_name
+from cellseg_d2.images.lazy import open_stored
 from cellseg_d2.images.read import IMAGE_SUFFIXES, read_image
 from cellseg_d2.io.outputs import is_own_result
+
+# Behind the name of a stack, the place of a plane along an axis.
+_PLACE = re.compile(r"_[tz]?[0-9]{3,}$")
 
 
 def places_beside(folder: Path) -> tuple[Path, Path, Path]:
@@ -18,12 +23,31 @@ def places_beside(folder: Path) -> tuple[Path, Path, Path]:
     return folder, folder / "images", folder.parent / "images"
 
 
-def images_not_found(annotations: Path) -> CellSegError:
-    """The error of annotations whose images are in none of :func:`places_beside`."""
+def images_not_found(annotations: Path, named: Path | None = None) -> CellSegError:
+    """The error of annotations whose images are neither in the folder that they name nor in :func:`places_beside`."""
+    where = f"in {named}, which it names" if named is not None else "beside it nor in a folder 'images'"
     return CellSegError(
-        f"the images of {annotations} are neither beside it nor in a folder 'images': name their folder with --images "
-        "(or --allow-missing-images, to convert the masks alone)"
+        f"the images of {annotations} are {'neither' if named is None else 'not'} {where}: name their folder with "
+        "--images (or --allow-missing-images, to convert the masks alone)"
     )
+
+
+def plane_size(files: Mapping[str, Path], name: str) -> tuple[int, int] | None:
+    """``(height, width)`` in pixels of a plane, such as ``movie_t003``, of a stack among image files by name.
+
+    None where there is none: no file has a name that this one begins with, or only an image of one plane has.
+    """
+    stem = name
+    while (place := _PLACE.search(stem)) is not None:
+        stem = stem[: place.start()]
+        if stem in files:
+            with open_stored(files[stem]) as stored:
+                layout = stored.layout
+            is_stack = any(
+                length > 1 for axis, length in zip(layout.names, layout.shape, strict=True) if axis not in "YXSC"
+            )
+            return (layout.height, layout.width) if is_stack else None
+    return None
 
 
 class ImageFolder:
@@ -124,7 +148,7 @@ class ImageFolder:
             reason = f"no image called {image} in {self.root}"
             if self.allow_missing:
                 log.note("missing image", image, None, reason, action="kept without a file")
-                return f"{image}.png", None
+                return f"{image}.png", plane_size({own: self.root / file for own, file in self.files.items()}, image)
             log.note("missing image", image, None, reason, repair="image dropped")
             return None
         try:

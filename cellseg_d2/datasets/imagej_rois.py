@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
+from urllib.parse import unquote
 
 from roifile import ROI_TYPE, ImagejRoi
 
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
-from cellseg_d2.datasets.shapes import DrawnImage, Shape, ellipse, image_name, open_drawn_files, ring_of
+from cellseg_d2.datasets.shapes import (
+    DrawnImage,
+    Shape,
+    ellipse,
+    image_name,
+    name_of,
+    open_drawn_files,
+    ring_of,
+    score_of,
+)
 from cellseg_d2.errors import CellSegError, one_line
 
 # Endings after the image's name: those of this project's files, and ImageJ's own proposal.
@@ -18,6 +28,15 @@ _AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.RECT)
 _LARGEST_ROI = 1 << 24
 # As this project calls them: the label, and the class.
 _OWN_NAME = re.compile(r"[0-9]{4,} (.+)")
+
+
+# The property of a ROI that has its class, percent-encoded, where the name cannot hold it.
+CLASS = "class"
+
+
+def plain_name(text: str) -> str:
+    """Text without what would be no file's name in a ZIP, or be more than one of Java's 16-bit characters."""
+    return re.sub(r"[^\w .()+-]|[\U00010000-\U0010FFFF]", "_", text)
 
 
 @DATASET_READERS.register("rois", metavar="PATH")
@@ -59,7 +78,12 @@ def _unpacked(path: Path) -> list[ImagejRoi]:
 
 def _shape(roi: ImagejRoi, row: int) -> Shape:
     own = _OWN_NAME.fullmatch(roi.name or "")
-    shape = Shape(own[1] if own else None, row)
+    kind = own[1] if own else None
+    # Somebody may have given the ROI another name since, which then counts.
+    exact = name_of(unquote(str(roi.properties.get(CLASS, ""))))
+    if exact is not None and plain_name(exact) == kind:
+        kind = exact
+    shape = Shape(kind, row, score=score_of(roi.properties.get("score")))
     if roi.roitype == ROI_TYPE.OVAL:
         radius_x, radius_y = (roi.right - roi.left) / 2, (roi.bottom - roi.top) / 2
         shape.parts = [[ellipse(roi.left + radius_x, roi.top + radius_y, radius_x, radius_y)]]

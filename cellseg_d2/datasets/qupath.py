@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
-from cellseg_d2.datasets.shapes import DrawnImage, Shape, image_name, name_of, open_drawn_files, ring_of
+from cellseg_d2.datasets.shapes import DrawnImage, Shape, image_name, name_of, open_drawn_files, ring_of, score_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.text import read_json
 
@@ -28,6 +28,7 @@ def read_geojson(path: str | Path) -> DrawnImage:
 
     The image is called as the file, with or without the suffix of the image. A feature's class is its
     ``classification``; of a derived class, QuPath's names are joined as it shows them, such as "Tumor: Positive".
+    Its measurement ``score``, which this project writes, is the cell's.
 
     Raises:
         CellSegError: it is not GeoJSON.
@@ -53,7 +54,9 @@ def _shape(feature: Any, row: int) -> Shape:
     if isinstance(named, Mapping):
         names = named.get("names")
         named = ": ".join(map(str, names)) if isinstance(names, list) else named.get("name")
-    shape = Shape(name_of(named), row)
+    measured = properties.get("measurements") if isinstance(properties, Mapping) else None
+    score = score_of(measured.get("score")) if isinstance(measured, Mapping) else None
+    shape = Shape(name_of(named), row, score=score)
     form, places = geometry.get("type"), geometry.get("coordinates")
     polygons = {"Polygon": [places], "MultiPolygon": places}.get(str(form))
     if polygons is None:

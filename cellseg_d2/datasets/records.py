@@ -16,13 +16,15 @@ class CellAnnotation:
     Attributes:
         crop: its mask, tight and inside the image.
         cell_type: name of its category.
-        row: the number by which the source names it: the line of the CSV (the header is line 1), the annotation's id
-            in a COCO JSON, the label in a label image. None where it has none.
+        row: the number, or a text, by which the source names it: the line of the CSV (the header is line 1), the
+            annotation's id in a COCO JSON, the label in a label image. None where it has none.
+        score: how sure the network is of a predicted cell, 0…1; None where the source says nothing.
     """
 
     crop: MaskCrop
     cell_type: str
-    row: int | None = None
+    row: int | str | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
+from cellseg_d2.datasets.coco_file import is_finite
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder, images_not_found, places_beside
 from cellseg_d2.datasets.names import distinct_names, files_within, key_of
@@ -44,6 +45,7 @@ class Shape:
         masks: painted parts beside them.
         problem: why it is not a cell; such a shape needs nothing else.
         group: shapes of one image with the same are parts of one cell; None for one alone.
+        score: see :class:`cellseg_d2.datasets.records.CellAnnotation`.
     """
 
     kind: str | None
@@ -52,6 +54,7 @@ class Shape:
     masks: list[MaskCrop] = field(default_factory=list)
     problem: str | None = None
     group: object = None
+    score: float | None = None
 
 
 @dataclass
@@ -163,7 +166,7 @@ class DrawnSource:
         for shape in _joined(image.shapes):
             crop = self._mask(name, shape, *size, log)
             if crop is not None:
-                cells.append(CellAnnotation(crop, shape.kind or self._category, shape.row))
+                cells.append(CellAnnotation(crop, shape.kind or self._category, shape.row, shape.score))
         kind = main_type(cell.cell_type for cell in cells)
         return ImageRecord(name, file_name, *size, kind, None, cells)
 
@@ -195,7 +198,7 @@ def _joined(shapes: Sequence[Shape]) -> list[Shape]:
     for shape in shapes:
         known = first.get((shape.group, shape.kind)) if shape.group is not None else None
         if known is None or shape.problem is not None:
-            shape = Shape(shape.kind, shape.row, list(shape.parts), list(shape.masks), shape.problem, shape.group)
+            shape = replace(shape, parts=list(shape.parts), masks=list(shape.masks))
             joined.append(shape)
             if shape.group is not None and shape.problem is None:
                 first[shape.group, shape.kind] = shape
@@ -245,6 +248,11 @@ def name_of(value: object) -> str | None:
     """The name of a class on one line; None if the value is not a name."""
     text = value.strip() if isinstance(value, str) else ""
     return text if text and text.isprintable() else None
+
+
+def score_of(value: Any) -> float | None:
+    """The score of a predicted cell; None if the value is no finite number."""
+    return float(value) if is_finite(value) else None
 
 
 def image_name(name: str, suffix: str) -> str:

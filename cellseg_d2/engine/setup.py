@@ -28,10 +28,10 @@ from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.network import limited_silence
 from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.io.text import read_yaml
+from cellseg_d2.modeling.timm_backbone import TIMM_BACKBONE
 from cellseg_d2.postprocess.params import PER_CLASS, PostprocessParams
 from cellseg_d2.weights import model_folder  # noqa: F401  registers cellseg://
 
-TIMM_BACKBONE = "build_timm_fpn_backbone"
 logger = logging.getLogger(__name__)
 
 

@@ -6,7 +6,7 @@ can list the names in its help at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,13 @@ def choose_formats(names: Iterable[str]) -> dict[str, Format]:
     if unknown:
         raise unknown_format(unknown, FORMATS)
     return {name: FORMATS[name] for name in names}
+
+
+def older_files(output: str | Path, names: Iterable[str], written: Collection[Path]) -> list[Path]:
+    """Files of formats with a file an image that lie in ``output/<format>`` and are none of those just written."""
+    endings = {name: FORMATS[name].suffix[FORMATS[name].suffix.index(".") :] for name in names if name in FORMATS}
+    found = {path for name, ending in endings.items() for path in (Path(output) / name).rglob(f"*{ending}")}
+    return sorted(path for path in found - set(written) if not path.name.startswith("."))
 
 
 def unknown_format(unknown: Sequence[str], known: Iterable[str]) -> CellSegError:

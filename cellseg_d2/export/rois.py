@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 from roifile import ROI_TYPE, ImagejRoi, roiwrite
 
+from cellseg_d2.datasets.imagej_rois import CLASS, plain_name
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.formats import FORMATS
 from cellseg_d2.io.atomic import atomic_path
@@ -28,9 +29,9 @@ def write_rois(path: str | Path, segmentation: Segmentation, position: int = 0) 
     """Write each cell as a ROI that covers its very pixels in ImageJ: its area and its grey values are the cell's.
 
     A cell whose outline is one ring becomes a traced ROI, one with holes or several pieces a composite ROI. ROIs are
-    called by label and class, such as ``0012 cort``, have the colour of their class, and their score as a property.
-    They are in no ROI group, since ImageJ would put the group's colour in place of the class's. Without cells the ZIP
-    is empty.
+    called by label and class, such as ``0012 cort``, have the colour of their class, and as properties their
+    score and a class that no file in a ZIP can be called by. They are in no ROI group, since ImageJ would put the
+    group's colour in place of the class's. Without cells the ZIP is empty.
 
     Args:
         path: path of the ZIP.
@@ -55,10 +56,12 @@ def write_rois(path: str | Path, segmentation: Segmentation, position: int = 0) 
     )
     for number, (polygons, kind, score) in enumerate(cells, start=1):
         roi = _roi(polygons)
-        roi.name = f"{number:0{digits}d} {_plain(kind)}"
+        roi.name = f"{number:0{digits}d} {plain_name(kind)}"
         roi.position = position
         roi.stroke_color = bytes((255, *type_color(kind, segmentation.class_names)))  # ARGB
-        roi.props = f"score: {score:.4g}\n"
+        roi.props = f"score: {score:.7g}\n"
+        if plain_name(kind) != kind:
+            roi.props += f"{CLASS}: {quote(kind, safe='')}\n"
         rois.append(roi)
     with atomic_path(path) as temporary:
         roiwrite(temporary, rois, mode="w")
@@ -82,8 +85,3 @@ def _path(ring: np.ndarray) -> np.ndarray:
     segments[0, 0] = 0
     segments[:, 1:] = ring
     return np.append(segments, np.float32(4))
-
-
-def _plain(text: str) -> str:
-    """Text without what would be no file's name in a ZIP, or be more than one of Java's 16-bit characters."""
-    return re.sub(r"[^\w .()+-]|[\U00010000-\U0010FFFF]", "_", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -36,12 +36,14 @@ class Converted(NamedTuple):
 
     Attributes:
         images, cells: how many.
+        files: what was written.
         lost: number of cells without a pixel of their own, which the formats in :data:`DISJOINT` cannot hold.
         log: what was noticed.
     """
 
     images: int
     cells: int
+    files: set[Path]
     lost: int
     log: FindingLog
 
@@ -76,16 +78,21 @@ def convert_annotations(
     log = FindingLog(clean)
     encoded: list[EncodedImage] = []
     rows: dict[str, list[str]] = {}
-    cells, lost, needs_disjoint = 0, 0, bool(set(DISJOINT) & set(places))
+    ids_read: set[str] = set()
+    files = {place for name, place in places.items() if name in ONE_FILE}
+    cells, lost, judged, needs_disjoint = 0, 0, 0, bool(set(DISJOINT) & set(places))
     if set(places) - set(ONE_FILE):
         named = [id_.rpartition("/") for id_ in dict.fromkeys(id_ for source in sources for id_ in source.ids)]
         check_distinct([f"{name}.tif" for _, _, name in named], folders=[folder for folder, _, _ in named])
     with atomic_set():
         for source in sources:
             for record in track(source.records(log), "converting", total=len(source)):
-                log.raise_open_errors(path, hint)
-                if record.id in rows:
+                if any(finding.is_open for finding in log[judged:]):  # of this image: all anew would be quadratic
+                    log.raise_open_errors(path, hint)
+                judged = len(log)
+                if record.id in ids_read:
                     raise CellSegError(f"{path} has several images called {record.id!r}; rename one")
+                ids_read.add(record.id)
                 file = source.images.root / record.file_name if source.images is not None else None
                 image, size = (read_image(file), read_pixel_size(file)) if file and file.is_file() else (None, None)
                 folder, _, name = record.id.rpartition("/")
@@ -98,11 +105,14 @@ def convert_annotations(
                 for format_, place in places.items():
                     if format_ not in ONE_FILE:
                         own = place / folder_stem(folder)
-                        replace(apart if format_ in DISJOINT else whole, style=style or Style()).save(own, [format_])
-                rows[record.id] = [crop_to_kaggle(crop, record.width) for crop in apart.crops]
-                encoded.append(encode_record(record, len(encoded) + 1, ids))
+                        shown = replace(apart if format_ in DISJOINT else whole, style=style or Style())
+                        files.update(shown.save(own, [format_]))
+                if "submission" in places:
+                    rows[record.id] = [crop_to_kaggle(crop, record.width) for crop in apart.crops]
+                if "coco" in places:
+                    encoded.append(encode_record(record, len(encoded) + 1, ids))
         log.raise_open_errors(path, hint)
-        if not encoded:
+        if not ids_read:
             raise CellSegError(f"{path} holds no image that could be converted")
         if "coco" in places:
             root = next((source.images.root for source in sources if source.images is not None), None)
@@ -110,7 +120,17 @@ def convert_annotations(
             write_coco_files({places["coco"]: (encoded, info)}, classes)
         if "submission" in places:
             write_submission(places["submission"], rows)
-    return Converted(len(encoded), cells, lost, log)
+    for finding in log:
+        if finding.kind == "crowd":
+            finding.action = _fate_of_crowds(places)
+    return Converted(len(ids_read), cells, files, lost, log)
+
+
+def _fate_of_crowds(formats: Collection[str]) -> str:
+    """What becomes of regions marked ``iscrowd``, which a COCO JSON alone can hold."""
+    others = [name for name in formats if name != "coco"]
+    kept = ["kept in coco.json as a region to ignore"] if "coco" in formats else []
+    return ", ".join([*kept, *([f"left out of {', '.join(others)}"] if others else [])])
 
 
 def with_disjoint(record: ImageRecord) -> tuple[ImageRecord, ImageRecord]:
@@ -134,7 +154,7 @@ def segmentation_of(
     image: np.ndarray | None = None,
     pixel_size: PixelSize | None = None,
 ) -> Segmentation:
-    """The annotated cells of an image, in their order, with the score 1.
+    """The annotated cells of an image, in their order; those without a score have 1.
 
     Args:
         record: the image.
@@ -144,6 +164,6 @@ def segmentation_of(
     """
     kept = [cell for cell in record.cells if cell.crop.area]
     classes = np.array([class_names.index(cell.cell_type) for cell in kept], dtype=np.int64)
-    scores = np.ones(len(kept), dtype=np.float32)
+    scores = np.array([1 if cell.score is None else cell.score for cell in kept], dtype=np.float32)
     cells = Cells(record.height, record.width, [cell.crop.tight() for cell in kept], scores, classes)
     return Segmentation(cells, class_names, image, pixel_size, record.id, file_name=record.file_name)

@@ -23,6 +23,7 @@ from cellseg_d2.export.formats import (
     Format,
     batch_formats,
     choose_formats,
+    older_files,
     unknown_format,
 )
 from cellseg_d2.images.axes import PlaneChoice
@@ -323,13 +324,9 @@ def _images_table(items: Sequence[Item], parts: Iterable[ImageResult]) -> pd.Dat
 
 def _older_files(places: Places, keys: Collection[str]) -> list[Path]:
     """Files that an earlier call has left where results are, and this one has not written."""
-    output = places.output
     written = {file for key in keys for _, file in places.files(key)}
-    endings = {name: chosen.suffix[chosen.suffix.index(".") :] for name, chosen in FORMATS.items()}
-    found = {path for name, ending in endings.items() for path in (output / name).rglob(f"*{ending}")}
-    together = [output / file for name, (file, _) in TOGETHER.items() if name not in places.saved]
-    found |= {file for file in together if file.exists()}
-    return sorted(path for path in found - written if not path.name.startswith("."))
+    together = [places.output / file for name, (file, _) in TOGETHER.items() if name not in places.saved]
+    return sorted([*older_files(places.output, FORMATS, written), *filter(Path.exists, together)])
 
 
 def _is_done(parts: UnfinishedBatch, item: Item, places: Places, contents: Callable[[Path], str]) -> bool:

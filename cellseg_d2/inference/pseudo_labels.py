@@ -60,15 +60,14 @@ class PseudoLabels:
             self.left_out += detected
             return
         kinds = [names[index] for index in cells.classes]
-        annotations = [CellAnnotation(crop, kind) for crop, kind in zip(cells.crops, kinds, strict=True)]
+        scores = [round(float(score), 4) if scored else None for score in cells.scores]
+        annotations = [
+            CellAnnotation(crop, kind, None, score)
+            for crop, kind, score in zip(cells.crops, kinds, scores, strict=True)
+        ]
         file_name = path.resolve().relative_to(self.root).as_posix()
         record = ImageRecord(path.stem, file_name, cells.height, cells.width, main_type(kinds), None, annotations)
-        encoded = encode_record(record, len(self.images) + 1, category_ids(self.categories))
-        if scored:
-            scores = [round(float(score), 4) for score in cells.scores]
-            own = [cell._replace(score=score) for cell, score in zip(encoded.cells, scores, strict=True)]
-            encoded = encoded._replace(cells=own)
-        self.images.append(encoded)
+        self.images.append(encode_record(record, len(self.images) + 1, category_ids(self.categories)))
         self.left_out += detected - len(cells)
 
     def write(self, output: str | Path, **info: object) -> list[Path]:

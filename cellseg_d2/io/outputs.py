@@ -35,9 +35,18 @@ def check_outputs(
         searched: those of the inputs that are folders whose files, also in sub-folders, are read whatever their names.
 
     Raises:
-        CellSegError: an input is an output, or lies in one, or an output lies in a folder that is searched.
+        CellSegError: an input is an output, or lies in one, two outputs are one file, or an output lies in a folder
+            that is searched.
     """
-    written = {Path(path).resolve(): Path(path) for path in outputs if path is not None}
+    written: dict[Path, Path] = {}
+    replaced = set()
+    for path in (Path(path) for path in outputs if path is not None):
+        # Not what a link leads to: it is the link that a new file replaces.
+        place = path.parent.resolve() / path.name
+        if place in replaced:
+            raise CellSegError(f"{path} is named for two outputs, of which one would be lost: choose another name")
+        replaced.add(place)
+        written[path.resolve()] = path
     # By what they are, too: where upper and lower case are the same, one file has several names.
     known = {_identity(place): path for place, path in written.items()}
     known.pop(None, None)
@@ -56,6 +65,17 @@ def check_outputs(
                     f"{output} would lie in {folder}, which is read with its sub-folders, so that it would be an input "
                     "the next time: choose another output"
                 )
+
+
+def check_pictures(paths: Iterable[str | Path | None]) -> None:
+    """Refuse names of pictures that are no PNG's; called before the work, too. None is an option that was not given.
+
+    Raises:
+        CellSegError: names the first of them.
+    """
+    for path in paths:
+        if path is not None and Path(path).suffix.lower() != ".png":
+            raise CellSegError(f"pictures are written as PNG, but the name {path} does not end in .png")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

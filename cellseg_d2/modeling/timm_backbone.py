@@ -21,6 +21,7 @@ from cellseg_d2.io.network import limited_silence
 # The names that configurations give to feature maps of these strides, as in Detectron2's ResNets.
 FEATURES = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 NORMS = ("FrozenBN", "")
+TIMM_BACKBONE = "build_timm_fpn_backbone"  # below
 
 
 class TimmBackbone(Backbone):

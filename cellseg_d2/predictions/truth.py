@@ -7,6 +7,7 @@ matched by name: the column ``id``, or the stem of COCO's ``file_name``. Masks b
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ def read_truth(path: str | Path, sizes: Sizes | None = None) -> Truth:
 
 
 def read_predictions(
-    path: str | Path, truth: Truth, score_threshold: float = 0.5, overlaps: str | None = None
+    path: str | Path, truth: Truth, score_threshold: float | None = None, overlaps: str | None = None
 ) -> Predictions:
     """Read a submission (also ``.gz``), COCO results, or cells in any format of annotations, such as a folder of label
     images, or what ``cellseg-d2 infer`` has written.
@@ -132,7 +133,8 @@ def read_predictions(
         path: path of the file or folder.
         truth: the truth of the predicted images. Predictions for other images are left out, with a warning, and those
             in regions to ignore without one.
-        score_threshold: detections of COCO results need at least this score.
+        score_threshold: predictions need at least this score, where they have one. None is 0.5 for COCO results, which
+            are detections to choose from, and takes all cells of other files.
         overlaps: ``"resolve"`` gives every contested pixel to the cell with the higher score, in a submission to the
             earlier one; ``"keep"`` scores the masks as they stand. None resolves COCO results and keeps all others.
 
@@ -155,16 +157,18 @@ def predicted_file(path: str | Path) -> Path:
     return next((path / name for name in names if (path / name).is_file()), path)
 
 
-def _read_predictions(path: Path, truth: Truth, score_threshold: float, overlaps: str | None) -> Predictions:
+def _read_predictions(path: Path, truth: Truth, score_threshold: float | None, overlaps: str | None) -> Predictions:
+    least = -math.inf if score_threshold is None else score_threshold
     if is_csv(path):
         return _predictions_from_submission(path, truth, overlaps or "keep")
     if path.suffix.lower() == ".json" and path.is_file():
         content = [] if is_json_list(path) else read_coco_or_json(path)
         if isinstance(content, CocoFile):  # cells, not detections of which some are chosen
-            return _predictions_from_results(path, truth, 0.0, overlaps or "keep")
+            return _predictions_from_results(path, truth, least, overlaps or "keep")
         if not isinstance(content, Mapping) or not {"shapes", "features", "_via_img_metadata"} & content.keys():
-            return _predictions_from_results(path, truth, score_threshold, overlaps or "resolve")
-    return _predictions_from_annotations(path, truth, overlaps or "keep")
+            chosen = 0.5 if score_threshold is None else score_threshold
+            return _predictions_from_results(path, truth, chosen, overlaps or "resolve")
+    return _predictions_from_annotations(path, truth, least, overlaps or "keep")
 
 
 def choose_images(
@@ -273,7 +277,7 @@ def _distinct(path: str | Path, records: Iterable[ImageRecord]) -> Iterator[Imag
         yield record
 
 
-def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str) -> Predictions:
+def _predictions_from_annotations(path: str | Path, truth: Truth, score_threshold: float, overlaps: str) -> Predictions:
     sizes = {name: (image.height, image.width) for name, image in truth.images.items()}
     sources = _open_predicted(path, sizes)
     others: set[str] = set()
@@ -291,8 +295,11 @@ def _predictions_from_annotations(path: str | Path, truth: Truth, overlaps: str)
                 f"{path}: image {name} has {record.width} × {record.height} pixels, but the ground truth is for "
                 f"{sizes[name][1]} × {sizes[name][0]}"
             )
-        masks[name], kept = _scored([cell.crop for cell in record.cells], truth.images[name], overlaps)
-        types[name] = [record.cells[i].cell_type for i in kept]
+        scores = [1.0 if cell.score is None else cell.score for cell in record.cells]
+        chosen = [i for i, score in enumerate(scores) if score >= score_threshold]
+        crops = [record.cells[i].crop for i in chosen]
+        masks[name], kept = _scored(crops, truth.images[name], overlaps, [scores[i] for i in chosen])
+        types[name] = [record.cells[chosen[i]].cell_type for i in kept]
     return Predictions(masks, None, warnings, types)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from pandas.api.extensions import ExtensionArray
 
 from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.datasets.records import ImageRecord
@@ -22,7 +24,7 @@ class CellTable:
 
     Attributes:
         images: names, ``N``.
-        rows: the annotation's number in its file, ``N``; None where it has none.
+        rows: the annotation's number or name in its file, ``N``; None where it has none.
         types: names, ``N``.
         crops: their masks.
         heights: int64 ``(N,)``, heights of their images.
@@ -30,7 +32,7 @@ class CellTable:
     """
 
     images: list[str]
-    rows: list[int | None]
+    rows: list[int | str | None]
     types: list[str]
     crops: list[MaskCrop]
     heights: np.ndarray
@@ -53,6 +55,10 @@ class CellTable:
             self.heights[indices],
             self.cut[indices],
         )
+
+    def row_column(self) -> ExtensionArray:
+        """The rows as a table's column: whole numbers, where one is missing too, or texts as some tools write them."""
+        return pd.array(self.rows, dtype=object if any(isinstance(row, str) for row in self.rows) else "Int64")
 
     def pictures(self, size: int, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The normalised pictures, float32 ``(N, size, size)``, and their scales, float32 ``(N,)``."""

@@ -21,7 +21,7 @@ def rank_cells(space: ShapeSpace, cells: CellTable) -> pd.DataFrame:
     """All cells that lie whole inside their images, the least plausible first.
 
     Returns:
-        One row a cell, whose index is its place in ``cells``: ``image``, ``row`` (the annotation's number), its
+        One row a cell, whose index is its place in ``cells``: ``image``, ``row`` (the annotation's number or name), its
         ``cell_type``, ``area`` in pixels, ``surprise`` and ``plausibility`` (see :class:`ShapeSpace`), and of the
         audit ``straight_edge`` in pixels (0 where there is none that it minds), ``holes`` and ``components``.
     """
@@ -32,7 +32,7 @@ def rank_cells(space: ShapeSpace, cells: CellTable) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "image": chosen.images,
-            "row": pd.array(chosen.rows, dtype="Int64"),
+            "row": chosen.row_column(),
             "cell_type": chosen.types,
             "area": [crop.area for crop in chosen.crops],
             "surprise": surprise,

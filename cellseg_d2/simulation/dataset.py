@@ -24,7 +24,7 @@ from cellseg_d2.simulation.culture import simulate_culture
 from cellseg_d2.simulation.culture_kinds import CULTURE_TYPES
 from cellseg_d2.simulation.microscopes import Microscope
 from cellseg_d2.simulation.optics import Appearance
-from cellseg_d2.simulation.scene import SMALLEST_SIDE, simulate_image
+from cellseg_d2.simulation.scene import check_field, simulate_image
 from cellseg_d2.simulation.shapes import CELL_TYPES
 
 COLUMNS = (
@@ -292,10 +292,7 @@ def _check(
         raise CellSegError("no image was asked for; take at least one of one cell type")
     if seed < 0:
         raise CellSegError(f"the seed {seed} is negative; take 0 or more")
-    if min(height, width) < SMALLEST_SIDE:
-        raise CellSegError(f"images of {width} × {height} pixels are too small; take at least {SMALLEST_SIDE} each way")
-    if not 0 <= density < np.inf:
-        raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")
+    check_field(height, width, density)
     if not 0 <= dead_cells < np.inf:
         raise CellSegError(f"{dead_cells} dead cells per image make no sense; take 0 or more")
     if dead_cells and not any(c.get(neuron) for c in counts.values() for neuron in CELL_TYPES):

@@ -16,6 +16,8 @@ from cellseg_d2.simulation.shapes import CELL_TYPES
 
 MARGIN = 24  # pixels simulated beyond each side, so that cells are cut by the border as in a real field
 SMALLEST_SIDE = 64
+# Such an image takes a minute and 5 GB.
+LARGEST_SIDE = 10_000
 
 
 def simulate_image(
@@ -78,9 +80,9 @@ def simulate_image(
 
 def check_field(height: int, width: int, density: float) -> None:
     """Refuse an image of which nothing sensible can be simulated."""
-    if min(height, width) < SMALLEST_SIDE:
+    if not SMALLEST_SIDE <= min(height, width) <= max(height, width) <= LARGEST_SIDE:
         raise CellSegError(
-            f"a simulated image of {height} × {width} pixels is too small; take at least {SMALLEST_SIDE}"
+            f"images of {width} × {height} pixels cannot be simulated; take {SMALLEST_SIDE} to {LARGEST_SIDE} each way"
         )
     if not 0 <= density < np.inf:
         raise CellSegError(f"the density {density} makes no sense; take 0 or more, where 1 is usual")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path
-from cellseg_d2.io.outputs import MARK
+from cellseg_d2.io.outputs import MARK, check_pictures
 
 TOTAL_COLOR, MUTED, GRID = "#1b1f27", "#6b7280", "#e3e6ea"
 # Okabe & Ito (2008), for a white ground.
@@ -69,8 +69,9 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write the figure as PNG atomically.
 
     Raises:
-        CellSegError: it cannot be written.
+        CellSegError: the name does not end in ``.png``, or the file cannot be written.
     """
+    check_pictures([path])
     picture = figure_png(figure)
     try:
         with atomic_path(path) as temporary:

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from cellseg_d2.errors import CellSegError, printable
 from cellseg_d2.io.atomic import atomic_path
-from cellseg_d2.io.outputs import MARK
+from cellseg_d2.io.outputs import MARK, check_pictures
 from cellseg_d2.masks.crop import MaskCrop
 
 RGB = tuple[int, int, int]
@@ -321,9 +321,7 @@ def save_image(path: str | Path, rgb: np.ndarray) -> None:
     Raises:
         CellSegError: the name does not end in ``.png``, or the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise CellSegError(f"pictures are written as PNG, but the name {path} does not end in .png")
+    check_pictures([path])
     try:
         with atomic_path(path) as temporary:
             picture = Image.fromarray(np.ascontiguousarray(rgb, dtype=np.uint8))

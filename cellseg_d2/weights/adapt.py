@@ -22,6 +22,7 @@ from torch import nn
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.settings import flat
 from cellseg_d2.io.text import read_yaml
+from cellseg_d2.modeling.timm_backbone import TIMM_BACKBONE
 from cellseg_d2.weights.weight_files import WeightFile, read_weight_file
 
 # Parameters with one block of rows a class; what follows the classes' own rows is the background's.
@@ -103,11 +104,11 @@ def load_pretrained(model: nn.Module, cfg: CfgNode) -> Transfer:
     file = read_weight_file(path)
     before = _config_beside(path)
     state = model.state_dict()
-    _check_norm(path, file, state)
+    _check_norm(path, file, state, cfg)
     values, transfer = match_weights(
         state, _named_as(state, file), _class_sources(before.get("CLASS_NAMES") or None, cfg.MODEL.CLASS_NAMES)
     )
-    _check_enough(path, state, transfer)
+    _check_enough(path, state, transfer, cfg)
     transfer.notes = _differing_settings(before, cfg)
     model.load_state_dict(values, strict=False)
     return transfer
@@ -219,16 +220,17 @@ def _named_as(state: Mapping[str, torch.Tensor], file: WeightFile) -> dict[str, 
     return named
 
 
-def _check_norm(path: Path, file: WeightFile, state: Mapping[str, torch.Tensor]) -> None:
+def _check_norm(path: Path, file: WeightFile, state: Mapping[str, torch.Tensor], cfg: CfgNode) -> None:
     """Parameters of one kind of normalisation have the names and shapes of another's, but not its meaning."""
     outside = ("fpn_", "roi_heads.", "proposal_generator.", "dense_head.")
     before = _norm([name for name in file.weights if not any(part in name for part in outside)])
     now = _norm([name for name in state if name.startswith("backbone.") and "fpn_" not in name])
     if before and now and before != now:
         setting = "FrozenBN" if before == "batch norm" else "GN"
+        # Networks of timm have the normalisation that they were designed with.
+        way = "" if cfg.MODEL.BACKBONE.NAME == TIMM_BACKBONE else f"set MODEL.RESNETS.NORM {setting}, or "
         raise CellSegError(
-            f"the backbone of {path} has {before}, that of the configuration {now}: set MODEL.RESNETS.NORM {setting}, "
-            f"or choose other weights"
+            f"the backbone of {path} has {before}, that of the configuration {now}: {way}choose other weights"
         )
 
 
@@ -238,7 +240,7 @@ def _norm(names: Sequence[str]) -> str | None:
     return "group norm" if any(".norm." in name or "_gn_" in name for name in names) else None
 
 
-def _check_enough(path: Path, state: Mapping[str, torch.Tensor], transfer: Transfer) -> None:
+def _check_enough(path: Path, state: Mapping[str, torch.Tensor], transfer: Transfer, cfg: CfgNode) -> None:
     taken = {*transfer.loaded, *transfer.adapted}
     if not taken:
         example = f", for example {transfer.unused[0]}" if transfer.unused else ""
@@ -248,9 +250,10 @@ def _check_enough(path: Path, state: Mapping[str, torch.Tensor], transfer: Trans
     found = [name for name in network if name in taken or ".stem." in name]
     if len(found) < len(network):
         example = next(name for name in network if name not in found)
+        chosen_by = "TIMM" if cfg.MODEL.BACKBONE.NAME == TIMM_BACKBONE else "RESNETS"
         raise CellSegError(
             f"{path} has only {len(found)} of the {len(network)} convolutions of the backbone (not {example}): it is "
-            f"of another network; compare MODEL.RESNETS with the configuration of its training"
+            f"of another network; compare MODEL.{chosen_by} with the configuration of its training"
         )
 
 

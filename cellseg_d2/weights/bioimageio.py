@@ -57,7 +57,7 @@ from {least} on. {intensity}
 
 Probabilities are between 0 and 1. The flow is about of length 1 in a cell and means nothing outside. The pixels of a
 cell are those whose paths along the flow end in one place, as in Cellpose; that step is not in this model. It is
-`cellseg_d2.masks.flow_instances.follow_flows(flow, foreground > {threshold:g})`.
+`cellseg_d2.masks.flow_instances.follow_flows(flow, foreground >= {threshold:g})`.
 
 ## Validation
 

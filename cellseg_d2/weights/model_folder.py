@@ -18,8 +18,10 @@ from cellseg_d2.config import changed_settings, class_names, postprocess_beside
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
 from cellseg_d2.io.settings import plain
+from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS_FILE
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights.mean import mean_weights
+from cellseg_d2.weights.weights import CHECKPOINTS
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models"
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
@@ -53,6 +55,24 @@ def find_model(model: str | Path) -> Path:
         f"there is no model {str(model)!r}: give a folder with a {CONFIG} and weights, or one of those that come with "
         f"the project: {known}"
     )
+
+
+def check_free(folder: str | Path, weights: str) -> None:
+    """Refuse a folder in which an export would replace, or be mistaken for, what is of no earlier export.
+
+    Args:
+        folder: need not exist.
+        weights: name of the file of weights that will be written.
+
+    Raises:
+        CellSegError: names the first of them.
+    """
+    others = [name for name in CHECKPOINTS if name != weights]
+    if not (Path(folder) / weights).exists():
+        others += [CONFIG, POSTPROCESS_FILE]
+    for name in others:
+        if (Path(folder) / name).exists():
+            raise CellSegError(f"{folder} already holds {name}, which is of no earlier export; choose another folder")
 
 
 def export_model(

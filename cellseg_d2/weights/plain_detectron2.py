@@ -22,8 +22,8 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
 from cellseg_d2.io.settings import differences, flat, nested
 from cellseg_d2.modeling.build import build_network
-from cellseg_d2.weights.model_folder import CONFIG
-from cellseg_d2.weights.weights import CHECKPOINTS, load_trained
+from cellseg_d2.weights.model_folder import CONFIG, check_free
+from cellseg_d2.weights.weights import load_trained
 
 # The name that Detectron2 gives to the result of a training.
 PLAIN_WEIGHTS = "model_final.pth"
@@ -71,9 +71,7 @@ def export_plain_detectron2(cfg: CfgNode, weights: str | Path, folder: str | Pat
     """
     check_plain(cfg)
     folder = Path(folder)
-    for name in CHECKPOINTS:
-        if name != PLAIN_WEIGHTS and (folder / name).exists():
-            raise CellSegError(f"{folder} already holds a model with {name}; choose another folder")
+    check_free(folder, PLAIN_WEIGHTS)
     model = build_network(cfg)
     load_trained(model, weights)
     header = _HEADER.format(

@@ -198,7 +198,7 @@ def test_other_weights_are_neither_mixed_nor_mistaken(config_file, tmp_path):
         export_plain_detectron2(cfg, tmp_path / "other.pth", tmp_path / "plain")
     assert not (tmp_path / "plain").exists()
     (tmp_path / "model_best.pth").touch()
-    with pytest.raises(CellSegError, match=r"holds a model with model_best.pth"):
+    with pytest.raises(CellSegError, match=r"holds model_best.pth, which is of no earlier export"):
         export_plain_detectron2(cfg, tmp_path / "other.pth", tmp_path)
 
 

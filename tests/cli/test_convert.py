@@ -12,8 +12,10 @@ from cellseg_d2.cli import convert, convert_to_coco, evaluate
 from cellseg_d2.cli.convert import formats
 from cellseg_d2.datasets.coco_json import write_coco
 from cellseg_d2.datasets.coco_reader import load_coco
+from cellseg_d2.datasets.findings import Finding
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.inference import annotated
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.report.cells import gather_cells
 
@@ -196,3 +198,112 @@ def test_a_csv_of_any_types_keeps_them(tmp_path):
     run(tmp_path / "a.csv", "--to", "coco", "--output", tmp_path / "out", "--category", "other")
     records = load_coco(tmp_path / "out/coco.json")
     assert [[cell.cell_type for cell in r.cells] for r in records] == [["colony", "other"], ["spread"]]
+
+
+def test_scores_stay_with_their_cells(tmp_path, truth):
+    """Through every format that holds scores; an annotation without one gets none in a COCO JSON."""
+    content = json.loads(truth.read_text())
+    scores = [0.25, 0.875, 0.6180339]
+    for annotation, score in zip(content["annotations"], scores, strict=True):
+        annotation["score"] = score
+    (tmp_path / "scored.json").write_text(json.dumps(content))
+    images = "--images", tmp_path / "images"
+    run(tmp_path / "scored.json", "--to", "coco", "geojson", "rois", "csv", "--output", tmp_path / "out", *images)
+    for name in ("coco", "geojson", "rois"):
+        run(place(tmp_path / "out", name), "--to", "coco", "--output", tmp_path / name, *images)
+        (record, _) = load_coco(tmp_path / name / "coco.json")
+        assert [cell.score for cell in record.cells] == pytest.approx(scores, abs=1e-6), name
+    assert pd.read_csv(tmp_path / "out/csv/a_cells.csv").score.tolist() == pytest.approx(scores, abs=1e-4)
+    run(truth, "--to", "coco", "--output", tmp_path / "plain")
+    assert "score" not in json.loads((tmp_path / "plain/coco.json").read_text())["annotations"][0]
+
+
+@pytest.mark.parametrize("name", ["coco", "geojson", "rois"])
+def test_a_score_threshold_counts_for_all_cells_with_scores(tmp_path, truth, name):
+    content = json.loads(truth.read_text())
+    for annotation, score in zip(content["annotations"], (0.25, 0.875, 0.625), strict=True):
+        annotation["score"] = score
+    (tmp_path / "scored.json").write_text(json.dumps(content))
+    run(tmp_path / "scored.json", "--to", name, "--output", tmp_path / "out", "--images", tmp_path / "images")
+    given = ["--predictions", str(tmp_path / "out"), "--ground-truth", str(truth), "--json", str(tmp_path / "s.json")]
+    for threshold, found in ((None, 3), (0.3, 2), (0.7, 1), (0.9, 0)):
+        evaluate.main([*given, *([] if threshold is None else ["--score-threshold", str(threshold)])])
+        assert json.loads((tmp_path / "s.json").read_text())["tp50"] == found
+
+
+def test_what_becomes_of_regions_to_ignore_is_said_for_each_format(tmp_path, truth, capsys):
+    content = json.loads(truth.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    truth.write_text(json.dumps(content))
+    run(truth, "--to", "labels", "geojson", "--output", tmp_path / "out")
+    assert "marked iscrowd → left out of labels, geojson\n" in capsys.readouterr().err
+    run(truth, "--to", "coco", "csv", "--output", tmp_path / "both")
+    assert "→ kept in coco.json as a region to ignore, left out of csv\n" in capsys.readouterr().err
+    run(truth, "--to", "coco", "--output", tmp_path / "one")
+    assert "→ kept in coco.json as a region to ignore\n" in capsys.readouterr().err
+
+
+def test_images_that_are_gone_are_no_reason_to_refuse_masks(tmp_path, truth):
+    """And where the images are needed, the option that names them is named."""
+    (tmp_path / "images").rename(tmp_path / "moved")
+    run(truth, "--to", "labels", "--output", tmp_path / "out")
+    assert tifffile.imread(tmp_path / "out/labels/a_labels.tif").max() == 3
+    given = ["--coco", str(truth), "--output", str(tmp_path / "ds"), "--val-fraction", "0", "--no-progress"]
+    with pytest.raises(CellSegError, match=r"not in .*images, which it names: name their folder with --images"):
+        convert_to_coco.main(given)
+    convert_to_coco.main([*given, "--images", str(tmp_path / "moved")])
+    content = json.loads(truth.read_text())
+    content["images"] = [{**image, "height": 0, "width": 0} for image in content["images"]]
+    truth.write_text(json.dumps(content))
+    with pytest.raises(CellSegError, match="gives width and height: --images names the images"):
+        run(truth, "--to", "labels", "--output", tmp_path / "new")
+    run(truth, "--to", "labels", "--output", tmp_path / "new", "--images", tmp_path / "moved")
+
+
+def test_files_of_an_earlier_call_are_named(tmp_path, truth, capsys):
+    run(truth, "--to", "labels", "--output", tmp_path / "out")
+    (tmp_path / "out/labels/b_labels.tif").rename(tmp_path / "out/labels/old_labels.tif")
+    assert "earlier call" not in capsys.readouterr().out
+    run(truth, "--to", "labels", "csv", "--output", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "earlier call that are none of these results: 1, such as" in said
+    assert str(tmp_path / "out/labels/old_labels.tif") in said
+    run(truth, "--to", "geojson", "--output", tmp_path / "out")
+    assert "earlier call" not in capsys.readouterr().out, "of other formats nothing is mixed"
+
+
+def test_findings_are_looked_at_once(tmp_path, monkeypatch):
+    """However many there are, so that cleaning takes time in proportion to the cells."""
+    images = [{"id": n, "file_name": f"{n}.png", "height": HEIGHT, "width": WIDTH} for n in range(40)]
+    bad = [{"id": n, "image_id": n, "category_id": 1, "segmentation": [[1, 1, 2, 2]]} for n in range(40)]
+    content = {"images": images, "annotations": bad, "categories": [{"id": 1, "name": "cell"}]}
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    asked = []
+    is_open = Finding.is_open
+    monkeypatch.setattr(Finding, "is_open", property(lambda self: asked.append(self) or is_open.fget(self)))
+    monkeypatch.setattr(annotated, "encode_record", None)  # of which labels need nothing
+    run(tmp_path / "bad.json", "--to", "labels", "--output", tmp_path / "out", "--clean")
+    assert len(asked) <= 2 * 40
+
+
+@pytest.mark.parametrize("name", ["geojson", "rois"])
+def test_planes_have_the_size_of_their_stack(tmp_path, truth, name):
+    """By the names that infer gives their results; a lone image is no stack, whatever its name begins with."""
+    run(truth, "--to", name, "--output", tmp_path / "out")
+    for file in (tmp_path / "out" / name).iterdir():
+        file.rename(file.with_name(file.name.replace("a", "movie_t000_z001", 1).replace("b", "movie_t001_z000", 1)))
+    (tmp_path / "stacks").mkdir()
+    tifffile.imwrite(
+        tmp_path / "stacks/movie.tif", np.zeros((2, 2, HEIGHT, WIDTH), np.uint8), metadata={"axes": "TZYX"}
+    )
+    images = "--images", tmp_path / "stacks"
+    run(tmp_path / "out" / name, "--to", "coco", "--output", tmp_path / "back", *images)
+    expected = cells_of(load_coco(truth))
+    back = tmp_path / "back/coco.json"
+    assert cells_of(load_coco(back)) == {"movie_t000_z001": expected["a"], "movie_t001_z000": expected["b"]}
+    given = ["--predictions", str(back), "--ground-truth", str(tmp_path / "out" / name), "--images"]
+    evaluate.main([*given, str(tmp_path / "stacks/movie.tif"), "--json", str(tmp_path / "s.json")])
+    assert json.loads((tmp_path / "s.json").read_text())["mean"] == 1
+    tifffile.imwrite(tmp_path / "stacks/movie.tif", np.zeros((HEIGHT, WIDTH), np.uint8))
+    with pytest.raises(CellSegError, match="neither the annotations nor an image file give a width and a height"):
+        run(tmp_path / "out" / name, "--to", "coco", "--output", tmp_path / "new", *images)

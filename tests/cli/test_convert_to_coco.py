@@ -270,7 +270,7 @@ def test_as_a_command(competition, repository, tmp_path):
         (("--csv", "a.csv", "--images", "t", "--folds", "3", "--val-fraction", "0.2"), "not allowed with"),
         (("--csv", "a.csv", "--images", "t", "--folds", "1"), "at least 2"),
         (("--csv", "a.csv", "--images", "t", "--val-fraction", "1"), "below 1"),
-        (("--csv", "a.csv", "--images", "t", "--seed", "-1"), "must be at least 0, not -1"),
+        (("--csv", "a.csv", "--images", "t", "--seed", "-1"), "must be from 0 to 2147483647, not -1"),
         (("--csv", "a.csv", "--images", "t", "--implausible", "0.1"), "only goes with --shapes"),
         (("--csv", "a.csv", "--images", "t", "--shapes", "s", "--implausible", "1"), "above 0 and below 1"),
         (("--labels", "x", "--images", "t", "--cell-types", "a"), "only goes with --csv"),

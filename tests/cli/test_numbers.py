@@ -25,4 +25,5 @@ def test_numbers_out_of_their_bounds_are_refused(command, given, option, value, 
     with pytest.raises(SystemExit) as stopped:
         command.parse_args([*given, option, value])
     assert stopped.value.code == 2
-    assert f"argument {option}: must be at least 0, not {value}" in capsys.readouterr().err
+    bound = "at least 0" if value == "-1" else "at least 0 and finite"
+    assert f"argument {option}: must be {bound}, not {value}" in capsys.readouterr().err

@@ -130,12 +130,15 @@ def test_a_value_of_a_wrong_type_is_told_in_plain_words(repository, tmp_path, ke
         ["visualize", "augmentations", "--config-file", "c", "--output", "o"],
         ["make-simulated", "--output", "o"],
         ["convert-to-coco", "--csv", "c", "--images", "i", "--output", "o"],
+        ["shape-space", "train", "--json", "j", "--output", "o.safetensors"],
+        ["benchmark", "mosaic"],
     ],
 )
-def test_a_seed_below_0_is_refused(words, capsys):
-    code, _, said = call([*words, "--seed", "-1"], capsys)
+@pytest.mark.parametrize("seed", [-1, 2**31, 2**70])
+def test_a_seed_that_not_all_generators_take_is_refused(words, seed, capsys):
+    code, _, said = call([*words, "--seed", str(seed)], capsys)
     assert code == 2
-    assert "must be at least 0, not -1" in said
+    assert f"argument --seed: must be from 0 to 2147483647, not {seed}" in said
 
 
 def test_without_settings_there_are_none():

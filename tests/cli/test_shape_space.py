@@ -47,6 +47,38 @@ def test_train_map_and_rank(discs, tmp_path, call_tool):
     assert Image.open(sheet).size[1] > 2 * 96
 
 
+def test_annotations_may_be_called_by_texts(discs, tmp_path, call_tool):
+    content = json.loads((discs / "instances_val.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["id"] = f"ann-{annotation['id']}"
+    data, named = tmp_path / "texts.json", [annotation["id"] for annotation in content["annotations"]]
+    data.write_text(json.dumps(content))
+    for command, table in (("rank", ("--output", tmp_path / "rank.csv")), ("map", ("--csv", tmp_path / "map.csv"))):
+        picture = ("--output", tmp_path / "map.png") if command == "map" else ()
+        code, said = call_tool("shape_space", command, "--json", data, *picture, *table)
+        assert code == 0, said
+        rows = [row["row"] for row in csv.DictReader(table[1].open())]
+        assert rows
+        assert set(rows) <= set(named)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rank", "--output", "a.csv", "--picture", "x.txt"), "x.txt does not end in .png"),
+        (("map", "--output", "x.txt", "--csv", "a.csv"), "x.txt does not end in .png"),
+        (("rank", "--output", "a.png", "--picture", "a.png"), "a.png is named for two outputs"),
+        (("map", "--output", "a.png", "--csv", "a.png"), "a.png is named for two outputs"),
+    ],
+)
+def test_outputs_are_checked_before_the_work(discs, tmp_path, call_tool, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, printed = call_tool("shape_space", *words, "--json", discs / "instances_val.json")
+    assert code == 2
+    assert said in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["discs"]
+
+
 def test_wrong_calls_are_refused_before_anything_is_read(discs, tmp_path, call_tool):
     data = discs / "instances_train.json"
     code, said = call_tool("shape_space", "map", "--model", data, "--json", data, "--output", tmp_path / "map.png")

@@ -251,3 +251,14 @@ def test_images_need_unique_ids_and_names(tmp_path):
     content["images"][1]["file_name"] = "sub/x.tif"
     with pytest.raises(CellSegError, match="sub/x"):
         load_coco(write(tmp_path, content))
+
+
+def test_findings_are_in_the_order_of_the_file(tmp_path):
+    """Also those of images that are not listed, so that every call says the same."""
+    names = [f"x{number}" for number in range(12)]
+    cells = [{"id": n, "image_id": n, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]} for n in names]
+    content = {"images": [], "annotations": cells, "categories": [{"id": 1, "name": "cell"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    log = FindingLog()
+    assert list(CocoSource(tmp_path / "a.json").records(log)) == []
+    assert [finding.row for finding in log] == names

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
-from roifile import ROI_TYPE, ImagejRoi, roiread
+from roifile import ROI_TYPE, ImagejRoi, roiread, roiwrite
 
+from cellseg_d2.datasets.imagej_rois import read_rois
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.export.rois import write_rois
 from cellseg_d2.inference.segmentation import Segmentation
@@ -63,6 +64,18 @@ def test_names_colours_and_properties(tmp_path):
     assert {roi.position for roi in rois} == {0}
     write_rois(tmp_path / "a.zip", segmentation_of(difficult_crops()), position=3)
     assert {roi.position for roi in roiread(tmp_path / "a.zip")} == {3}
+
+
+@pytest.mark.parametrize("kind", ["a/b", "a:b", "a_b", "100 %", "%2F", "\U0001f9a0 細胞", "tumor: +"])
+def test_any_class_comes_back(tmp_path, kind):
+    """Also where the name of the ROI cannot hold it; a name that was given since counts more."""
+    cells = segmentation_of(difficult_crops()[:1]).cells
+    write_rois(tmp_path / "a.zip", Segmentation(cells, [kind]))
+    assert [shape.kind for shape in read_rois(tmp_path / "a.zip").shapes] == [kind]
+    [roi] = roiread(tmp_path / "a.zip")
+    roi.name = "0001 other"
+    roiwrite(tmp_path / "b.zip", [roi])
+    assert [shape.kind for shape in read_rois(tmp_path / "b.zip").shapes] == ["other"]
 
 
 def test_names_beyond_16_bits(tmp_path):

@@ -48,3 +48,13 @@ def test_own_results_are_known_and_others_are_not(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "a_overlay.png")
     tifffile.imwrite(tmp_path / "a_labels.tif", np.zeros((4, 4), np.uint16))
     assert not any(map(is_own_result, [*tmp_path.iterdir(), tmp_path / "none.png", tmp_path]))
+
+
+def test_outputs_are_different_files(tmp_path, monkeypatch):
+    (tmp_path / "real.csv").touch()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    monkeypatch.chdir(tmp_path)
+    check_outputs(["a.csv", "b.csv", None, None, "real.csv", "link.csv"], [])
+    for other in ("a.csv", tmp_path / "a.csv", "new/../a.csv"):
+        with pytest.raises(CellSegError, match=r"a\.csv is named for two outputs, of which one would be lost"):
+            check_outputs(["a.csv", "b.csv", other], [])

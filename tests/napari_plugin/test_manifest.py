@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 npe2 = pytest.importorskip("npe2", reason="napari is not installed: pip install 'cellseg_d2[napari]'")
+from cellseg_d2.cli.correct import DISPLAYS  # noqa: E402
 from cellseg_d2.datasets.coco_json import write_coco  # noqa: E402
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord  # noqa: E402
 from cellseg_d2.errors import CellSegError  # noqa: E402
@@ -80,4 +81,18 @@ def test_without_napari_the_command_says_how_to_get_it(tmp_path, monkeypatch, ca
     code, said = call_tool("correct", "--images", tmp_path, "--project", tmp_path / "p")
     assert code == 2
     assert said == "error: napari is not installed: type `pip install 'cellseg_d2[napari]'`"
+    assert not (tmp_path / "p").exists()
+
+
+def test_without_a_display_the_command_says_so(tmp_path, monkeypatch, call_tool):
+    """Where Qt would end the process by a signal; nothing has been written."""
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: True)
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in DISPLAYS:
+        monkeypatch.delenv(name, raising=False)
+    code, said = call_tool("correct", "--images", tmp_path, "--project", tmp_path / "p")
+    assert code == 2
+    assert said.startswith("error: there is no display to open napari on: run this in a desktop session")
     assert not (tmp_path / "p").exists()

@@ -126,7 +126,14 @@ def test_dead_cells_change_the_image_and_not_the_truth():
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"cell_type": "hela"}, {"height": 20}, {"density": -1.0}, {"density": np.nan}, {"dead_cells": -1.0}],
+    [
+        {"cell_type": "hela"},
+        {"height": 20},
+        {"width": 10_001},
+        {"density": -1.0},
+        {"density": np.nan},
+        {"dead_cells": -1.0},
+    ],
 )
 def test_senseless_arguments_are_refused(kwargs):
     with pytest.raises(CellSegError):
@@ -308,6 +315,7 @@ def test_a_link_stays_a_link_to_what_is_overwritten(tmp_path, exists):
         {"dead_cells": np.nan},
         {"kind": "cultures", "dead_cells": 5.0},
         {"images_per_well": 0},
+        {"height": 10_001},
         {"workers": 0},
     ],
 )

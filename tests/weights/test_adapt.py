@@ -11,6 +11,7 @@ from cellseg_d2.config import load_config
 from cellseg_d2.engine.setup import prepare_training
 from cellseg_d2.engine.trainer import CellTrainer
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.modeling.timm_backbone import TIMM_BACKBONE
 from cellseg_d2.weights.adapt import load_pretrained, match_weights
 from cellseg_d2.weights.weight_files import read_weight_file
 from tests.discs import write_disc_dataset
@@ -162,6 +163,15 @@ def test_weights_of_another_network_are_refused(config, earlier, opts, message):
     _, path = earlier(["a"], *opts)
     with pytest.raises(CellSegError, match=message):
         transferred(config(["a"]), path)
+
+
+def test_networks_of_timm_are_not_told_of_settings_that_they_do_not_read(config, earlier):
+    _, path = earlier(["a"], "MODEL.RESNETS.NORM", "BN")
+    cfg = config(["a"], "MODEL.WEIGHTS", path)
+    model = CellTrainer.build_model(cfg)
+    cfg.MODEL.BACKBONE.NAME = TIMM_BACKBONE
+    with pytest.raises(CellSegError, match=r"that of the configuration group norm: choose other weights$"):
+        load_pretrained(model, cfg)
 
 
 def test_weights_of_something_else_are_refused(config, tmp_path):

@@ -82,6 +82,7 @@ def test_cover_and_documentation_say_what_it_is(package):
     text = (folder / "README.md").read_text(encoding="utf-8")
     for words in ("# Drawn discs", "## Validation", "multiples of", "The boxes of the same network", "`flow_x`"):
         assert words in text
+    assert "follow_flows(flow, foreground >= 0.4)" in text, "as maps_to_detections has it"
     assert ("stretches the image's percentiles" in text) == bool(
         [s for s in read_yaml(folder / "rdf.yaml")["inputs"][0]["preprocessing"] if s["id"] == "scale_range"]
     )

@@ -151,3 +151,16 @@ def test_both_files_are_replaced_or_none(run, tmp_path, blocked):
     written = load_config(folder / "config.yaml")
     assert list(written.TEST.POSTPROCESS.SCORE_THRESHOLDS) == [0.7]
     assert written.INPUT.ZOOM_TEST == 2.0
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "postprocess.yaml", "model_final.pth"])
+def test_files_of_no_earlier_export_are_left_alone(run, tmp_path, call_tool, name):
+    given = ("--config-file", run / "config.yaml", "--output", tmp_path)
+    (tmp_path / name).write_text("of something else")
+    code, said = call_tool("export_model", *given)
+    assert code == 2
+    assert f"{tmp_path} already holds {name}, which is of no earlier export; choose another folder" in said
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["of something else"]
+    (tmp_path / name).unlink()
+    assert call_tool("export_model", *given)[0] == 0
+    assert call_tool("export_model", *given)[0] == 0, "an earlier export is replaced"

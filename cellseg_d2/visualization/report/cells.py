@@ -95,7 +95,7 @@ def gather_cells(
     truth: str | Path | None = None,
     images: Sequence[str | Path] = (),
     *,
-    score_threshold: float = 0.5,
+    score_threshold: float | None = None,
     overlaps: str | None = None,
     only_predicted: bool = False,
 ) -> ReportCells:
@@ -156,7 +156,7 @@ def _with_truth(
     path: Path,
     truth: Truth,
     files: Mapping[str, Path],
-    score_threshold: float,
+    score_threshold: float | None,
     overlaps: str | None,
     only_predicted: bool,
 ) -> tuple[list[ReportImage], list[str]]:
