@@ -25,6 +25,8 @@ from cellseg_d2.predictions.truth import Truth
 
 # Sets of candidates kept, some 0.3 MB each: searches on other folds come back to the same settings of the masks.
 _KEPT = 8
+# Detections below this score are looked at only where a threshold is lower: most are, and no usual search comes so low.
+_LEAST_SCORE = 0.05
 
 
 class ImageTrials:
@@ -64,6 +66,7 @@ class ImageTrials:
             return tuple(values[i] if len(values) > 1 else values[0] for i in classes)
 
         masks = (
+            min((_LEAST_SCORE, *own(params.score_thresholds))),
             own(params.mask_thresholds),
             params.mask_thresholding,
             params.mask_offset,
@@ -94,7 +97,7 @@ class ImageTrials:
             if self._moved is None or self._moved[0] != params.mask_offset:
                 moved = self._detections.moved(*params.mask_offset)
                 self._moved = params.mask_offset, moved, list(moved.soft_crops())
-            found = find_candidates(self._moved[1], replace(params, score_thresholds=(0.0,)), self._moved[2])
+            found = find_candidates(self._moved[1], replace(params, score_thresholds=key[:1]), self._moved[2])
         self._candidates[key] = found  # as the latest used
         if len(self._candidates) > _KEPT:
             del self._candidates[next(iter(self._candidates))]
