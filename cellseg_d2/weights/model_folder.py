@@ -6,6 +6,7 @@ for theirs, as ``detectron2://`` does for those of Detectron2's model zoo.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -23,10 +24,14 @@ from cellseg_d2.weights.weight_files import read_weight_file
 SHIPPED = Path(__file__).resolve().parents[1] / "models"
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 PREFIX = "cellseg://"
-# The keys of INPUT that prediction reads; all others are for training.
+# The keys that prediction reads beside those of MODEL; all others are for training and for scores.
 PREDICTION_INPUT = (
     *("FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST", "ZOOM_TEST"),
     *("INTENSITY", "INTENSITY_PERCENTILES", "CELL_DIAMETER"),
+)
+PREDICTION_TEST = (
+    *("DETECTIONS_PER_IMAGE", "POSTPROCESS", "SCALES", "SCALE_NEIGHBORS"),
+    *("PRECISION", "TILE", "TTA", "FUSION"),
 )
 
 
@@ -54,12 +59,28 @@ def find_model(model: str | Path) -> Path:
     )
 
 
+def prediction_settings(cfg: CfgNode) -> dict:
+    """What prediction reads of a configuration and differs from the defaults, and all of ``TEST.POSTPROCESS``; nothing
+    of how and on what it was trained, and neither the device nor the weights.
+    """
+    changed = changed_settings(cfg)
+
+    def read(group: str, keys: Sequence[str]) -> dict:
+        return {key: value for key, value in changed.get(group, {}).items() if key in keys}
+
+    return {
+        "VERSION": cfg.VERSION,
+        "MODEL": {key: value for key, value in changed["MODEL"].items() if key != "DEVICE"} | {"WEIGHTS": ""},
+        "INPUT": read("INPUT", PREDICTION_INPUT),
+        "TEST": read("TEST", PREDICTION_TEST) | {"POSTPROCESS": plain(cfg.TEST.POSTPROCESS)},
+    }
+
+
 def export_model(cfg: CfgNode, weights: str | Path, folder: str | Path, *, half: bool = True) -> Path:
     """Write ``config.yaml`` and ``model.safetensors`` of a trained model; returns the folder.
 
     Args:
-        cfg: configuration of the run. What prediction needs and differs from the defaults is written, and all of
-            ``TEST.POSTPROCESS``.
+        cfg: configuration of the run, of which :func:`prediction_settings` are written.
         weights: its checkpoint.
         folder: created if needed; files of the same names are replaced, and a ``postprocess.yaml`` of an earlier
             version, which would be laid over the configuration, is removed.
@@ -67,13 +88,7 @@ def export_model(cfg: CfgNode, weights: str | Path, folder: str | Path, *, half:
     """
     folder = Path(folder)
     PostprocessParams.from_config(cfg).check_classes(class_names(cfg))
-    changed = changed_settings(cfg)
-    settings = {
-        "VERSION": cfg.VERSION,
-        "MODEL": {key: value for key, value in changed["MODEL"].items() if key != "DEVICE"} | {"WEIGHTS": ""},
-        "INPUT": {key: value for key, value in changed.get("INPUT", {}).items() if key in PREDICTION_INPUT},
-        "TEST": changed.get("TEST", {}) | {"POSTPROCESS": plain(cfg.TEST.POSTPROCESS)},
-    }
+    settings = prediction_settings(cfg)
     tensors = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous()
         for name, value in read_weight_file(weights).weights.items()
