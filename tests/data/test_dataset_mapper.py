@@ -18,6 +18,7 @@ from cellseg_d2.data.dataset_mapper import MASK_FORMATS, CellDatasetMapper
 from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.errors import CellSegError
 from tests.discs import write_disc_dataset
+from tests.stock_masks import to_bitmasks
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def entries(tmp_path_factory):
 def full_masks(instances):
     """Masks of either format as bool ``(N, H, W)``."""
     masks = instances.gt_masks
-    return (masks.to_bitmasks() if isinstance(masks, LabelMasks) else masks).tensor.numpy()
+    return (to_bitmasks(masks) if isinstance(masks, LabelMasks) else masks).tensor.numpy()
 
 
 @pytest.mark.parametrize("mask_format", MASK_FORMATS)
