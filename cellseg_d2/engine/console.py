@@ -44,7 +44,7 @@ def set_up_logging(folder: str, rank: int, evaluation: bool = False) -> None:
     console.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%H:%M:%S"))
     shown = _EVALUATION if evaluation else _TRAINING
     console.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith(shown))
-    handlers = [log, console] if rank == 0 else [log]
+    handlers: list[logging.Handler] = [log, console] if rank == 0 else [log]
     for own in map(logging.getLogger, _LOGGERS):
         own.setLevel(logging.DEBUG)
         own.propagate = False

@@ -14,10 +14,11 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathHandler, PathManager
 from safetensors.torch import save
 
-from cellseg_d2.config import changed_settings, class_names, postprocess_beside
+from cellseg_d2.config import changed_settings, class_names
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
 from cellseg_d2.io.settings import plain
+from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights.weight_files import read_weight_file
 
@@ -98,8 +99,7 @@ def export_model(cfg: CfgNode, weights: str | Path, folder: str | Path, *, half:
         with atomic_path(folder / WEIGHTS) as temporary:
             temporary.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
         write_text_atomic(folder / CONFIG, text)
-    if (former := postprocess_beside(folder / CONFIG)) is not None:
-        former.unlink()
+    (folder / POSTPROCESS).unlink(missing_ok=True)
     return folder
 
 

@@ -39,7 +39,7 @@ def project(tmp_path, images):
 def test_an_image_whose_copy_is_gone_is_named(project):
     project.save("a", square(2, 3, 5))
     shutil.rmtree(project.folder / "images")
-    with pytest.raises(CellSegError, match="images lacks the image 'a'.*put it back"):
+    with pytest.raises(CellSegError, match=r"images lacks the image 'a'.*put it back"):
         project.records()
     project.save("a", square(2, 3, 5))
     assert len(project.records()) == 1
