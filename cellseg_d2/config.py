@@ -375,8 +375,8 @@ def load_config(
 
 
 def postprocess_beside(config_file: str | Path) -> Path | None:
-    """The ``postprocess.yaml`` in a configuration's folder; None where there is none."""
-    path = Path(config_file).with_name(POSTPROCESS_FILE)
+    """The ``postprocess.yaml`` in the folder of a configuration, see :func:`find_config`; None where there is none."""
+    path = find_config(config_file).with_name(POSTPROCESS_FILE)
     return path if path.is_file() else None
 
 

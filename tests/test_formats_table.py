@@ -15,7 +15,6 @@ import pytest
 
 from cellseg_d2.cli import convert, convert_to_coco, evaluate
 from cellseg_d2.cli.convert import formats
-from cellseg_d2.datasets.coco_json import write_coco
 from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.datasets.readers import DATASET_READERS
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
@@ -27,6 +26,7 @@ from cellseg_d2.inference.classical import ClassicalSegmenter
 from cellseg_d2.masks.crop import MaskCrop, crop_to_kaggle
 from cellseg_d2.predictions.truth import read_truth
 from cellseg_d2.visualization.report.cells import gather_cells
+from tests.coco_files import write_coco
 from tests.conftest import REPOSITORY
 from tests.inference.segmentations import segmentation_of
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cellseg_d2.cli.common import command_line, make_parser
+from cellseg_d2.cli.numbers import count
 from cellseg_d2.processes import own_command
 from cellseg_d2.registry import IMPORTED
 
@@ -45,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="skip finished folds of OUTPUT_DIR, continue others from their last checkpoint",
     )
-    group.add_argument("--num-gpus", type=int, default=1, metavar="N", help="for each fold (default: %(default)s)")
+    group.add_argument("--num-gpus", type=count, default=1, metavar="N", help="for each fold (default: %(default)s)")
     group = parser.add_argument_group("score (of all finished folds in OUTPUT_DIR)")
     group.add_argument(
         "--score-exclude", nargs="+", default=[], metavar="ID", help="images that are trained on but not scored"
@@ -107,8 +108,9 @@ def train(args: argparse.Namespace, chosen: list) -> dict[int, str]:
             failed[fold.index] = reason = attempt.reason or f"it left no {fold.submission}"
             print(f"error: fold {fold.index} failed after {attempt.seconds:.0f} s: {reason}", file=sys.stderr)
         else:
-            memory = attempt.peak_memory_mib / 1024
-            print(f"fold {fold.index}: done in {attempt.seconds:.0f} s, peak memory {memory:.1f} GiB", flush=True)
+            peak = attempt.peak_memory_mib
+            memory = "" if peak is None else f", peak memory {peak / 1024:.1f} GiB"
+            print(f"fold {fold.index}: done in {attempt.seconds:.0f} s{memory}", flush=True)
     return failed
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cellseg_d2.cli.common import make_parser, print_older
-from cellseg_d2.cli.numbers import positive
+from cellseg_d2.cli.numbers import count, positive
 from cellseg_d2.cli.picture_options import add_picture_options, picture_style
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, choose_postprocess, load_segmenter
 from cellseg_d2.export.formats import batch_formats
@@ -151,13 +151,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument(
         "--num-gpus",
-        type=int,
+        type=count,
         default=1,
         metavar="N",
         help="of each machine, a process for each (default: 1); without a GPU, N processes on the CPU, among which "
         "OMP_NUM_THREADS in the environment shares its cores",
     )
-    group.add_argument("--num-machines", type=int, default=1, metavar="N", help="(default: 1)")
+    group.add_argument("--num-machines", type=count, default=1, metavar="N", help="(default: 1)")
     group.add_argument("--machine-rank", type=int, default=0, metavar="R", help="which of them this is, from 0")
     group.add_argument(
         "--dist-url", default="auto", metavar="URL", help="where several machines meet: tcp://HOST:PORT of the first"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cellseg_d2.cli.common import make_parser
+from cellseg_d2.cli.numbers import count
 from cellseg_d2.data.augmentations.registry import AUGMENTATION_REGISTRY
 from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.registry import table
@@ -50,9 +51,9 @@ def setup(args: argparse.Namespace):
 
 def train(args: argparse.Namespace) -> dict | None:
     """What each process runs; the files that describe the run are written when nothing is left to be checked."""
+    from cellseg_d2.data.categories import training_datasets
     from cellseg_d2.engine.console import tell_beginning, tell_end
     from cellseg_d2.engine.run_record import write_run_files
-    from cellseg_d2.engine.setup import training_datasets
     from cellseg_d2.engine.trainer import CellTrainer
 
     cfg = setup(args)
@@ -83,8 +84,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "if there is none",
     )
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS on DATASETS.TEST, without training")
-    add("--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine (default: 1), or CPU processes")
-    add("--num-machines", type=int, default=1, metavar="N", help="machines (default: 1)")
+    add("--num-gpus", type=count, default=1, metavar="N", help="GPUs of each machine (default: 1), or CPU processes")
+    add("--num-machines", type=count, default=1, metavar="N", help="machines (default: 1)")
     add("--machine-rank", type=int, default=0, metavar="R", help="number of this machine, from 0")
     add("--dist-url", default="auto", metavar="URL", help="address for several machines: tcp://HOST:PORT of the first")
     parser.add_settings()

@@ -78,10 +78,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def draw_augmentations(args: argparse.Namespace) -> int:
-    from detectron2.data import DatasetCatalog
+    from detectron2.data import DatasetCatalog, MetadataCatalog
 
     from cellseg_d2.config import load_config
     from cellseg_d2.data.catalog import register_json, require_datasets
+    from cellseg_d2.data.categories import choose_classes, mixed, training_datasets
     from cellseg_d2.data.dataset_mapper import CellDatasetMapper
     from cellseg_d2.errors import CellSegError
     from cellseg_d2.io.atomic import check_files_writable
@@ -91,9 +92,15 @@ def draw_augmentations(args: argparse.Namespace) -> int:
 
     cfg = load_config(args.config_file, args.opts)
     if args.json:
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TRAIN_REPEAT_FACTOR = (), []
+    require_datasets(training_datasets(cfg))
+    if args.json:
         cfg.DATASETS.TRAIN = (register_json(args.json),)
-    else:
-        require_datasets(cfg.DATASETS.TRAIN)
+    for name in training_datasets(cfg):
+        DatasetCatalog.get(name)  # reads the JSON, which sets the metadata
+    categories = {name: MetadataCatalog.get(name).thing_classes for name in training_datasets(cfg)}
+    cfg.MODEL.CLASS_NAMES = choose_classes(categories, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES)
+    cfg = mixed(cfg)
     entries = [entry for name in cfg.DATASETS.TRAIN for entry in DatasetCatalog.get(name)]
     check_outputs([args.output], [args.config_file, args.json, *(entry["file_name"] for entry in entries)])
     check_files_writable([args.output])

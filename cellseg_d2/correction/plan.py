@@ -138,21 +138,27 @@ def make_plan(
         one_size=one_size,
         smallest=int(_SMALLEST_SHARE * np.percentile(every, _SMALLEST_PERCENTILE)),
         iterations=iterations or min(_MOST, max(_LEAST, _EACH * len(records))),
-        parts=_parts([record.id for record in records], [record.group for record in records], folds, seed),
+        parts=_parts(records, folds, seed),
         seed=seed,
     )
 
 
-def _parts(names: list[str], groups: list[str | None], folds: int | None, seed: int) -> tuple[Part, ...]:
-    if folds == 0 or len(names) == 1:
+def _parts(records: Sequence[ImageRecord], folds: int | None, seed: int) -> tuple[Part, ...]:
+    names = [record.id for record in records]
+    units = [("image", r.id) if r.group is None else ("group", r.group) for r in records]
+    # Each training needs an image with cells, and so do those that it is scored on, to say anything.
+    filled = [bool(record.cells) for record in records]
+    if folds == 0 or len({unit for unit, own in zip(units, filled, strict=True) if own}) == 1:
         if folds:
-            raise CellSegError("one image cannot be split into folds: annotate another one, or give --folds 0")
+            raise CellSegError(
+                "cells are annotated in one image, or one group of them, only, which cannot be split: annotate cells "
+                "in another one, or give --folds 0"
+            )
         return ()
     if folds is None:
         folds = _FOLDS if len(names) < _HELD_OUT_FROM else 1
     shares = [1 / folds] * folds if folds > 1 else [1 - _SHARE, _SHARE]
-    units = [("image", name) if group is None else ("group", group) for name, group in zip(names, groups, strict=True)]
-    chosen = split_groups(units, [""] * len(names), shares, seed)
+    chosen = split_groups(units, filled, shares, seed)
 
     def part(number: int) -> Part:
         train, val = (

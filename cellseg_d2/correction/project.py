@@ -256,7 +256,13 @@ class Project:
         if correction is None:
             raise CellSegError(f"{name!r} was not corrected yet")
         height, width = correction.labels.shape
-        file_name = self.image_path(name).relative_to(self.folder / "images").as_posix()
+        path, copies = self.image_path(name), self.folder / "images"
+        if not path.is_relative_to(copies):
+            raise CellSegError(
+                f"{copies} lacks the image {name!r}, which was copied there when it was corrected: put it back, save "
+                f"the image once more, or remove {self.folder / 'corrections' / name} to leave it out"
+            )
+        file_name = path.relative_to(copies).as_posix()
         crops = crops_from_labels(correction.labels)
         ignore = None
         if correction.counts is not None:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from cellseg_d2.config import find_config, load_config, merge_config_file
+from cellseg_d2.config import default_config, load_config, merge_config_file
 from cellseg_d2.correction.plan import Plan, make_plan
 from cellseg_d2.correction.project import CATEGORY, Project, next_number
 from cellseg_d2.cross_validation.fold_process import run_training
@@ -47,7 +47,7 @@ from cellseg_d2.postprocess.tuning import space_of, tune
 from cellseg_d2.postprocess.tuning_image import make_trials
 from cellseg_d2.predictions.truth import read_truth
 from cellseg_d2.processes import own_command
-from cellseg_d2.weights.model_folder import CONFIG, WEIGHTS, export_model, find_model
+from cellseg_d2.weights.model_folder import CONFIG, WEIGHTS, export_model, find_model, prediction_settings
 from cellseg_d2.weights.weights import find_weights
 
 OVERLAY = "correction/training"
@@ -138,14 +138,20 @@ def plan_training(
 
 
 def configure(model: str, plan: Plan) -> CfgNode:
-    """The configuration of a training that goes on from a model."""
+    """The configuration of a training that goes on from a model: of the model's own, only what prediction reads, and
+    nothing of the data, the length and the rest of the training that it came from.
+    """
     folder = find_model(model)
-    cfg = load_config(folder / CONFIG)
-    zoomed = cfg.INPUT.ZOOM_TEST * cfg.INPUT.CELL_DIAMETER
-    merge_config_file(cfg, find_config(OVERLAY))
+    source, cfg = load_config(folder / CONFIG), default_config()
+    zoomed = source.INPUT.ZOOM_TEST * source.INPUT.CELL_DIAMETER
+    cfg.merge_from_other_cfg(CfgNode(prediction_settings(source)))
+    merge_config_file(cfg, OVERLAY)
+    cfg.MODEL.DEVICE = source.MODEL.DEVICE
     cfg.MODEL.WEIGHTS = str(find_weights(folder / CONFIG).resolve())
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
     cfg.MODEL.CLASS_NAMES = [CATEGORY]
+    if len(cfg.MODEL.DENSE.CLASS_FUSION_WEIGHTS) > 1:
+        cfg.MODEL.DENSE.CLASS_FUSION_WEIGHTS = []
     cfg.INPUT.ROTATE_ZOOM_CROP.ZOOM = list(plan.zoom)
     cfg.SOLVER.MAX_ITER = plan.iterations
     cfg.SOLVER.WARMUP_ITERS = min(cfg.SOLVER.WARMUP_ITERS, plan.iterations // 4)

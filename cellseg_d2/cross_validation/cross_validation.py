@@ -7,7 +7,7 @@ images that a fold was not trained on are collected by :mod:`cellseg_d2.cross_va
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -36,14 +36,20 @@ class Fold:
         index: from 0.
         train, val: names of the registered datasets.
         folder: the run's OUTPUT_DIR.
-        images: names of the images of ``val``, file names without suffix.
+        names: of the images of ``val``: what no other of the dataset is called, by the name in the fold's own files.
+            They only differ where two folds have images of one name, in different folders.
     """
 
     index: int
     train: str
     val: str
     folder: Path
-    images: frozenset[str] = field(repr=False)
+    names: Mapping[str, str] = field(repr=False)
+
+    @property
+    def images(self) -> frozenset[str]:
+        """Names of the images of ``val``, unique in the dataset."""
+        return frozenset(self.names.values())
 
     @property
     def submission(self) -> Path:
@@ -121,12 +127,12 @@ def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
     output = Path(cfg.OUTPUT_DIR)
     names = [(f"{dataset}_fold{k}_train", f"{dataset}_fold{k}_val") for k in range(count)]
     require_datasets([name for pair in names for name in pair])
-    folds, hashes = [], {}
+    folds = []
     trained: set[str] = set()
     validated: dict[str, int] = {}
+    known, hashes = _names_of([name for pair in names for name in pair], [val for _, val in names])
     for k, (train, val) in enumerate(names):
-        images, hashes[val] = _images_of(val)
-        others, hashes[train] = _images_of(train)
+        images, others = (set(known[name].values()) for name in (val, train))
         if both := sorted(images & others):
             raise CellSegError(f"image {both[0]} is in {train} and in {val}: the score would say nothing")
         if twice := sorted(images & validated.keys()):
@@ -136,7 +142,7 @@ def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
             )
         trained |= others
         validated |= dict.fromkeys(images, k)
-        folds.append(Fold(k, train, val, output / f"fold{k}", images))
+        folds.append(Fold(k, train, val, output / f"fold{k}", known[val]))
     if missing := sorted(trained - validated.keys()):
         raise CellSegError(
             f"images of {dataset} that none of the {count} folds validates: {len(missing)}, such as {missing[0]}; "
@@ -147,11 +153,25 @@ def plan(cfg: CfgNode, dataset: str, count: int) -> CrossValidation:
     return CrossValidation(dataset, output, folds, settings)
 
 
-def _images_of(dataset: str) -> tuple[frozenset[str], str]:
-    """Names of the images (file names without suffix) and the SHA-256 of a registered dataset's JSON."""
-    path = Path(MetadataCatalog.get(dataset).json_file)
-    names = frozenset(read_coco(path).stems.values())
-    return names, sha256(path.read_bytes()).hexdigest()
+def _names_of(datasets: Iterable[str], validated: Collection[str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """The images of registered datasets, the parts of one.
+
+    Args:
+        datasets: their names.
+        validated: those of them that together have every image once.
+
+    Returns:
+        By dataset, the name of each image in the whole by that in its own JSON (its file's without suffix, where this
+        is unique); and the SHA-256 of the JSON.
+    """
+    short, long, hashes = {}, {}, {}
+    for dataset in datasets:
+        path = Path(MetadataCatalog.get(dataset).json_file)
+        file, hashes[dataset] = read_coco(path), sha256(path.read_bytes()).hexdigest()
+        short[dataset] = {name: file.stems[number] for number, name in file.names.items()}
+        long[dataset] = {file.names[number]: name for number, name in file.image_names().items()}
+    stems = [stem for dataset in validated for stem in short[dataset].values()]
+    return (short if len(set(stems)) == len(stems) else long), hashes
 
 
 def prepare_output(validation: CrossValidation, chosen: Iterable[Fold], resume: bool) -> None:

@@ -35,7 +35,8 @@ class Attempt:
         exit_code: 0 when it finished; the negative signal when it was killed.
         reason: why it did not finish; empty when it did.
         peak_memory_mib: largest resident memory of the process (of the largest one, where it had workers). Linux never
-            reports less than the starting process had, which a training exceeds.
+            reports less than the starting process had, which a training exceeds. None where the system, such as
+            Windows, does not tell.
         gpu_memory_mib: largest memory that PyTorch allocated on the GPU; None without one.
         hardware: GPU, or processor with its number of usable cores.
     """
@@ -44,7 +45,7 @@ class Attempt:
     seconds: float
     exit_code: int
     reason: str
-    peak_memory_mib: float
+    peak_memory_mib: float | None
     gpu_memory_mib: float | None
     hardware: str
 
@@ -77,29 +78,42 @@ def run_training(
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=console, stderr=subprocess.STDOUT, env=variables
         )
-    interrupted = False
+    peak, interrupted = None, False
     try:
         with track(None, title, "iteration") as progress:
-            # Unlike Popen.wait, this tells the memory of this one process.
-            while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            while process.returncode is None:
                 _show(progress, folder)
                 time.sleep(_PATIENCE)
+                peak = _poll(process)
     except BaseException:  # also Ctrl-C: no process may go on writing to the folder
         interrupted = True
         process.kill()
-        ended = os.wait4(process.pid, 0)
+        while process.returncode is None:
+            peak = _poll(process)
+            time.sleep(0.01)
         raise
     finally:
-        _, status, usage = ended
-        process.returncode = code = os.waitstatus_to_exitcode(status)
+        code = 1 if process.returncode is None else process.returncode  # None: interrupted while it was being ended
         process.stdin.close()
         reason = "interrupted" if interrupted else "" if code == 0 else _reason(code, _lines(log, before))
-        peak = usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux KiB
         gpu = _last_metrics(folder).get("gpu_memory_mib") if _is_newer(folder / "metrics.json", now) else None
         seconds = round(time.perf_counter() - clock, 1)
-        attempt = Attempt(started, seconds, code, reason, round(peak, 1), gpu, hardware(gpu))
+        attempt = Attempt(started, seconds, code, reason, peak, gpu, hardware(gpu))
         on_end(attempt)
     return attempt
+
+
+def _poll(process: subprocess.Popen) -> float | None:
+    """Set the exit code of a process that has ended; returns the peak of its memory in MiB, None where not known."""
+    if not hasattr(os, "wait4"):  # Windows
+        process.poll()
+        return None
+    # Unlike Popen.poll, this tells the memory of this one process.
+    number, status, usage = os.wait4(process.pid, os.WNOHANG)
+    if number == 0:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return round(usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)  # macOS: bytes, Linux: KiB
 
 
 def _show(progress: Progress, folder: Path) -> None:
@@ -148,8 +162,8 @@ def _last_iteration(folder: Path) -> int | None:
 def _reason(code: int, said: Sequence[str]) -> str:
     """Why a process ended: its signal, the sentence of a tool, the message below a traceback, or its last line."""
     if code < 0:
-        hint = "; often that means that memory ran out" if -code == signal.SIGKILL else ""
-        return f"killed by signal {signal.Signals(-code).name}{hint}"
+        name = signal.Signals(-code).name
+        return f"killed by signal {name}{'; often that means that memory ran out' if name == 'SIGKILL' else ''}"
     lines = [line for line in said if line]
     for index in reversed(range(len(lines))):
         if lines[index].startswith("error: "):

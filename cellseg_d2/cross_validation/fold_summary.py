@@ -166,13 +166,14 @@ def summarize_folds(validation: CrossValidation, output_csv: str | Path, exclude
         truth = read_truth(MetadataCatalog.get(fold.val).json_file)
         masks = read_predictions(fold.submission, truth).masks
         images = {
-            name: score_image(masks.get(name, []), image.masks)
-            for name, image in track(truth.images.items(), f"scoring fold {fold.index}")
-            if name not in exclude
+            fold.names[own]: score_image(masks.get(own, []), image.masks)
+            for own, image in track(truth.images.items(), f"scoring fold {fold.index}")
+            if fold.names[own] not in exclude
         }
         if images:
-            scores[fold.index] = summarize(images, truth.cell_types)
-            types |= truth.cell_types
+            cell_types = {fold.names[own]: cell_type for own, cell_type in truth.cell_types.items()}
+            scores[fold.index] = summarize(images, cell_types)
+            types |= cell_types
     whole = summarize({name: image for score in scores.values() for name, image in score.images.items()}, types)
     return FoldSummary(validation, scores, whole, {fold.index: fold.attempts for fold in finished}, sorted(exclude))
 
@@ -187,13 +188,13 @@ def check_excluded(validation: CrossValidation, exclude: Collection[str]) -> Non
 
 def _submission_of(fold: Fold) -> Mapping[str, list[str]]:
     rows = read_submission(fold.submission)
-    strange = sorted(rows.keys() ^ fold.images)
+    strange = sorted(rows.keys() ^ fold.names.keys())
     if strange:
         raise CellSegError(
             f"{fold.submission} is not about the images of {fold.val} (for example {strange[0]}); "
             f"delete {fold.folder} to train this fold again"
         )
-    return rows
+    return {fold.names[own]: cells for own, cells in rows.items()}
 
 
 def _seconds(attempts: Collection[Attempt]) -> float:
@@ -205,9 +206,8 @@ def _memory(attempts: Collection[Attempt], name: str = "peak_memory_mib") -> flo
 
 
 def _gib(attempts: Collection[Attempt]) -> str:
-    gpu = _memory(attempts, "gpu_memory_mib")
-    text = f"{_memory(attempts) / 1024:.1f} GiB"
-    return text if gpu is None else f"{text}, GPU {gpu / 1024:.1f} GiB"
+    peaks = {"": _memory(attempts), "GPU ": _memory(attempts, "gpu_memory_mib")}
+    return ", ".join(f"{of}{peak / 1024:.1f} GiB" for of, peak in peaks.items() if peak is not None) or "–"
 
 
 def _hardware(attempts: Collection[Attempt]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from cellseg_d2.datasets.coco_file import is_cell, read_coco
 from cellseg_d2.errors import CellSegError
+from cellseg_d2.masks.coco import rles_of
 
 PREFIX = "instances_"
 # The key of a dataset dict for the regions in which nobody annotated, compressed COCO RLE; only where there are any.
@@ -137,6 +138,30 @@ def _dataset_dicts(dataset: str, json_file: Path) -> list[dict]:
         if count:
             _tell(dataset, what, count)
     return list(entries.values())
+
+
+def has_ignored(entry: Mapping) -> bool:
+    """Whether a dataset dict has any :func:`ignored_regions`."""
+    return IGNORE in entry or not all(map(is_cell, entry["annotations"]))
+
+
+def ignored_regions(entry: Mapping, height: int, width: int) -> list[dict]:
+    """The regions of a dataset dict in which nobody annotated.
+
+    Datasets of Detectron2's own ``register_coco_instances`` have them among the annotations, marked ``iscrowd``.
+
+    Args:
+        entry: the dict.
+        height, width: size of its image in pixels.
+
+    Returns:
+        Compressed COCO RLEs.
+
+    Raises:
+        RLEError: one has no mask, or a damaged one.
+    """
+    marked = [annotation for annotation in entry["annotations"] if not is_cell(annotation)]
+    return [*entry.get(IGNORE, ()), *rles_of(marked, height, width)]
 
 
 @cache

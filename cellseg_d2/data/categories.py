@@ -148,9 +148,14 @@ def check_map_is_used(categories: Mapping[str, Sequence[str]], category_map: Seq
             raise CellSegError(f"DATASETS.CATEGORY_MAP names {old!r}, but the datasets only have {', '.join(known)}")
 
 
+def training_datasets(cfg: CfgNode) -> tuple[str, ...]:
+    """The datasets that a training reads: those that it trains on, and those that it pastes cells from."""
+    pasted = cfg.INPUT.COPY_PASTE.DATASETS if cfg.INPUT.COPY_PASTE.PROBABILITY > 0 else ()
+    return tuple(dict.fromkeys((*cfg.DATASETS.TRAIN, *pasted)))
+
+
 def mixed(cfg: CfgNode) -> CfgNode:
-    """A configuration in which ``DATASETS.TRAIN`` and the datasets that cells are pasted from are read with the model's
-    classes.
+    """A configuration in which the :func:`training_datasets` are read with the model's classes.
 
     Args:
         cfg: with ``MODEL.CLASS_NAMES`` filled in; not changed.
@@ -160,14 +165,15 @@ def mixed(cfg: CfgNode) -> CfgNode:
     """
     if not cfg.MODEL.CLASS_NAMES:
         return cfg
-    names = dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.INPUT.COPY_PASTE.DATASETS))
-    views = {name: in_classes(name, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES) for name in names}
+    views = {
+        name: in_classes(name, cfg.DATASETS.CATEGORY_MAP, cfg.MODEL.CLASS_NAMES) for name in training_datasets(cfg)
+    }
     if all(name == view for name, view in views.items()):
         return cfg
     result = cfg.clone()
     result.defrost()
     result.DATASETS.TRAIN = tuple(views[name] for name in cfg.DATASETS.TRAIN)
-    result.INPUT.COPY_PASTE.DATASETS = tuple(views[name] for name in cfg.INPUT.COPY_PASTE.DATASETS)
+    result.INPUT.COPY_PASTE.DATASETS = tuple(views.get(name, name) for name in cfg.INPUT.COPY_PASTE.DATASETS)
     result.DATASETS.TRAIN_REPEAT_FACTOR = [[views[name], factor] for name, factor in cfg.DATASETS.TRAIN_REPEAT_FACTOR]
     result.freeze()
     return result

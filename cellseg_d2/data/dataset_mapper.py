@@ -16,7 +16,7 @@ from cellseg_d2.data.augmentations.build import build_test_augmentations, build_
 from cellseg_d2.data.augmentations.copy_paste import paste_cells, visible_parts
 from cellseg_d2.data.augmentations.random_draws import seed, uniform
 from cellseg_d2.data.augmentations.settings import interval
-from cellseg_d2.data.catalog import IGNORE
+from cellseg_d2.data.catalog import IGNORE, ignored_regions
 from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.errors import CellSegError
@@ -120,6 +120,8 @@ class CellDatasetMapper:
         self.intensity = intensity
         self.intensity_percentiles = tuple(intensity_percentiles)
         self.paste_from = paste_from
+        self._kinds = [_kinds(entry) for entry in paste_from]
+        self._alike: dict[frozenset[int], list[int]] = {}  # indices of paste_from by kinds of cells, once asked for
         self.paste_probability = paste_probability
         self.paste_count = paste_count
         self.paste_scale = tuple(paste_scale)
@@ -191,14 +193,17 @@ class CellDatasetMapper:
 
     def load(self, dataset_dict: dict) -> Sample:
         """The image and all its cells, decoded, from the cache where it has them."""
-        return self._cache.get(dataset_dict["file_name"], lambda: self._load(dataset_dict))
+        # Datasets may annotate one file differently. Loaders hand out copies of their dicts, so identity says nothing.
+        cells = [(a["category_id"], is_cell(a), a.get("segmentation")) for a in dataset_dict["annotations"]]
+        key = dataset_dict["file_name"], hash(repr((cells, dataset_dict.get(IGNORE))))
+        return self._cache.get(key, lambda: self._load(dataset_dict))
 
     def _load(self, dataset_dict: dict) -> Sample:
         image = self.read_image(dataset_dict)
         annotations = [a for a in dataset_dict["annotations"] if is_cell(a)]
         try:
             masks = LabelLayers.from_coco(rles_of(annotations, *image.shape), *image.shape)
-            regions = [coco_to_crop(rle) for rle in dataset_dict.get(IGNORE, ())]
+            regions = [coco_to_crop(rle) for rle in ignored_regions(dataset_dict, *image.shape)]
         except RLEError as error:
             raise CellSegError(f"{dataset_dict['file_name']}: a cell cannot be trained on: {error}") from None
         classes = np.array([a["category_id"] for a in annotations], dtype=np.int64)
@@ -213,11 +218,12 @@ class CellDatasetMapper:
         Other kinds of cells grow on other grounds, which would give them away.
         """
         rng = np.random.default_rng(seed())
-        kinds = set(sample.classes.tolist())
-        alike = [e for e in self.paste_from if not kinds or kinds & {a["category_id"] for a in e["annotations"]}]
-        if not alike:
+        kinds = frozenset(sample.classes.tolist())
+        if kinds not in self._alike:
+            self._alike[kinds] = [i for i, own in enumerate(self._kinds) if own and (not kinds or kinds & own)]
+        if not (alike := self._alike[kinds]):
             return sample
-        source = self.load(alike[rng.integers(len(alike))])
+        source = self.load(self.paste_from[alike[rng.integers(len(alike))]])
         count = int(rng.integers(1, self.paste_count + 1))
         crops = sample.masks.crops()
         image, pasted, indices = paste_cells(
@@ -272,6 +278,10 @@ class CellDatasetMapper:
         instances.gt_boxes = bit_masks.get_bounding_boxes()
         instances.gt_classes = torch.from_numpy(sample.classes[origin[keep]])
         return instances
+
+
+def _kinds(entry: dict) -> frozenset[int]:
+    return frozenset(a["category_id"] for a in entry["annotations"] if is_cell(a))
 
 
 def _splits_labels(transforms: T.TransformList) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from detectron2.structures import BitMasks, Boxes
+from detectron2.structures import Boxes
 
 from cellseg_d2.masks.layers import LabelLayers
 
@@ -107,12 +107,6 @@ class LabelMasks:
             torch.cat([own.label_of_mask for own in masks]),
             masks[0].ignore if len(ignores) == 1 else None,
         )
-
-    def to_bitmasks(self) -> BitMasks:
-        """The stock form, bool ``(N, H, W)``, for what insists on it."""
-        if len(self) == 0:
-            return BitMasks(torch.zeros((0, *self.image_size), dtype=torch.bool, device=self.device))
-        return BitMasks(torch.stack(list(self)))
 
     def areas(self) -> torch.Tensor:
         """Pixels of each mask, int64 ``(N,)``."""

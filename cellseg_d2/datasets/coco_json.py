@@ -86,22 +86,6 @@ def write_coco_files(files: Mapping[Path, tuple[Iterable[EncodedImage], Mapping]
                 _write(file, images, info, categories)
 
 
-def write_coco(
-    path: str | Path, records: Iterable[ImageRecord], categories: Sequence[str], info: Mapping | None = None
-) -> None:
-    """Write records as one COCO JSON atomically; images are numbered from 1 on.
-
-    Args:
-        path: path of the file.
-        records: the images; may be a generator.
-        categories: names of all cell types; their ids count from 1 on.
-        info: what to put under ``info``, such as ``image_root``.
-    """
-    ids = category_ids(categories)
-    encoded = (encode_record(record, number, ids) for number, record in enumerate(records, start=1))
-    write_coco_files({Path(path): (encoded, info or {})}, categories)
-
-
 def relative_root(image_root: str | Path, json_folder: str | Path) -> str:
     """How a JSON names the folder of its images.
 

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
-from detectron2.utils.logger import setup_logger
 
 from cellseg_d2.io.progress import PAUSE
 
 logger = logging.getLogger(__name__)
 
-_LOGGERS = {"fvcore": None, "detectron2": None, "cellseg_d2": "cellseg"}
+_LOGGERS = ("fvcore", "detectron2", "cellseg_d2")
 # Of a training and of an evaluation: the loggers whose messages are for the console; those of the others if they warn.
 _TRAINING = (__name__,)
 _EVALUATION = (*_TRAINING, "cellseg_d2.evaluation")
@@ -36,18 +35,23 @@ def set_up_logging(folder: str, rank: int, evaluation: bool = False) -> None:
         rank: of this process; others than the first log to ``log.txt.rank<N>``.
         evaluation: whether nothing is trained, and scores are all that there is to be seen.
     """
+    path = Path(folder) / ("log.txt" if rank == 0 else f"log.txt.rank{rank}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not Detectron2's setup_logger, which does nothing when it is called for a folder again.
+    log = logging.FileHandler(path, encoding="utf-8")
+    log.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%m/%d %H:%M:%S"))
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%H:%M:%S"))
     shown = _EVALUATION if evaluation else _TRAINING
     console.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith(shown))
-    for name, short in _LOGGERS.items():
-        own = logging.getLogger(name)
-        own.handlers = [handler for handler in own.handlers if handler not in _handlers]
-        others = list(own.handlers)
-        setup_logger(folder, distributed_rank=rank, name=name, abbrev_name=short, configure_stdout=False)
-        if rank == 0:
-            own.addHandler(console)
-        _handlers.extend(handler for handler in own.handlers if handler not in others)
+    handlers: list[logging.Handler] = [log, console] if rank == 0 else [log]
+    for own in map(logging.getLogger, _LOGGERS):
+        own.setLevel(logging.DEBUG)
+        own.propagate = False
+        own.handlers = [*(handler for handler in own.handlers if handler not in _handlers), *handlers]
+    for former in _handlers:
+        former.close()
+    _handlers[:] = handlers
 
 
 def usual_length(cells: int, pretrained: bool, batch: int) -> int:
@@ -121,12 +125,15 @@ def tell_score(cfg: CfgNode, storage: EventStorage, iteration: int) -> None:
 def tell_end(cfg: CfgNode, storage: EventStorage) -> None:
     """Say where the model is, how it is used, and where nothing was gained over the weights that it began from."""
     history = storage.histories().get(cfg.TEST.BEST_METRIC)
+    best = Path(cfg.OUTPUT_DIR) / "model_best.pth"
+    kept = f"the model is {best.with_name('model_final.pth')}"
+    if history is not None and best.is_file():  # without a score, it is of an earlier training
+        kept = f"{best} has the best score"
     if history is not None and cfg.MODEL.WEIGHTS:
         (begun, iteration), *later = history.values()
         if iteration == 0 and later and begun >= max(score for score, _ in later):
             logger.info("no score is better than that of %s (%.4g)", cfg.MODEL.WEIGHTS, begun)
-    best = Path(cfg.OUTPUT_DIR) / "model_best.pth"
-    kept = f"{best} has the best score" if best.is_file() else f"the model is {best.with_name('model_final.pth')}"
+            kept = kept.replace("the best score", "the best score after that")
     use = ["--config-file", str(best.with_name("config.yaml")), "--input", "IMAGES", "--output", "results"]
     logger.info("done: %s; to segment images: %s", kept, shlex.join(["cellseg-d2", "infer", *use]))
 

@@ -17,6 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 import cellseg_d2
+from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.io.atomic import atomic_set, write_json_atomic, write_text_atomic
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "fvcore", "pandas", "scipy")
@@ -91,7 +92,7 @@ def dataset_fingerprint(name: str) -> dict:
         "json_file": str(json_file),
         "sha256": hashlib.sha256(json_file.read_bytes()).hexdigest(),
         "images": len(entries),
-        "cells": sum(len(entry["annotations"]) for entry in entries),
+        "cells": sum(is_cell(annotation) for entry in entries for annotation in entry["annotations"]),
         "image_bytes": sum(Path(e["file_name"]).stat().st_size for e in entries if Path(e["file_name"]).exists()),
     }
 

@@ -19,8 +19,15 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.file_io import PathManager
 
 from cellseg_d2.config import class_names
-from cellseg_d2.data.catalog import IGNORE, require_datasets
-from cellseg_d2.data.categories import check_map_is_used, choose_classes, map_categories, repeat_factors
+from cellseg_d2.data.catalog import has_ignored, require_datasets
+from cellseg_d2.data.categories import (
+    check_map_is_used,
+    choose_classes,
+    map_categories,
+    repeat_factors,
+    training_datasets,
+)
+from cellseg_d2.datasets.coco_file import is_cell
 from cellseg_d2.engine.console import set_up_logging
 from cellseg_d2.engine.run_record import CONFIG
 from cellseg_d2.errors import CellSegError, one_line
@@ -28,6 +35,7 @@ from cellseg_d2.evaluation.registry import EVALUATOR_REGISTRY
 from cellseg_d2.io.network import limited_silence
 from cellseg_d2.io.outputs import check_outputs
 from cellseg_d2.io.text import read_yaml
+from cellseg_d2.modeling.blockwise_rpn import BlockwiseRPN
 from cellseg_d2.modeling.timm_backbone import TIMM_BACKBONE
 from cellseg_d2.postprocess.params import PER_CLASS, PostprocessParams
 from cellseg_d2.weights import model_folder  # noqa: F401  registers cellseg://
@@ -49,7 +57,7 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
     # Reading the JSON also sets the metadata.
     entries = {name: DatasetCatalog.get(name) for name in names}
     sizes = {name: len(own) for name, own in entries.items()}
-    cells = {name: sum(len(entry["annotations"]) for entry in own) for name, own in entries.items()}
+    cells = {name: sum(is_cell(a) for entry in own for a in entry["annotations"]) for name, own in entries.items()}
     categories = {name: list(MetadataCatalog.get(name).thing_classes) for name in names}
     check_classes(cfg, categories)
     if train:
@@ -66,12 +74,6 @@ def prepare_training(cfg: CfgNode, train: bool = True) -> CfgNode:
         check_start(cfg)
     cfg.MODEL.WEIGHTS = require_weights(cfg.MODEL.WEIGHTS)
     return cfg
-
-
-def training_datasets(cfg: CfgNode) -> tuple[str, ...]:
-    """The datasets that a training reads: those that it trains on, and those that it pastes cells from."""
-    pasted = cfg.INPUT.COPY_PASTE.DATASETS if cfg.INPUT.COPY_PASTE.PROBABILITY > 0 else ()
-    return tuple(dict.fromkeys((*cfg.DATASETS.TRAIN, *pasted)))
 
 
 def check_start(cfg: CfgNode) -> None:
@@ -160,12 +162,12 @@ def check_ignored(cfg: CfgNode, entries: Mapping[str, Sequence[Mapping]]) -> Non
     Raises:
         CellSegError: names the key.
     """
-    concerned = [name for name, own in entries.items() if any(IGNORE in entry for entry in own)]
+    concerned = [name for name, own in entries.items() if any(map(has_ignored, own))]
     if not concerned:
         return
     said = f"{concerned[0]} has regions marked iscrowd, in which nobody annotated: to learn nothing from them, set"
-    generator = cfg.MODEL.PROPOSAL_GENERATOR.NAME
-    if issubclass(PROPOSAL_GENERATOR_REGISTRY.get(generator), RPN) and generator != "BlockwiseRPN":
+    made = PROPOSAL_GENERATOR_REGISTRY.get(cfg.MODEL.PROPOSAL_GENERATOR.NAME)
+    if issubclass(made, RPN) and not issubclass(made, BlockwiseRPN):
         raise CellSegError(f"{said} MODEL.PROPOSAL_GENERATOR.NAME BlockwiseRPN")
     if not cfg.INPUT.MASK_LAYERS:
         raise CellSegError(f"{said} INPUT.MASK_LAYERS True")
@@ -187,7 +189,7 @@ def settle_vote(
     mixed = 0
     for name, own in entries.items():
         classes = map_categories(categories[name], cfg.DATASETS.CATEGORY_MAP)
-        mixed += sum(len({classes[a["category_id"]] for a in entry["annotations"]}) > 1 for entry in own)
+        mixed += sum(len({classes[a["category_id"]] for a in entry["annotations"] if is_cell(a)}) > 1 for entry in own)
     if mixed:
         cfg.TEST.POSTPROCESS.VOTE = False
         logger.warning(

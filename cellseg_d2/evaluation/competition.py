@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from pycocotools import mask as coco_mask
 
-from cellseg_d2.data.catalog import IGNORE
-from cellseg_d2.datasets.coco_file import is_cell
+from cellseg_d2.data.catalog import ignored_regions
+from cellseg_d2.data.categories import map_categories
+from cellseg_d2.datasets.coco_file import is_cell, read_coco
+from cellseg_d2.datasets.names import distinct_names, key_of
 from cellseg_d2.detections.detections import Detections
 from cellseg_d2.detections.instances import to_detections
 from cellseg_d2.detections.saved import FILE_NAME as DETECTIONS_FILE_NAME
@@ -52,6 +54,8 @@ class CompetitionEvaluator(DatasetEvaluator):
         save_detections: whether what the model detected, before any of ``params``, goes to ``detections.npz`` too, and
             ``params`` to ``postprocess.yaml``: what ``cellseg-d2 tune-postprocess`` starts from.
         class_names: classes of the model, for ``detections.npz``; None takes the dataset's.
+        category_map: what the dataset's categories are called in the model, see
+            :func:`cellseg_d2.data.categories.map_categories`; by it types are compared where images hold several.
 
     Result of ``evaluate``: ``{"competition": {"mean", "<cell type>", …, "score@0.50" …, "precision50", "recall50",
     "tp50", "fp50", "fn50"}}``, scores in 0…1.
@@ -64,14 +68,19 @@ class CompetitionEvaluator(DatasetEvaluator):
         output_dir: str | Path | None = None,
         save_detections: bool = False,
         class_names: Sequence[str] | None = None,
+        category_map: Sequence[Sequence[str]] = (),
     ):
         self._params = params
         self._save_detections = save_detections
         self._output_dir = Path(output_dir) if output_dir is not None else None
         self._truth = {entry["image_id"]: entry for entry in DatasetCatalog.get(dataset_name)}
+        self._names = _image_names(dataset_name, self._truth)
         self._type_names = MetadataCatalog.get(dataset_name).thing_classes
+        self._mapped_names = map_categories(self._type_names, category_map)
         self._class_names = class_names or self._type_names
-        self._mixed = any(len({a["category_id"] for a in e["annotations"]}) > 1 for e in self._truth.values())
+        self._mixed = any(
+            len({a["category_id"] for a in entry["annotations"] if is_cell(a)}) > 1 for entry in self._truth.values()
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -85,17 +94,19 @@ class CompetitionEvaluator(DatasetEvaluator):
             detections = to_detections(output["instances"])
             cells = output["cells"] if "cells" in output else postprocess(detections, self._params)
             predicted = [crop_to_coco(crop, cells.height, cells.width) for crop in cells.crops]
-            counted = judged(predicted, coco_mask.merge(truth[IGNORE]) if IGNORE in truth else None)
+            regions = ignored_regions(truth, cells.height, cells.width)
+            counted = judged(predicted, coco_mask.merge(regions) if regions else None)
             predicted = [predicted[i] for i in counted]
             annotations = [annotation for annotation in truth["annotations"] if is_cell(annotation)]
-            name = Path(truth["file_name"]).stem
+            name = self._names[image["image_id"]]
             types = [self._type_names[a["category_id"]] for a in annotations]
             cell_type = Counter(types).most_common(1)[0][0] if types else "no cells"
             true = rles_of(annotations, cells.height, cells.width)
             score, of_types = score_image(predicted, true), {}
             if self._mixed:
                 found = [self._class_names[index] for index in cells.classes[counted]]
-                of_types = score_types(predicted, found, true, types)
+                mapped = [self._mapped_names[a["category_id"]] for a in annotations]
+                of_types = score_types(predicted, found, true, mapped)
             self._scores[name] = (score, cell_type, of_types)
             self._rows[name] = [crop_to_kaggle(crop, cells.width) for crop in cells.crops]
             if self._save_detections:
@@ -125,6 +136,15 @@ class CompetitionEvaluator(DatasetEvaluator):
         return {"competition": summary.metrics()}
 
 
+def _image_names(dataset_name: str, truth: Mapping[int, Mapping]) -> dict[int, str]:
+    """A name for each image by id that no other has: that by which the dataset's JSON is read, where it has one."""
+    json_file = MetadataCatalog.get(dataset_name).get("json_file")
+    names = read_coco(json_file).names if json_file else {}
+    if truth.keys() <= names.keys():
+        return names
+    return dict(zip(truth, distinct_names([key_of(entry["file_name"]) for entry in truth.values()]), strict=True))
+
+
 def _compact(detections: Detections) -> Detections:
     """Probabilities as float16, which is how they are saved; the images of the whole data set are kept till then."""
     masks = detections.masks
@@ -136,4 +156,5 @@ def competition(cfg: CfgNode, dataset_name: str, output_dir: Path) -> Competitio
     """the competition's mean over IoU thresholds, of cells after ``TEST.POSTPROCESS``"""
     classes = cfg.MODEL.CLASS_NAMES or None
     params = PostprocessParams.from_config(cfg)
-    return CompetitionEvaluator(dataset_name, params, output_dir, cfg.TEST.SAVE_DETECTIONS, classes)
+    category_map = cfg.DATASETS.CATEGORY_MAP
+    return CompetitionEvaluator(dataset_name, params, output_dir, cfg.TEST.SAVE_DETECTIONS, classes, category_map)

@@ -18,6 +18,15 @@ from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmenter import Segmenter
 from cellseg_d2.postprocess.params import PostprocessParams
 
+# What the members must agree on, by the key that sets it.
+_LOOKS = {
+    "intensity": "INPUT.INTENSITY",
+    "intensity_percentiles": "INPUT.INTENSITY_PERCENTILES",
+    "tile": "TEST.TILE",
+    "scales": "TEST.SCALES",
+    "scale_neighbors": "TEST.SCALE_NEIGHBORS",
+}
+
 
 class Ensemble(Segmenter):
     """Models of the same cells, such as the folds of a cross-validation, on an equal footing.
@@ -53,18 +62,16 @@ class Ensemble(Segmenter):
         self.params = params or members[0].params
         self.fusion = fusion or members[0].fusion
         self.class_names = list(members[0].class_names)
-        for name in ("intensity", "intensity_percentiles", "tile"):
+        for name, key in _LOOKS.items():
             values = {getattr(member, name) for member in members}
             if len(values) > 1:
                 raise CellSegError(
                     f"models of an ensemble must look at images in the same way, but {name} is "
-                    f"{' and '.join(sorted(map(str, values)))}; train them alike"
+                    f"{' and '.join(sorted(map(str, values)))}; train them alike, or give {key} for all of them"
                 )
             setattr(self, name, values.pop())
         diameters = {member.cell_diameter for member in members}
         self.cell_diameter = diameters.pop() if len(diameters) == 1 else 0.0
-        scales = {(member.scales, member.scale_neighbors) for member in members}
-        self.scales, self.scale_neighbors = scales.pop() if len(scales) == 1 else ((1.0,), 0)
         self._classes = [self._class_map(member, number) for number, member in enumerate(members, start=1)]
 
     def _class_map(self, member: Segmenter, number: int) -> np.ndarray:

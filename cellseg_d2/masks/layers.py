@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellseg_d2.masks.crop import MaskCrop, pixel_positions
-from cellseg_d2.masks.overlaps import clip_crop, resolve_overlaps
+from cellseg_d2.masks.overlaps import clip_crop
 from cellseg_d2.masks.rle import decode_coco_many, encode_coco, equal_runs
 
 # Labels a layer may hold. uint16 uses half its range, so that torch, whose uint16 can do little, may read it as int16.
@@ -81,14 +81,6 @@ class LabelLayers:
         """Number of cells, the empty ones included."""
         return len(self.layer_of_cell)
 
-    def __eq__(self, other: object) -> bool:
-        """Whether the images are of one size and every cell has the same pixels, on whichever layer."""
-        if not isinstance(other, LabelLayers):
-            return NotImplemented
-        if len(self) != len(other) or (self.height, self.width) != (other.height, other.width):
-            return False
-        return all(np.array_equal(a, b) for a, b in zip(self._cell_runs(), other._cell_runs(), strict=True))
-
     @property
     def height(self) -> int:
         """Of the image in pixels."""
@@ -135,9 +127,19 @@ class LabelLayers:
 
     def to_coco(self) -> list[dict]:
         """Compressed COCO RLEs ``{"size", "counts"}`` of all cells."""
-        cells, runs = self._cell_runs(column_major=True)
-        borders = np.searchsorted(cells, np.arange(1, len(self)))
-        return [encode_coco(own, self.height, self.width) for own in np.split(runs, borders)[: len(self)]]
+        cells, runs = [], []
+        for layer, own, labels in self._cells_by_layer():
+            cell_of_label = np.full(MAX_LABEL[layer.dtype] + 1, -1, dtype=np.int64)
+            cell_of_label[labels] = own
+            own_runs, found = equal_runs(layer.T.ravel())
+            cell = cell_of_label[found]
+            cells.append(cell[cell >= 0])
+            runs.append(own_runs[cell >= 0])
+        cells = np.concatenate(cells)
+        order = np.argsort(cells, kind="stable")
+        borders = np.searchsorted(cells[order], np.arange(1, len(self)))
+        of_cells = np.split(np.concatenate(runs)[order], borders)[: len(self)]
+        return [encode_coco(own, self.height, self.width) for own in of_cells]
 
     def map_layers(self, function: Callable[[np.ndarray], np.ndarray]) -> LabelLayers:
         """Apply a geometric transform to all masks: once per layer.
@@ -165,33 +167,10 @@ class LabelLayers:
             raise ValueError("a cell can be selected only once")
         return LabelLayers(self.layers, self.layer_of_cell[kept], self.label_of_cell[kept])
 
-    def resolve_overlaps(self, policy: str, scores: np.ndarray | None = None) -> LabelLayers:
-        """The same cells, each contested pixel given to one of them only.
-
-        Args:
-            policy, scores: see :func:`cellseg_d2.masks.overlaps.resolve_overlaps`.
-        """
-        crops = resolve_overlaps(self.crops(), self.height, self.width, policy, scores)
-        return LabelLayers.from_crops(crops, self.height, self.width)
-
     def _cells_by_layer(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Each layer ``(H, W)`` with the cells painted in it ``(n,)`` and their labels ``(n,)``."""
         owned = [np.flatnonzero(self.layer_of_cell == index) for index in range(len(self.layers))]
         return [(layer, own, self.label_of_cell[own]) for layer, own in zip(self.layers, owned, strict=True)]
-
-    def _cell_runs(self, column_major: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """The cell of every run, int64 ``(R,)``, ascending, and the canonical runs of each cell, int64 ``(R, 2)``."""
-        cells, runs = [], []
-        for layer, own, labels in self._cells_by_layer():
-            cell_of_label = np.full(MAX_LABEL[layer.dtype] + 1, -1, dtype=np.int64)
-            cell_of_label[labels] = own
-            own_runs, found = equal_runs((layer.T if column_major else layer).ravel())
-            cell = cell_of_label[found]
-            cells.append(cell[cell >= 0])
-            runs.append(own_runs[cell >= 0])
-        cells = np.concatenate(cells)
-        order = np.argsort(cells, kind="stable")
-        return cells[order], np.concatenate(runs)[order]
 
 
 def _paint(positions: np.ndarray, cells: np.ndarray, number: int, height: int, width: int) -> LabelLayers:

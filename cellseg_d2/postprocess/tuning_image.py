@@ -11,6 +11,7 @@ from cellseg_d2.detections.detections import Detections, SoftCrop, vote_class
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, pixel_positions
 from cellseg_d2.masks.ignore import LARGEST_SHARE
+from cellseg_d2.masks.rle import equal_runs
 from cellseg_d2.metrics.competition import THRESHOLDS, ImageScore
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.steps import (
@@ -104,23 +105,22 @@ class ImageTrials:
         return found
 
     def _compare(self, settled: Settled) -> float:
-        true, predicted = len(self._true_areas), len(settled.order)
+        predicted = len(settled.order)
         counted = settled.large & self._judged(settled)
         best = np.zeros(predicted)  # highest IoU of each predicted cell
-        labels = settled.labels.ravel()[self._true_pixels]
+        # Runs of pixels with one label in one true cell, added up: no table of all pairs, of which few share a pixel.
+        runs, found = equal_runs(self._true_cells * np.int64(predicted + 1) + settled.labels.ravel()[self._true_pixels])
+        pairs, pair_of_run = np.unique(found, return_inverse=True)
+        shared = np.bincount(pair_of_run, runs[:, 1], len(pairs))
+        columns, labels = np.divmod(pairs, predicted + 1)
         hit = labels > 0
-        pairs = (labels[hit] - 1) * np.int64(true) + self._true_cells[hit]
-        shared = np.bincount(pairs, minlength=predicted * true)
-        pairs = np.flatnonzero(shared)
-        if len(pairs):
-            rows, columns = np.divmod(pairs, true)
-            iou = shared[pairs] / (settled.areas[rows] + self._true_areas[columns] - shared[pairs])
-            np.maximum.at(best, rows, iou)
+        rows, columns, shared = labels[hit] - 1, columns[hit], shared[hit]
+        np.maximum.at(best, rows, shared / (settled.areas[rows] + self._true_areas[columns] - shared))
         # Predicted cells share no pixel, so a true cell has IoU above 0.5 with one of them at most: every predicted
         # cell above the threshold can be matched.
         best = best[counted]
         tp = tuple(int(np.count_nonzero(best > threshold)) for threshold in THRESHOLDS)
-        return ImageScore(tp, len(best), true).score
+        return ImageScore(tp, len(best), len(self._true_areas)).score
 
     def _judged(self, settled: Settled) -> np.ndarray:
         """Which predicted cells count, bool ``(P,)``."""

@@ -14,11 +14,11 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathHandler, PathManager
 from safetensors.torch import save
 
-from cellseg_d2.config import changed_settings, class_names, postprocess_beside
+from cellseg_d2.config import changed_settings, class_names
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import atomic_path, atomic_set, write_text_atomic
 from cellseg_d2.io.settings import plain
-from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS_FILE
+from cellseg_d2.postprocess.params import FILE_NAME as POSTPROCESS
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.weights.mean import mean_weights
 from cellseg_d2.weights.weights import CHECKPOINTS
@@ -26,10 +26,14 @@ from cellseg_d2.weights.weights import CHECKPOINTS
 SHIPPED = Path(__file__).resolve().parents[1] / "models"
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 PREFIX = "cellseg://"
-# The keys of INPUT that prediction reads; all others are for training.
+# The keys that prediction reads beside those of MODEL; all others are for training and for scores.
 PREDICTION_INPUT = (
     *("FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST", "ZOOM_TEST"),
     *("INTENSITY", "INTENSITY_PERCENTILES", "CELL_DIAMETER"),
+)
+PREDICTION_TEST = (
+    *("DETECTIONS_PER_IMAGE", "POSTPROCESS", "SCALES", "SCALE_NEIGHBORS"),
+    *("PRECISION", "TILE", "TTA", "FUSION"),
 )
 
 
@@ -69,10 +73,27 @@ def check_free(folder: str | Path, weights: str) -> None:
     """
     others = [name for name in CHECKPOINTS if name != weights]
     if not (Path(folder) / weights).exists():
-        others += [CONFIG, POSTPROCESS_FILE]
+        others += [CONFIG, POSTPROCESS]
     for name in others:
         if (Path(folder) / name).exists():
             raise CellSegError(f"{folder} already holds {name}, which is of no earlier export; choose another folder")
+
+
+def prediction_settings(cfg: CfgNode) -> dict:
+    """What prediction reads of a configuration and differs from the defaults, and all of ``TEST.POSTPROCESS``; nothing
+    of how and on what it was trained, and neither the device nor the weights.
+    """
+    changed = changed_settings(cfg)
+
+    def read(group: str, keys: Sequence[str]) -> dict:
+        return {key: value for key, value in changed.get(group, {}).items() if key in keys}
+
+    return {
+        "VERSION": cfg.VERSION,
+        "MODEL": {key: value for key, value in changed["MODEL"].items() if key != "DEVICE"} | {"WEIGHTS": ""},
+        "INPUT": read("INPUT", PREDICTION_INPUT),
+        "TEST": read("TEST", PREDICTION_TEST) | {"POSTPROCESS": plain(cfg.TEST.POSTPROCESS)},
+    }
 
 
 def export_model(
@@ -81,8 +102,7 @@ def export_model(
     """Write ``config.yaml`` and ``model.safetensors`` of a trained model; returns the folder.
 
     Args:
-        cfg: configuration of the run. What prediction needs and differs from the defaults is written, and all of
-            ``TEST.POSTPROCESS``.
+        cfg: configuration of the run, of which :func:`prediction_settings` are written.
         weights: its checkpoint, or several whose mean is written (:func:`mean_weights`).
         folder: created if needed; files of the same names are replaced, and a ``postprocess.yaml`` of an earlier
             version, which would be laid over the configuration, is removed.
@@ -91,13 +111,7 @@ def export_model(
     folder = Path(folder)
     files = [weights] if isinstance(weights, str | Path) else weights
     PostprocessParams.from_config(cfg).check_classes(class_names(cfg))
-    changed = changed_settings(cfg)
-    settings = {
-        "VERSION": cfg.VERSION,
-        "MODEL": {key: value for key, value in changed["MODEL"].items() if key != "DEVICE"} | {"WEIGHTS": ""},
-        "INPUT": {key: value for key, value in changed.get("INPUT", {}).items() if key in PREDICTION_INPUT},
-        "TEST": changed.get("TEST", {}) | {"POSTPROCESS": plain(cfg.TEST.POSTPROCESS)},
-    }
+    settings = prediction_settings(cfg)
     tensors = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous()
         for name, value in mean_weights(files).items()
@@ -107,8 +121,7 @@ def export_model(
         with atomic_path(folder / WEIGHTS) as temporary:
             temporary.write_bytes(save(tensors))  # save_file would make a file that only its owner can read
         write_text_atomic(folder / CONFIG, text)
-    if (former := postprocess_beside(folder / CONFIG)) is not None:
-        former.unlink()
+    (folder / POSTPROCESS).unlink(missing_ok=True)
     return folder
 
 

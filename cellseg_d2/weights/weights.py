@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from cellseg_d2.config import find_config
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.weights.weight_files import read_weight_file
 
@@ -15,10 +16,13 @@ CHECKPOINTS = ("model_best.pth", "model_final.pth", "model.safetensors")
 def find_weights(config_file: str | Path) -> Path:
     """The best, else the final checkpoint beside a run's ``config.yaml``.
 
+    Args:
+        config_file: see :func:`cellseg_d2.config.find_config`.
+
     Raises:
-        CellSegError: there is neither.
+        CellSegError: there is neither, or no such configuration.
     """
-    folder = Path(config_file).parent
+    folder = find_config(config_file).parent
     for name in CHECKPOINTS:
         if (folder / name).is_file():
             return folder / name

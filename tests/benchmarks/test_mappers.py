@@ -12,6 +12,7 @@ from cellseg_d2.benchmarks import mappers
 from cellseg_d2.benchmarks.inputs import annotated_entries
 from cellseg_d2.data.catalog import register_json
 from tests.discs import write_disc_dataset
+from tests.stock_masks import to_bitmasks
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_stock_and_new_get_the_same_rotation(entries):
         stock, new = samples["stock"], samples["new, same scale"]
         assert stock["image"].shape == new["image"].shape == (3, 1000, 1000)
         stock, new = stock["instances"], new["instances"]
-        masks = new.gt_masks.to_bitmasks().tensor
+        masks = to_bitmasks(new.gt_masks).tensor
         assert len(masks) == len(stock)
         # The flip is drawn later, and may be another one.
         assert (

@@ -10,7 +10,6 @@ import tifffile
 
 from cellseg_d2.cli import convert, convert_to_coco, evaluate
 from cellseg_d2.cli.convert import formats
-from cellseg_d2.datasets.coco_json import write_coco
 from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.datasets.findings import Finding
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
@@ -18,6 +17,7 @@ from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference import annotated
 from cellseg_d2.masks.crop import MaskCrop
 from cellseg_d2.visualization.report.cells import gather_cells
+from tests.coco_files import write_coco
 
 HEIGHT, WIDTH = 24, 30
 RING = np.ones((9, 9), bool)

@@ -64,6 +64,30 @@ def test_samples_are_those_of_the_mapper(visualize, tmp_path):
     assert first.shape != other.shape or not np.array_equal(first, other)
 
 
+def test_the_mapper_is_that_of_the_training(visualize, monkeypatch, tmp_path):
+    """Cells come from the datasets that they are pasted from, in the model's classes."""
+    path = write_disc_dataset(tmp_path, name="other") / "instances_train.json"
+    path.write_text(path.read_text().replace('"bright"', '"pale"'))
+    drawn = []
+
+    def remember(mapper, entry, *args, **kwargs):
+        drawn.append((mapper, entry))
+        return augmentation_sheet(mapper, entry, *args, **kwargs)
+
+    monkeypatch.setattr("cellseg_d2.visualization.augmentation_sheet.augmentation_sheet", remember)
+    pasted = ["INPUT.COPY_PASTE.PROBABILITY", "1.0", "INPUT.COPY_PASTE.DATASETS", "('other_train',)"]
+    one = ["DATASETS.CATEGORY_MAP", "[['*','cell']]", "DATASETS.TRAIN_REPEAT_FACTOR", "[['discs_train',2.0]]"]
+    for given in ([], ["--json", str(tmp_path / "discs/instances_val.json")]):
+        visualize("--count", "1", *given, *pasted, *one)
+        mapper, entry = drawn[-1]
+        assert {"other" in source["file_name"] for source in mapper.paste_from} == {True}
+        assert {a["category_id"] for own in (entry, *mapper.paste_from) for a in own["annotations"]} == {0}
+    with pytest.raises(CellSegError, match="the datasets do not have the same categories"):
+        visualize(*pasted)
+    with pytest.raises(CellSegError, match="'elsewhere_train' is not in"):
+        visualize(*pasted[:3], "('elsewhere_train',)")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--image-index", "4"], "there are 4 images"), (["--json", "none.json"], "none.json does not exist")],

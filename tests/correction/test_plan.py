@@ -38,6 +38,21 @@ def test_each_image_is_scored_by_a_model_that_has_not_seen_it(images, parts):
     assert all(isinstance(sentence, str) for sentence in plan.sentences())
 
 
+@pytest.mark.parametrize("images", [3, 6, 7, 8, 12])
+def test_each_training_has_cells_to_learn_from(images):
+    """Two images have cells; all others are known to be empty."""
+    records = [record(f"image{i}", *([20] if i < 2 else [])) for i in range(images)]
+    for seed in range(5):
+        for folds in (None, 1, 2, 3):
+            for part in make_plan(records, KNOWN, folds=folds, seed=seed).parts:
+                assert {"image0", "image1"} & set(part.train)
+    one = records[1:]
+    assert make_plan(one, KNOWN).parts == ()
+    for folds in (1, 2):
+        with pytest.raises(CellSegError, match="annotate cells in another one, or give --folds 0"):
+            make_plan(one, KNOWN, folds=folds)
+
+
 def test_images_of_one_group_stay_together():
     records = [record(f"image{i}", 20, group="left" if i % 2 else "right") for i in range(6)]
     for part in make_plan(records, KNOWN).parts:

@@ -1,6 +1,7 @@
 """Projects of corrections: every save is kept, whole, and means what was painted."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -33,6 +34,15 @@ def images(tmp_path):
 @pytest.fixture
 def project(tmp_path, images):
     return Project.open(tmp_path / "project", images)
+
+
+def test_an_image_whose_copy_is_gone_is_named(project):
+    project.save("a", square(2, 3, 5))
+    shutil.rmtree(project.folder / "images")
+    with pytest.raises(CellSegError, match=r"images lacks the image 'a'.*put it back"):
+        project.records()
+    project.save("a", square(2, 3, 5))
+    assert len(project.records()) == 1
 
 
 def test_every_save_is_kept_and_the_last_counts(project, images, tmp_path):

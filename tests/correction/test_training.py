@@ -7,15 +7,17 @@ import cv2
 import numpy as np
 import pytest
 
+from cellseg_d2.config import check_values, default_config, load_config, merge_config_file
 from cellseg_d2.correction.next_image import disagreement, rank_images
 from cellseg_d2.correction.plan import Plan
 from cellseg_d2.correction.project import Project
-from cellseg_d2.correction.training import configure, correction_data, plan_training
+from cellseg_d2.correction.training import OVERLAY, configure, correction_data, plan_training
 from cellseg_d2.datasets.coco_reader import load_coco
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.inference.model import CellSegmenter
 from cellseg_d2.inference.segmentation import Segmentation
 from cellseg_d2.inference.tta import View
+from cellseg_d2.io.settings import flat
 from cellseg_d2.masks.overlaps import label_image
 from cellseg_d2.postprocess.steps import Cells
 from cellseg_d2.weights.model_folder import find_model
@@ -104,6 +106,34 @@ def test_what_is_annotated_is_not_too_small_to_be_found(smallest, areas, tmp_pat
     model = write_untrained_run(tmp_path, repository / "configs/quickstart/instant_test.yaml", known + rules)
     post = configure(str(model), plan).TEST.POSTPROCESS
     assert (*areas, 0) == (post.MIN_AREAS, post.DOUBTFUL_AREAS, post.MIN_AREA_SHARE)
+
+
+def test_nothing_of_the_training_that_the_model_came_from_is_repeated(tmp_path, repository):
+    """But all that prediction reads is kept, also for the model that comes of it."""
+    plan = Plan(2, 20, 0, (20.0, 20.0), (0.9, 1.1), None, 40, iterations=9, parts=())
+    known = ["INPUT.CELL_DIAMETER", "20.0", "INPUT.ZOOM_TEST", "1.0", "INPUT.INTENSITY", "percentile"]
+    known += ["TEST.TILE", "512", "TEST.TTA.ENABLED", "True", "MODEL.RPN.BATCH_SIZE_PER_IMAGE", "77"]
+    former = {
+        **{"SOLVER.EPOCHS": "7", "SOLVER.STEP_EPOCHS": "[3]", "SOLVER.EMA.ENABLED": "True"},
+        **{"SOLVER.GRADIENT_ACCUMULATION": "4", "SOLVER.STAGE_LR_DECAY": "0.5", "TEST.EVAL_EPOCHS": "1"},
+        **{"INPUT.COPY_PASTE.PROBABILITY": "0.5", "INPUT.COPY_PASTE.DATASETS": "('other_train',)"},
+        **{"DATASETS.TRAIN_REPEAT_FACTOR": "[['discs_train', 3.0]]", "DATASETS.TRAIN": "('discs_train',)"},
+        **{"TEST.EVALUATORS": "['coco']", "TEST.BEST_METRIC": "segm/AP", "DATALOADER.CACHE_MB": "1"},
+        "MODEL.DENSE.CLASS_FUSION_WEIGHTS": "[0.5, 2.0]",
+    }
+    words = [word for item in former.items() for word in item]
+    model = write_untrained_run(tmp_path, repository / "configs/quickstart/instant_test.yaml", known + words)
+    cfg, source = configure(str(model), plan), load_config(model / "config.yaml")
+    usual = default_config()
+    merge_config_file(usual, OVERLAY)
+    own, before, expected = flat(cfg), flat(source), flat(usual)
+    assert {key: own[key] for key in former} == {key: expected[key] for key in former}
+    assert {key: own[key] for key in known[::2]} == {key: before[key] for key in known[::2]}
+    for group in ("SOLVER", "DATASETS", "DATALOADER"):
+        given = {"SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS"}
+        assert not {key for key in own if key.startswith(f"{group}.") and own[key] != expected[key]} - given
+    cfg.freeze()
+    check_values(cfg)
 
 
 def test_a_model_that_knows_no_size_is_refused(folders, tmp_path, repository):

@@ -1,6 +1,7 @@
 """Planning, recording and gathering of folds; the trainings themselves are stand-ins, see tests/cli for real ones."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -130,6 +131,30 @@ def test_excluded_images_are_predicted_but_not_scored(make, program, tmp_path):
     assert every.table().splitlines()[3].split()[:6] == ["fold", "1", "0", "–", "–", "–"]
     with pytest.raises(CellSegError, match="lacks: 1, such as nobody"):
         summarize_folds(validation, tmp_path / "oof.csv", ["nobody"])
+
+
+def test_images_of_one_name_in_the_folders_of_two_folds_are_both_kept(make, program, datasets, tmp_path):
+    """Each fold's own files call its image day1, as no other of it is called so."""
+    parts = {"val0": ("A/day1", "discs_fold0_val"), "train0": ("B/day1", "discs_fold1_val")}
+    for path in datasets.glob("instances_fold*.json"):
+        content = json.loads(path.read_text())
+        for entry in content["images"]:
+            entry["source_id"] = parts.get(Path(entry["file_name"]).stem, (Path(entry["file_name"]).stem,))[0]
+            entry["file_name"] = f"{entry['source_id']}.png"
+        path.write_text(json.dumps(content))
+    for old, (_, dataset) in parts.items():
+        rows = read_submission(tmp_path / f"{dataset}.csv")
+        write_submission(tmp_path / f"{dataset}.csv", {"day1": rows.pop(old), **rows})
+    validation = make()
+    assert {"A/day1", "B/day1"} <= validation.images
+    for fold in validation.folds:
+        assert train_fold(fold, make.config_file, [], program).exit_code == 0
+    summary = summarize_folds(validation, tmp_path / "oof.csv", ["B/day1"])
+    oof = read_submission(tmp_path / "oof.csv")
+    assert len(oof) == 8
+    assert (len(oof["A/day1"]), len(oof["B/day1"])) == (5, 0)
+    assert sorted(summary.out_of_fold.images) == sorted(validation.images - {"B/day1"})
+    assert summary.out_of_fold.mean == pytest.approx((4 + 1) / 7)
 
 
 @pytest.mark.parametrize(("seed", "code", "reason"), [(1, 2, "there are no weights"), (9, -9, "SIGKILL; often")])
@@ -312,6 +337,20 @@ def is_running(process):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_where_the_system_tells_no_memory_all_else_is_known(make, program, monkeypatch, tmp_path):
+    """As on Windows, where neither wait4 nor SIGKILL exist."""
+    for module, name in ((os, "wait4"), (os, "WNOHANG"), (signal, "SIGKILL")):
+        monkeypatch.delattr(module, name)
+    validation = make()
+    for fold in validation.folds:
+        attempt = train_fold(fold, make.config_file, [], program)
+        assert (attempt.exit_code, attempt.peak_memory_mib, attempt.gpu_memory_mib) == (0, None, 1536)
+    summary = summarize_folds(validation, tmp_path / "oof.csv")
+    assert [fold["peak_memory_mib"] for fold in summary.to_dict()["per_fold"]] == [None, None]
+    assert "GPU 1.5 GiB" in summary.table()
+    assert "| GPU 1.5 GiB |" in summary.markdown("what", "command")
 
 
 def test_a_program_that_says_nothing(tmp_path):

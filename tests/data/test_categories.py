@@ -114,6 +114,13 @@ def test_only_what_is_needed_is_replaced(config):
     assert mixed(cfg).DATASETS.TRAIN[1] != "other_train"
 
 
+def test_datasets_that_nothing_is_pasted_from_need_not_be_there(config):
+    elsewhere = ("INPUT.COPY_PASTE.DATASETS", "('elsewhere_train',)")
+    cfg = prepare_training(config(*BOTH, "DATASETS.CATEGORY_MAP", "[['pale','bright']]", *elsewhere))
+    assert mixed(cfg).INPUT.COPY_PASTE.DATASETS == ("elsewhere_train",)
+    assert CellDatasetMapper(mixed(cfg), is_train=True).paste_from == []
+
+
 def test_factors_are_checked():
     assert repeat_factors(("a", "b"), [["b", 2]]) == {"a": 1.0, "b": 2.0}
     for wrong in (["b"], ["b", 0], ["b", "2"]):

@@ -1,21 +1,24 @@
 """Samples for training: image, masks and boxes stay together."""
 
 import copy
+import json
 
 import detectron2.data.transforms as T
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from cellseg_d2.data.augmentations.crops import RotateZoomCrop
 from cellseg_d2.data.augmentations.resize import ResizeShortestEdge
-from cellseg_d2.data.catalog import register_folder
+from cellseg_d2.data.catalog import has_ignored, register_folder
 from cellseg_d2.data.dataset_mapper import MASK_FORMATS, CellDatasetMapper
 from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.errors import CellSegError
 from tests.discs import write_disc_dataset
+from tests.stock_masks import to_bitmasks
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def entries(tmp_path_factory):
 def full_masks(instances):
     """Masks of either format as bool ``(N, H, W)``."""
     masks = instances.gt_masks
-    return (masks.to_bitmasks() if isinstance(masks, LabelMasks) else masks).tensor.numpy()
+    return (to_bitmasks(masks) if isinstance(masks, LabelMasks) else masks).tensor.numpy()
 
 
 @pytest.mark.parametrize("mask_format", MASK_FORMATS)
@@ -148,6 +151,58 @@ def test_the_cache_gives_the_same_samples_without_reading_again(entries, monkeyp
     second = mapper(entries[0])
     assert np.array_equal(first["image"], second["image"])
     assert np.array_equal(full_masks(first["instances"]), full_masks(second["instances"]))
+
+
+def test_two_datasets_may_annotate_one_image_differently(entries):
+    """Also where a loader hands out a copy of the dict each time."""
+    mapper = CellDatasetMapper(True, augmentations=[], cache_bytes=10**6)
+    fewer = {**entries[0], "annotations": entries[0]["annotations"][:2]}
+    other = {**entries[0], "annotations": [{**a, "category_id": 1} for a in entries[0]["annotations"]]}
+    for _ in range(2):
+        found = [mapper(copy.deepcopy(entry))["instances"].gt_classes.tolist() for entry in (entries[0], fewer, other)]
+        assert found == [[0] * 5, [0] * 2, [1] * 5]
+
+
+def test_what_may_be_pasted_is_sought_once(entries):
+    """Not in every sample: a training may paste from many thousand images."""
+
+    class Counted(dict):
+        reads = 0
+
+        def __getitem__(self, key):
+            Counted.reads += key == "annotations"
+            return super().__getitem__(key)
+
+    sources = [Counted(entries[1]) for _ in range(100)]
+    mapper = CellDatasetMapper(
+        True, augmentations=[], paste_from=sources, paste_probability=1.0, min_cell_area=1, cache_bytes=10**7
+    )
+    for entry in entries[:2]:
+        mapper(entry)
+    once = Counted.reads
+    for _ in range(20):
+        assert len(mapper(entries[1])["instances"]) >= 5
+    assert Counted.reads - once < 100
+
+
+def test_detectron2_s_own_datasets_have_the_same_regions_to_ignore(tmp_path):
+    """A region marked iscrowd is background neither in a dataset of this project's nor in one of Detectron2's."""
+    folder = write_disc_dataset(tmp_path, images=2, name="crowds")
+    path = folder / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    register_folder(folder)
+    register_coco_instances("crowds_by_detectron2", {}, str(path), str(folder / "images"))
+    own, stock = (DatasetCatalog.get(name) for name in ("crowds_train", "crowds_by_detectron2"))
+    assert [has_ignored(entry) for entry in own] == [has_ignored(entry) for entry in stock] == [True, False]
+    mapper = CellDatasetMapper(True, augmentations=[])
+    for mine, other in zip(own, stock, strict=True):
+        a, b = (mapper(entry)["instances"] for entry in (mine, other))
+        assert np.array_equal(full_masks(a), full_masks(b))
+        ignored = [None if i.gt_masks.ignore is None else int(i.gt_masks.ignore.sum()) for i in (a, b)]
+        assert ignored[0] == ignored[1]
+    assert mapper(stock[0])["instances"].gt_masks.ignore.sum() == content["annotations"][0]["area"]
 
 
 def test_regions_to_ignore_follow_the_image_and_leave_cells_alone(entries):

@@ -22,6 +22,7 @@ from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.masks.crop import MaskCrop, kaggle_to_crop
 from cellseg_d2.masks.layers import LabelLayers
 from tests.shapes import scattered_discs
+from tests.stock_masks import to_bitmasks
 
 stacks = st.tuples(st.integers(0, 6), st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))
 
@@ -32,7 +33,7 @@ def label_masks(stack: np.ndarray) -> LabelMasks:
 
 
 def same(ours: LabelMasks, expected: torch.Tensor) -> bool:
-    return torch.equal(ours.to_bitmasks().tensor, expected)
+    return torch.equal(to_bitmasks(ours).tensor, expected)
 
 
 def jittered(boxes: torch.Tensor, share: float, seed: int = 0) -> torch.Tensor:
@@ -170,7 +171,7 @@ def test_chunks_do_not_change_the_targets(monkeypatch):
 def test_targets_of_no_mask():
     ours = label_masks(scattered_discs(3, 20, 20))[:0]
     assert ours.crop_and_resize(torch.zeros(0, 4), 28).shape == (0, 28, 28)
-    assert ours.to_bitmasks().tensor.shape == (0, 20, 20)
+    assert to_bitmasks(ours).tensor.shape == (0, 20, 20)
     assert ours.get_bounding_boxes().tensor.shape == (0, 4)
 
 
@@ -297,7 +298,7 @@ def test_real_targets_agree_with_stock(shared_data):
         zoomed = layers.map_layers(lambda layer: layer[:400, :500].repeat(2, axis=0).repeat(2, axis=1))
         for masks in (LabelMasks.from_label_layers(layers), LabelMasks.from_label_layers(zoomed)):
             masks = masks[masks.nonempty()][:40]
-            stock = masks.to_bitmasks()
+            stock = to_bitmasks(masks)
             tight = stock.get_bounding_boxes().tensor
             assert torch.equal(masks.get_bounding_boxes().tensor, tight)
             for boxes in (tight, jittered(tight, 0.1)):

@@ -13,12 +13,13 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from cellseg_d2.datasets.coco_json import encode_record, relative_root, write_coco, write_coco_files
+from cellseg_d2.datasets.coco_json import encode_record, relative_root, write_coco_files
 from cellseg_d2.datasets.coco_reader import CocoSource, load_coco
 from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.crop import MaskCrop
+from tests.coco_files import write_coco
 
 TYPES = ("shsy5y", "astro", "cort")
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from pathlib import Path
 
 import pytest
 from detectron2.utils.events import EventStorage
@@ -10,7 +11,7 @@ from detectron2.utils.events import EventStorage
 from cellseg_d2.cli import train_net
 from cellseg_d2.config import default_config
 from cellseg_d2.engine import console
-from cellseg_d2.engine.console import ConsoleWriter, tell_beginning, tell_end, tell_score, usual_length
+from cellseg_d2.engine.console import ConsoleWriter, set_up_logging, tell_beginning, tell_end, tell_score, usual_length
 
 SHORT = ("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "2")
 
@@ -101,6 +102,37 @@ def test_a_training_that_gains_nothing_says_so(cfg, said, scores, said_so):
             storage.put_scalar(cfg.TEST.BEST_METRIC, score)
         tell_end(cfg, storage)
     assert any("no score is better than that of w.pth (0.5)" in line for line in said()) == said_so
+    assert "done: the model is" in said()[-1]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [((0.5, 0.25), "has the best score after that;"), ((0.25, 0.5), "has the best score;"), ((), "model_final.pth;")],
+)
+def test_the_last_line_names_a_best_model_of_this_training_only(cfg, said, scores, kept):
+    (Path(cfg.OUTPUT_DIR) / "model_best.pth").touch()
+    with EventStorage() as storage:
+        for iteration, score in enumerate(scores):
+            storage.iter = iteration
+            storage.put_scalar(cfg.TEST.BEST_METRIC, score)
+        tell_end(cfg, storage)
+    assert kept in said()[-1]
+
+
+def test_each_run_of_a_process_has_all_its_log(tmp_path):
+    """Also one in the folder of a run before, and of each only its own."""
+    own = logging.getLogger("cellseg_d2.of_a_test")
+    try:
+        for number, folder in enumerate(("a", "b", "a")):
+            set_up_logging(str(tmp_path / folder), 0)
+            own.info("message %d", number)
+        assert re.findall(r"message \d", (tmp_path / "a/log.txt").read_text()) == ["message 0", "message 2"]
+        assert re.findall(r"message \d", (tmp_path / "b/log.txt").read_text()) == ["message 1"]
+        set_up_logging(str(tmp_path / "a"), 1)
+        own.info("message 3")
+        assert "message 3" in (tmp_path / "a/log.txt.rank1").read_text()
+    finally:
+        set_up_logging(str(tmp_path / "rest"), 0)
 
 
 def test_a_line_comes_now_and_then_and_at_the_end(said, monkeypatch):

@@ -17,6 +17,7 @@ from cellseg_d2.config import RANGES, find_config, load_config
 from cellseg_d2.engine.setup import prepare_training, require_weights, resolve_epochs
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io import network
+from cellseg_d2.weights.weights import find_weights
 from tests.discs import CLASSES, write_disc_dataset
 
 
@@ -289,6 +290,21 @@ def test_a_name_that_is_not_there_brings_up_those_that_come_near(tmp_path, monke
         find_config("quickstart/instant_tset")
     with pytest.raises(CellSegError, match="no configuration file"):
         find_config("../configs/quickstart/instant_test.yaml")
+
+
+def test_nothing_lies_beside_a_configuration_but_in_its_own_folder(tmp_path, monkeypatch):
+    """Not in a folder that has the name by which the configuration is called."""
+    monkeypatch.chdir(tmp_path)
+    usual = load_config("quickstart/instant_test").TEST.POSTPROCESS.SCORE_THRESHOLDS
+    (tmp_path / "quickstart").mkdir()
+    (tmp_path / "quickstart/postprocess.yaml").write_text("score_thresholds: [0.987]\n")
+    (tmp_path / "quickstart/model_best.pth").touch()
+    assert load_config("quickstart/instant_test").TEST.POSTPROCESS.SCORE_THRESHOLDS == usual != [0.987]
+    with pytest.raises(CellSegError, match="give --weights"):
+        find_weights("quickstart/instant_test")
+    (tmp_path / "quickstart/own.yaml").write_text("VERSION: 2\n")
+    assert load_config("quickstart/own.yaml").TEST.POSTPROCESS.SCORE_THRESHOLDS == [0.987]
+    assert find_weights("quickstart/own.yaml").is_file()
 
 
 @pytest.mark.parametrize(("mixed", "mapped", "vote"), [(False, False, True), (True, False, False), (True, True, True)])

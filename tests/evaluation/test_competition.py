@@ -25,7 +25,7 @@ from cellseg_d2.masks.crop import coco_to_crop
 from cellseg_d2.modeling.anchors import read_boxes
 from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.tuning_image import make_trials
-from cellseg_d2.predictions.truth import read_truth
+from cellseg_d2.predictions.truth import read_predictions, read_truth
 from cellseg_d2.visualization.report.cells import gather_cells
 from tests.discs import write_disc_dataset
 
@@ -161,3 +161,44 @@ def test_types_in_one_image_are_scored_apart(tmp_path):
         assert found[vote]["mean"] == 1, "cells are compared whatever their type"
     assert (found[False]["bright"], found[False]["dark"]) == (1, 1)
     assert (found[True]["bright"], found[True]["dark"]) == (pytest.approx(4 / 5), 0)
+
+
+def test_images_of_one_name_in_two_folders_are_both_scored(tmp_path):
+    """One is predicted rightly, the other not at all."""
+    folder = write_disc_dataset(tmp_path, images=3, name="wells")
+    path = folder / "instances_val.json"
+    content = json.loads(path.read_text())
+    for well, entry in zip(("A1", "B1"), content["images"], strict=False):
+        (folder / "images" / well).mkdir()
+        (folder / "images" / entry["file_name"]).rename(folder / "images" / well / "day1.png")
+        entry["file_name"] = f"{well}/day1.png"
+    path.write_text(json.dumps(content))
+    register_folder(folder)
+    entries = DatasetCatalog.get("wells_val")
+    outputs = [perfect(entry, drop=5 * (entry["image_id"] == 2)) for entry in entries]
+    evaluator = CompetitionEvaluator("wells_val", PostprocessParams(), tmp_path / "out", save_detections=True)
+    found = run(evaluator, entries, outputs)["competition"]
+    assert found["mean"] == pytest.approx(2 / 3), "one of the three images has its cells missed"
+    names = ["A1/day1", "B1/day1", "val2"]
+    assert sorted(load_detections(tmp_path / "out/detections.npz").images) == names
+    truth = read_truth(path)
+    assert sorted(truth.images) == names, "all readers of the dataset call them the same"
+    predicted = read_predictions(tmp_path / "out/submission.csv", truth).masks
+    assert [len(predicted.get(name, [])) for name in names] == [5, 0, 0]
+
+
+def test_types_in_one_image_are_compared_as_the_model_calls_them(tmp_path):
+    folder = write_disc_dataset(tmp_path, images=2, name="renamed")
+    path = folder / "instances_val.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 2
+    path.write_text(json.dumps(content))
+    register_folder(folder)
+    entries = DatasetCatalog.get("renamed_val")
+    outputs = [perfect(entry) for entry in entries]
+    for classes, category_map in ((["round", "dark"], [["bright", "round"]]), (["disc"] * 2, [["*", "disc"]])):
+        params = PostprocessParams(vote=False)
+        evaluator = CompetitionEvaluator("renamed_val", params, class_names=classes, category_map=category_map)
+        found = run(evaluator, entries, outputs)["competition"]
+        assert {name: found[name] for name in classes} == dict.fromkeys(classes, 1.0)
+        assert "bright" not in found

@@ -110,5 +110,6 @@ def test_weights_that_do_not_fit_are_refused(run_folder, repository, tmp_path):
         load_trained(model, tmp_path / "list.pth")
     with pytest.raises(CellSegError, match="no weights file"):
         load_trained(model, tmp_path / "none.pth")
+    (tmp_path / "config.yaml").touch()
     with pytest.raises(CellSegError, match="give --weights"):
         find_weights(tmp_path / "config.yaml")

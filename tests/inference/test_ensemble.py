@@ -77,6 +77,13 @@ def test_models_that_do_not_fit_together_are_refused():
         Ensemble([one, Fixed([], [], [], ("cell",))])
     with pytest.raises(CellSegError, match="2 models need as many weights, not 1"):
         Ensemble([one, one], weights=[1.0])
+    other = Fixed([], [], [])
+    for name, value, key in (("scales", (0.5, 1.0), r"TEST\.SCALES"), ("scale_neighbors", 1, r"TEST\.SCALE_NEIGHBORS")):
+        setattr(other, name, value)
+        with pytest.raises(CellSegError, match=f"but {name} is .* give {key} for all of them"):
+            Ensemble([one, other])
+        setattr(one, name, value)
+        assert getattr(Ensemble([one, other]), name) == value
     with pytest.raises(CellSegError, match="2 configurations for 3 weights files"):
         build_segmenter([None, None], ["a", "b", "c"])
 

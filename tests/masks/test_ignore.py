@@ -52,14 +52,17 @@ def test_a_prediction_is_judged_while_at_most_half_of_it_is_in_the_region(inside
 
 
 def test_what_matches_a_cell_outside_of_the_region_is_always_judged():
+    """All else of the image is the region, and of it as much is predicted as an IoU of one half allows."""
     rng = np.random.default_rng(1)
-    for _ in range(200):
-        labels = rng.random((HEIGHT, WIDTH))
-        cell, region = labels < 0.3, labels > 0.5
-        predicted = np.where(rng.random((HEIGHT, WIDTH)) < rng.random(), cell, region)
-        iou = (predicted & cell).sum() / max((predicted | cell).sum(), 1)
-        if iou >= 0.5:
-            assert judged([rle(MaskCrop.from_full(predicted))], rle(MaskCrop.from_full(region))) == [0]
+    for _ in range(100):
+        size = int(rng.integers(1, HEIGHT * WIDTH // 2))
+        cell, region = np.split(rng.permutation(HEIGHT * WIDTH), [size])
+        for found in (size, int(rng.integers((size + 1) // 2, size + 1))):
+            predicted, region_mask = np.zeros((2, HEIGHT, WIDTH), dtype=bool)
+            predicted.flat[cell[:found]] = predicted.flat[region[: 2 * found - size]] = True
+            region_mask.flat[region] = True
+            assert predicted.sum() + size - found == 2 * found, "the union is twice what both share"
+            assert judged([rle(MaskCrop.from_full(predicted))], rle(MaskCrop.from_full(region_mask))) == [0]
 
 
 def test_without_a_region_all_is_judged():

@@ -14,7 +14,6 @@ from pycocotools import mask as coco_mask
 
 from cellseg_d2.masks.crop import MaskCrop, crop_to_coco, crop_to_kaggle, kaggle_to_crop
 from cellseg_d2.masks.layers import LabelLayers
-from cellseg_d2.masks.overlaps import resolve_overlaps
 from tests.shapes import scattered_discs
 
 # Random pixels overlap far more than any cells do.
@@ -44,7 +43,6 @@ def test_coco_and_kaggle_round_trips(stack):
     rles = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in stack]
     layers = LabelLayers.from_coco(rles, *stack.shape[1:])
     assert np.array_equal(to_stack(layers), stack)
-    assert layers == from_stack(stack)
     assert [rle["counts"].encode() for rle in layers.to_coco()] == [rle["counts"] for rle in rles]
 
 
@@ -72,7 +70,6 @@ def test_select(stack, data):
     chosen = layers.select(order)
     assert np.array_equal(to_stack(chosen), stack[order])
     # What was not selected still lies in the layers, and must not be seen.
-    assert chosen == from_stack(stack[order])
     assert len(chosen.to_coco()) == len(order)
     assert np.array_equal(chosen.boxes, layers.boxes[order])
     assert np.array_equal(chosen.areas, layers.areas[order])
@@ -99,25 +96,11 @@ def test_mapping_the_layers_maps_every_mask(on_layer, on_stack):
     expected = on_stack(stack)
     assert np.array_equal(to_stack(mapped), expected)
     assert np.array_equal(mapped.areas, expected.sum(axis=(1, 2)))
-    assert mapped == from_stack(expected)
 
 
 def test_a_map_that_interpolates_is_refused():
     with pytest.raises(ValueError, match="from uint8 into float64"):
         from_stack(scattered_discs(3, 20, 20)).map_layers(lambda layer: layer * 0.5)
-
-
-@pytest.mark.parametrize("policy", ["score", "smaller", "larger"])
-def test_resolved_overlaps(policy):
-    stack = scattered_discs(60, 50, 60)
-    assert (stack.sum(axis=0) > 1).any()
-    scores = np.random.default_rng(1).random(60)
-    layers = from_stack(stack).resolve_overlaps(policy, scores)
-    resolved = to_stack(layers)
-    assert len(layers.layers) == 1
-    assert np.array_equal(resolved.sum(axis=0), stack.any(axis=0).astype(int))
-    expected = resolve_overlaps([MaskCrop.from_full(mask) for mask in stack], 50, 60, policy, scores)
-    assert np.array_equal(resolved, [crop.to_full(50, 60) for crop in expected])
 
 
 def test_cells_that_do_not_overlap_share_one_layer():
@@ -167,25 +150,12 @@ def test_without_cells_the_size_is_kept():
     assert layers.boxes.shape == (0, 4)
     assert layers.to_coco() == layers.crops() == []
     assert layers.map_layers(np.transpose).layers.shape == (1, 5, 4)
-    assert from_stack(scattered_discs(3, 4, 5)).select(np.zeros(3, bool)) == layers
-
-
-def test_equality_looks_at_pixels_and_order_only():
-    stack = scattered_discs(20, 30, 30)
-    layers = from_stack(stack)
-    backwards = from_stack(stack[::-1])
-    assert backwards != layers
-    assert backwards.select(np.arange(20)[::-1]) == layers
-    changed = stack.copy()
-    changed[7, 15, 15] ^= True
-    assert from_stack(changed) != layers
-    assert from_stack(stack[:-1]) != layers
-    assert from_stack(np.pad(stack, ((0, 0), (0, 1), (0, 0)))) != layers
+    assert from_stack(scattered_discs(3, 4, 5)).select(np.zeros(3, bool)).to_coco() == []
 
 
 def test_pickling():
     layers = from_stack(scattered_discs(20, 30, 30))
-    assert pickle.loads(pickle.dumps(layers)) == layers
+    assert np.array_equal(to_stack(pickle.loads(pickle.dumps(layers))), to_stack(layers))
 
 
 @pytest.mark.parametrize(
@@ -220,6 +190,6 @@ def test_real_masks_are_exact(shared_data):
         assert [crop_to_kaggle(crop, 704) for crop in layers.crops()] == texts[image]
         assert layers.areas.tolist() == [crop.area for crop in crops]
         assert layers.boxes.tolist() == [list(crop.box) for crop in crops]
-        assert layers == LabelLayers.from_crops(crops, 520, 704)
+        assert LabelLayers.from_crops(crops, 520, 704).to_coco() == rles
         if len(crops) > 500:
             assert layers.nbytes * 100 <= len(crops) * 520 * 704, "a hundredth of one byte per cell and pixel"

@@ -52,7 +52,10 @@ def test_it_learns_drawn_discs(entries):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_losses_and_predictions_at_every_stride(entries, name, stride):
-    cfg = configuration(name, "MODEL.DENSE.STRIDE", str(stride))
+    # So little is asked of a cell that even this network finds some.
+    least = ("MODEL.DENSE.THRESHOLD", "0.1", "MODEL.DENSE.MIN_PIXELS", "1", "MODEL.DENSE.MAX_FLOW_ERROR", "100.0")
+    least += ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+    cfg = configuration(name, "MODEL.DENSE.STRIDE", str(stride), *least)
     network, history = trained(cfg, batch(cfg, entries), 2)
     expected = {f"loss_dense_{key}" for key in ("foreground", "boundary", "flow", "class")}
     assert expected <= set(history[0])
@@ -62,11 +65,16 @@ def test_losses_and_predictions_at_every_stride(entries, name, stride):
     with torch.no_grad():
         pasted = network([{"image": image, "height": 35, "width": 45}])[0]["instances"]
         grids = UnpastedMasks(network)([{"image": image, "height": 35, "width": 45}])[0]["instances"]
+        whole = UnpastedMasks(network)([{"image": image, "height": 70, "width": 90}])[0]["instances"]
+    maps = network.dense_maps([{"image": image}])[0]
+    assert maps.foreground.shape == (-(-70 // stride), -(-90 // stride))
+    count = len(pasted)
+    assert count == len(grids) == len(whole) > 0
     assert pasted.image_size == grids.image_size == (35, 45)
-    assert len(pasted) == 0 or pasted.pred_masks.shape[1:] == (35, 45)
-    sizes = (28, 56) if name == "DenseRCNN" else (56,)  # the boxes' own where the branch finds nothing
-    assert grids.pred_masks.probabilities.shape[1] == 1
-    assert grids.pred_masks.probabilities.shape[2] == grids.pred_masks.probabilities.shape[3] in sizes
+    assert pasted.pred_masks.shape == (count, 35, 45)
+    assert grids.pred_masks.probabilities.shape == (count, 1, 56, 56)
+    torch.testing.assert_close(2 * grids.pred_boxes.tensor, whole.pred_boxes.tensor)
+    torch.testing.assert_close(pasted.pred_boxes.tensor, grids.pred_boxes.tensor)
 
 
 def test_the_dense_half_of_a_trained_network_is_one_by_itself(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from pycocotools import mask as coco_mask
@@ -10,7 +11,7 @@ from pycocotools import mask as coco_mask
 from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.engine.setup import check_ignored
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.modeling.blockwise_rpn import unknown_boxes
+from cellseg_d2.modeling.blockwise_rpn import BlockwiseRPN, unknown_boxes
 from cellseg_d2.modeling.build import build_network
 from tests.dense_discs import batch, configuration, disc_entries
 
@@ -100,3 +101,12 @@ def test_what_would_take_the_regions_for_background_is_refused(entries):
     ):
         with pytest.raises(CellSegError, match=f"^mine has regions marked iscrowd.*{key}"):
             check_ignored(configuration("GeneralizedRCNN", *opts), marked)
+
+
+def test_what_is_made_of_the_generator_that_knows_the_regions_knows_them_too(entries, monkeypatch):
+    class Own(BlockwiseRPN):
+        pass
+
+    monkeypatch.setitem(PROPOSAL_GENERATOR_REGISTRY._obj_map, "Own", Own)
+    marked = {"mine": [{**entries[1], "ignore": [region(0, 0, 5, 5)]}]}
+    check_ignored(configuration("GeneralizedRCNN", "MODEL.PROPOSAL_GENERATOR.NAME", "Own"), marked)

@@ -10,11 +10,11 @@ import pytest
 
 npe2 = pytest.importorskip("npe2", reason="napari is not installed: pip install 'cellseg_d2[napari]'")
 from cellseg_d2.cli.correct import DISPLAYS  # noqa: E402
-from cellseg_d2.datasets.coco_json import write_coco  # noqa: E402
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord  # noqa: E402
 from cellseg_d2.errors import CellSegError  # noqa: E402
 from cellseg_d2.masks.crop import MaskCrop  # noqa: E402
 from cellseg_d2.napari_plugin import readers, samples, writers  # noqa: E402
+from tests.coco_files import write_coco  # noqa: E402
 
 MANIFEST = Path(samples.__file__).with_name("napari.yaml")
 

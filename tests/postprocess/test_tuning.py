@@ -1,5 +1,6 @@
 """The search finds optima that are known, and its cross-validation tells a gain from luck."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,28 @@ def test_a_trial_scores_what_would_be_submitted():
             assert trials.score(params) == pytest.approx(expected, abs=1e-12), params
             seen.add(round(expected, 6))
     assert len(seen) > 60
+
+
+def test_many_cells_are_compared_without_a_table_of_all_pairs():
+    """Which for 40,000 cells would be of 12 GB."""
+    count, side = 40_000, 1000
+    crops = [MaskCrop(5 * (i // 200), 5 * (i % 200), np.ones((4, 4), bool)) for i in range(count)]
+    boxes = np.array([crop.box for crop in crops], np.float32)
+    scores = np.full(count, 0.9, np.float32)
+    found = Detections(side, side, boxes, scores, np.zeros(count, np.int64), crops)
+    # All but each fourth are found: 3 of 4 with 12 of 16 pixels, an IoU beyond five of the ten thresholds.
+    truth = [
+        MaskCrop(c.top, c.left + 4, c.mask[:, :1]) if i % 4 == 3 else MaskCrop(c.top, c.left, c.mask[:3])
+        for i, c in enumerate(crops)
+    ]
+    trials = ImageTrials(found, truth)
+    tracemalloc.start()
+    score = trials.score(PostprocessParams())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    hit = 0.75 * count
+    assert score == pytest.approx(0.5 * hit / (2 * count - hit))
+    assert peak < 5e8
 
 
 def test_a_trial_without_detections_or_truth():

@@ -48,9 +48,12 @@ def test_the_configuration_keeps_the_model_and_leaves_the_run(run, exported):
     assert "DATASETS" not in text
     assert "SOLVER" not in text
     one, other = load_config(run / "config.yaml"), load_config(exported / "config.yaml")
+    usual = flat(default_config().TEST)
     assert list(CLASSES) == other.MODEL.CLASS_NAMES
-    for node in ("MODEL", "TEST"):
-        assert differences(one[node], other[node]) == []
+    assert differences(one.MODEL, other.MODEL) == []
+    for key, value in flat(one.TEST).items():
+        assert flat(other.TEST)[key] == (value if key.split(".")[0] in model_folder.PREDICTION_TEST else usual[key])
+    assert one.TEST.EVAL_PERIOD != other.TEST.EVAL_PERIOD
     assert "CASCADE" not in text  # a tuple that equals the default's, but for its lists
     assert one.INPUT.AUGMENTATIONS != other.INPUT.AUGMENTATIONS == default_config().INPUT.AUGMENTATIONS
     assert sorted(path.name for path in exported.iterdir()) == ["config.yaml", "model.safetensors"]
@@ -60,11 +63,12 @@ def test_the_configuration_keeps_the_model_and_leaves_the_run(run, exported):
     assert written["SCORE_THRESHOLDS"] == [0.1]
 
 
-def test_prediction_reads_no_other_keys_of_input_than_those_that_are_written(run):
+def test_prediction_reads_no_other_keys_than_those_that_are_written(run):
     cfg = load_config(run / "config.yaml", ["INPUT.ZOOM_TEST", "1.5", "INPUT.INTENSITY", "percentile"])
     image, _ = disc_image(np.random.default_rng(1), 96, 4, 0)
     expected = CellSegmenter.from_config(cfg, run / "model_best.pth").segment(image)
     cfg.INPUT = CfgNode({key: value for key, value in cfg.INPUT.items() if key in model_folder.PREDICTION_INPUT})
+    cfg.TEST = CfgNode({key: value for key, value in cfg.TEST.items() if key in model_folder.PREDICTION_TEST})
     found = CellSegmenter.from_config(cfg, run / "model_best.pth").segment(image)
     assert len(found) > 0
     assert np.array_equal(found.labels, expected.labels)

@@ -92,14 +92,21 @@ def visible_parts(cells: Sequence[MaskCrop], pasted: Sequence[MaskCrop], height:
 
 def _resized(image: np.ndarray, cells: Sequence[MaskCrop], factor: float) -> tuple[np.ndarray, list[MaskCrop]]:
     """An image and its cells, ``factor`` times as large."""
-    height, width = (max(1, round(side * factor)) for side in image.shape)
+    sizes = [max(1, round(side * factor)) for side in image.shape]
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    # Each mask from its own label image: cells may overlap, and are few where they are resized.
-    masks = (
-        cv2.resize(cell.to_full(*image.shape).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-        for cell in cells
+    # The row and the column that each new one is taken from, so that only the crops are looked at, not whole images.
+    rows, columns = (
+        cv2.resize(np.arange(old, dtype=np.float32)[None], (new, 1), interpolation=cv2.INTER_NEAREST)[0].astype(int)
+        for old, new in zip(image.shape, sizes, strict=True)
     )
-    return cv2.resize(image, (width, height), interpolation=how), [MaskCrop.from_full(mask > 0) for mask in masks]
+
+    def resized(cell: MaskCrop) -> MaskCrop:
+        x0, y0, x1, y1 = cell.box
+        (top, bottom), (left, right) = np.searchsorted(rows, (y0, y1)), np.searchsorted(columns, (x0, x1))
+        mask = cell.mask[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)]
+        return MaskCrop(int(top), int(left), mask).tight()
+
+    return cv2.resize(image, sizes[::-1], interpolation=how), list(map(resized, cells))
 
 
 class _Cutter:

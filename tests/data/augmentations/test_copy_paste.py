@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cellseg_d2.data.augmentations.copy_paste import FEATHER, paste_cells, visible_parts
+from cellseg_d2.data.augmentations.copy_paste import FEATHER, _resized, paste_cells, visible_parts
 from cellseg_d2.masks.crop import MaskCrop
 from tests.discs import disc_image
 
@@ -138,6 +138,23 @@ def test_resized_cells_keep_their_level_and_change_their_area(target, source, fa
         assert crop.area == pytest.approx(source[1][index].area * factor**2, rel=0.08)
         inner = cv2.erode(np.pad(crop.mask.astype(np.uint8), 1), np.ones((5, 5)))[1:-1, 1:-1] > 0
         assert np.median(image[crop.slices][inner]) == pytest.approx(128 - 60, abs=5)
+
+
+@pytest.mark.parametrize("factor", [0.31, 0.5, 0.77, 1.3, 2.0, 3.9])
+def test_only_the_crop_of_a_cell_is_resized_with_the_result_of_the_whole_mask(factor):
+    generator = np.random.default_rng(3)
+    image = generator.integers(0, 256, (97, 131), dtype=np.uint8)
+    cells = [MaskCrop(0, 0, np.zeros((0, 0), bool)), MaskCrop(40, 40, np.eye(1, dtype=bool))]
+    for _ in range(40):
+        height, width = generator.integers(1, 40, 2)
+        place = generator.integers(0, 97 - height + 1), generator.integers(0, 131 - width + 1)
+        cells.append(MaskCrop(*map(int, place), generator.random((height, width)) < 0.6).tight())
+    small, found = _resized(image, cells, factor)
+    for cell, crop in zip(cells, found, strict=True):
+        full = cell.to_full(*image.shape).astype(np.uint8)
+        whole = MaskCrop.from_full(cv2.resize(full, small.shape[::-1], interpolation=cv2.INTER_NEAREST))
+        assert crop.box == whole.box
+        np.testing.assert_array_equal(crop.mask, whole.mask)
 
 
 def test_factors_are_drawn_from_their_range(target, source):
