@@ -60,6 +60,8 @@ class ImageErrors:
         true_hits, predicted_hits: bool ``(T, 10)`` and ``(P, 10)``, matched at each of the metric's thresholds.
         best_iou: float64 ``(T,)``, highest IoU of each true cell with any predicted one; 0 without any.
         neighbours: int64 ``(T,)``, see :func:`count_neighbours`.
+        displacements: float64 ``(M, 2)``, how far the centre of mass of each hit lies to the right of that of its true
+            cell, and how far below, in pixels.
     """
 
     true_kinds: np.ndarray
@@ -70,6 +72,7 @@ class ImageErrors:
     predicted_hits: np.ndarray
     best_iou: np.ndarray
     neighbours: np.ndarray
+    displacements: np.ndarray
 
     @property
     def score(self) -> ImageScore:
@@ -121,6 +124,7 @@ def find_errors(
         predicted_hits[match.pred, column] = True
         true_hits[match.true, column] = True
     true_kinds, predicted_kinds = _classify(iou, predicted_areas, true_areas, ~predicted_hits[:, 0], ~true_hits[:, 0])
+    true_crops = [coco_to_crop(rle) for rle in true]
     return ImageErrors(
         true_kinds,
         predicted_kinds,
@@ -129,8 +133,16 @@ def find_errors(
         true_hits,
         predicted_hits,
         iou.max(axis=0, initial=0.0),
-        count_neighbours([coco_to_crop(rle) for rle in true], neighbour_distance),
+        count_neighbours(true_crops, neighbour_distance),
+        _centres([coco_to_crop(predicted[i]) for i in matches[0].pred])
+        - _centres([true_crops[i] for i in matches[0].true]),
     )
+
+
+def _centres(crops: Sequence[MaskCrop]) -> np.ndarray:
+    """The centre of mass ``(x, y)`` of each mask, float64 ``(N, 2)``."""
+    centres = [np.argwhere(crop.mask).mean(axis=0)[::-1] + np.array([crop.left, crop.top]) for crop in crops]
+    return np.array(centres).reshape(-1, 2)
 
 
 def _classify(

@@ -196,6 +196,27 @@ def test_a_report_as_json_and_as_text(report):
     assert not any(line[:2] == ["a", "astro"] for line in lines)
 
 
+def test_where_found_cells_lie_beside_the_true_ones(report):
+    true = [box(10, 10, 20, 10), box(50, 20, 10, 20), box(90, 5, 12, 12), box(0, 45, 10, 10)]
+    predicted = [
+        box(11, 10, 20, 10),
+        box(50, 18, 10, 20),
+        box(91, 4, 12, 12),
+        box(60, 50, 8, 8),
+    ]  # the last is elsewhere
+    encoded = [[crop_to_coco(crop, HEIGHT, WIDTH) for crop in side] for side in (predicted, true)]
+    errors = find_errors(*encoded)
+    assert sorted(map(tuple, errors.displacements.tolist())) == [(0, -2), (1, -1), (1, 0)]
+    placed = ErrorReport({"a": errors}, {"a": "cort"})
+    assert placed.displacement["right"] == pytest.approx((2 / 3, 1 / 3))
+    assert placed.displacement["down"] == pytest.approx((-1, 1 / np.sqrt(3)))
+    line = next(line for line in placed.tables().splitlines() if "+0.67 ± 0.33" in line)
+    assert line.split()[:2] == ["cort", "3"]
+    assert "-1.00 ± 0.58" in line
+    # Of one found cell nothing can be said.
+    assert report.displacement == {"right": None, "down": None}
+
+
 def test_no_image_at_all():
     with pytest.raises(CellSegError, match="no image"):
         ErrorReport({}, {})
