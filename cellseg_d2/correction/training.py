@@ -160,7 +160,8 @@ def configure(model: str, plan: Plan) -> CfgNode:
     one_class = {name: (getattr(params, name)[0],) for name in ("score_thresholds", "mask_thresholds")}
     # What is annotated is neither too small for a cell nor doubtful for its size.
     areas = {name: (min(*getattr(params, name), plan.smallest),) for name in ("min_areas", "doubtful_areas")}
-    cfg.TEST.POSTPROCESS.update(replace(params, **one_class, **areas, min_area_share=0.0).to_config())
+    beside = {"mask_offset": (0.0, 0.0)}  # how other annotations lie beside their cells says nothing of these
+    cfg.TEST.POSTPROCESS.update(replace(params, **one_class, **areas, **beside, min_area_share=0.0).to_config())
     if plan.one_size is not None:
         cfg.INPUT.CELL_DIAMETER = round(plan.one_size, 1)
         cfg.INPUT.ZOOM_TEST = round(zoomed / cfg.INPUT.CELL_DIAMETER, 3)

@@ -119,7 +119,7 @@ def test_nothing_of_the_training_that_the_model_came_from_is_repeated(tmp_path, 
         **{"INPUT.COPY_PASTE.PROBABILITY": "0.5", "INPUT.COPY_PASTE.DATASETS": "('other_train',)"},
         **{"DATASETS.TRAIN_REPEAT_FACTOR": "[['discs_train', 3.0]]", "DATASETS.TRAIN": "('discs_train',)"},
         **{"TEST.EVALUATORS": "['coco']", "TEST.BEST_METRIC": "segm/AP", "DATALOADER.CACHE_MB": "1"},
-        "MODEL.DENSE.CLASS_FUSION_WEIGHTS": "[0.5, 2.0]",
+        **{"MODEL.DENSE.CLASS_FUSION_WEIGHTS": "[0.5, 2.0]", "TEST.POSTPROCESS.MASK_OFFSET": "[-0.5, 0.25]"},
     }
     words = [word for item in former.items() for word in item]
     model = write_untrained_run(tmp_path, repository / "configs/quickstart/instant_test.yaml", known + words)
