@@ -22,7 +22,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "analyze_errors",
         "Analyse the errors of predictions: cells that are missed, merged (one prediction covers several), split\n"
         "(one cell covered by several predictions), shifted (0.1 < IoU ≤ 0.5) or spurious, by cell type, size and\n"
-        "crowding, and the score that each correction would give. Writes errors.json (with the definitions),\n"
+        "crowding, where found cells lie beside their annotations (TEST.POSTPROCESS.MASK_OFFSET, with the other sign,\n"
+        "takes that back), and the score that each correction would give. Writes errors.json (with the definitions),\n"
         "tables.txt, plots, and a picture of every image, the worst first.",
         "  cellseg-d2 analyze-errors --predictions submission.csv --ground-truth train.csv \\\n"
         "      --images train/ --output errors\n"

@@ -76,7 +76,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.postprocess and args.kind:
         parser.error("--postprocess goes with models for this package: others have no such step")
     if len(args.weights or []) > 1 and args.kind:
-        parser.error(f"--{args.kind} takes one file of --weights: export the mean of several first, then its folder")
+        parser.error(
+            f"--{args.kind} takes one file of --weights: export the mean of several first, and give its config.yaml"
+        )
     given = (args.name, *(args.author or [None]), args.license)
     if args.kind == "bioimageio" and not all(word and word.strip() for word in given):
         parser.error("--bioimageio needs --name, --author and --license, which only the model's makers know")

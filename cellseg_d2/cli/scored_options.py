@@ -18,6 +18,12 @@ GROUND_TRUTH = (
 )
 
 
+PREDICTIONS = (
+    "submission (.csv, .csv.gz), COCO results (.json), or what cellseg-d2 infer wrote: its folder, label images, ROIs, "
+    "GeoJSON, COCO JSON"
+)
+
+
 def add_file_options(group: argparse._ArgumentGroup, use: str) -> None:
     """Add ``--predictions`` and ``--ground-truth``, both required, and ``--images``, of which ``use`` says what for."""
     group.add_argument(
@@ -25,8 +31,7 @@ def add_file_options(group: argparse._ArgumentGroup, use: str) -> None:
         type=Path,
         required=True,
         metavar="P",
-        help="submission (.csv, .csv.gz), COCO results (.json), or what cellseg-d2 infer wrote: its folder, label "
-        "images, ROIs, GeoJSON, COCO JSON",
+        help=PREDICTIONS,
     )
     group.add_argument(
         "--ground-truth",

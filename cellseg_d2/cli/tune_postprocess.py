@@ -28,9 +28,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
         "tune_postprocess",
         "Search the post-processing (score and mask thresholds, smallest and doubtful areas of each cell type, how\n"
-        "masks are drawn, ranking, mask NMS, overlap policy, holes, components) with the best competition score on\n"
-        "images that the model was not trained on. The search is repeated in a cross-validation, whose held-out gain\n"
-        "is the one to expect on other images.\n"
+        "masks are drawn and by how much they are moved, ranking, mask NMS, overlap policy, holes, components) with\n"
+        "the best competition score on images that the model was not trained on. The search is repeated in a\n"
+        "cross-validation, whose held-out gain is the one to expect on other images.\n"
         "The result is a fragment of a configuration (TEST.POSTPROCESS): cellseg-d2 infer and export-model take it\n"
         "as --postprocess, and a configuration file as _BASE_.",
         EXAMPLES,

@@ -9,7 +9,7 @@ from pathlib import Path
 from cellseg_d2.cli.common import make_parser
 from cellseg_d2.cli.numbers import count, seed
 from cellseg_d2.cli.postprocess_options import add_postprocess_options, postprocess_opts
-from cellseg_d2.cli.scored_options import GROUND_TRUTH, add_score_threshold
+from cellseg_d2.cli.scored_options import GROUND_TRUTH, PREDICTIONS, add_score_threshold
 
 EXAMPLES = """\
   cellseg-d2 visualize comparison --images test/ --ground-truth test.csv --predictions out/submission.csv \\
@@ -38,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     commands.add_parser("dataset", parents=[files], help="annotated images with their cells outlined")
     comparison = commands.add_parser("comparison", parents=[files], help="image | truth | prediction, side by side")
-    comparison.add_argument("--predictions", required=True, metavar="FILE", help="submission CSV or COCO results")
+    comparison.add_argument("--predictions", required=True, metavar="FILE", help=PREDICTIONS)
     add_score_threshold(comparison)
 
     augmentations = commands.add_parser("augmentations", help="one image as training sees it, several times")

@@ -18,6 +18,7 @@ from detectron2.data import MetadataCatalog
 from cellseg_d2.cross_validation.fold_process import Attempt, run_training
 from cellseg_d2.data.catalog import require_datasets
 from cellseg_d2.datasets.coco_file import read_coco
+from cellseg_d2.datasets.names import key_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.atomic import write_json_atomic
 from cellseg_d2.io.settings import differences, flat
@@ -162,16 +163,21 @@ def _names_of(datasets: Iterable[str], validated: Collection[str]) -> tuple[dict
 
     Returns:
         By dataset, the name of each image in the whole by that in its own JSON (its file's without suffix, where this
-        is unique); and the SHA-256 of the JSON.
+        is unique, else what it was called before, else its path); and the SHA-256 of the JSON.
     """
-    short, long, hashes = {}, {}, {}
+    short, long, paths, hashes = {}, {}, {}, {}
     for dataset in datasets:
         path = Path(MetadataCatalog.get(dataset).json_file)
         file, hashes[dataset] = read_coco(path), sha256(path.read_bytes()).hexdigest()
         short[dataset] = {name: file.stems[number] for number, name in file.names.items()}
         long[dataset] = {file.names[number]: name for number, name in file.image_names().items()}
-    stems = [stem for dataset in validated for stem in short[dataset].values()]
-    return (short if len(set(stems)) == len(stems) else long), hashes
+        paths[dataset] = {name: key_of(file.images[number]["file_name"]) for number, name in file.names.items()}
+
+    def distinct(names: dict[str, dict[str, str]]) -> bool:
+        of_all = [name for dataset in validated for name in names[dataset].values()]
+        return len(set(of_all)) == len(of_all)
+
+    return next((names for names in (short, long) if distinct(names)), paths), hashes
 
 
 def prepare_output(validation: CrossValidation, chosen: Iterable[Fold], resume: bool) -> None:

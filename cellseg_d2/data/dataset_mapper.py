@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -195,7 +196,7 @@ class CellDatasetMapper:
         """The image and all its cells, decoded, from the cache where it has them."""
         # Datasets may annotate one file differently. Loaders hand out copies of their dicts, so identity says nothing.
         cells = [(a["category_id"], is_cell(a), a.get("segmentation")) for a in dataset_dict["annotations"]]
-        key = dataset_dict["file_name"], hash(repr((cells, dataset_dict.get(IGNORE))))
+        key = dataset_dict["file_name"], hash(pickle.dumps((cells, dataset_dict.get(IGNORE))))
         return self._cache.get(key, lambda: self._load(dataset_dict))
 
     def _load(self, dataset_dict: dict) -> Sample:

@@ -11,6 +11,7 @@ from cellseg_d2.datasets.findings import FindingLog
 from cellseg_d2.datasets.image_folder import ImageFolder, images_not_found
 from cellseg_d2.datasets.readers import DATASET_READERS, ReaderOptions, Source
 from cellseg_d2.datasets.records import CellAnnotation, ImageRecord, main_type
+from cellseg_d2.datasets.shapes import score_of
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.masks.coco import to_rle
 from cellseg_d2.masks.crop import MaskCrop, coco_to_crop, united
@@ -130,7 +131,7 @@ class CocoSource:
                 continue
             category = self._category(annotation, cell_type, name, log)
             if crop is not None and category is not None:
-                cells.append(CellAnnotation(crop, category, annotation.get("id"), annotation.get("score")))
+                cells.append(CellAnnotation(crop, category, annotation.get("id"), score_of(annotation.get("score"))))
         cell_type = cell_type or main_type(cell.cell_type for cell in cells)
         return ImageRecord(name, file_name, height, width, cell_type, group, cells, number, united(regions))
 

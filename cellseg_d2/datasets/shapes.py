@@ -251,8 +251,8 @@ def name_of(value: object) -> str | None:
 
 
 def score_of(value: Any) -> float | None:
-    """The score of a predicted cell; None if the value is no finite number."""
-    return float(value) if is_finite(value) else None
+    """The score of a predicted cell; None if the value is no number from 0 to 1."""
+    return float(value) if is_finite(value) and 0 <= value <= 1 else None
 
 
 def image_name(name: str, suffix: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -51,7 +52,8 @@ class Detections:
         boxes = self.boxes + np.array([dx, dy, dx, dy], dtype=np.float32)
         masks = self.masks
         if not isinstance(masks, np.ndarray):
-            whole = [MaskCrop(crop.top + round(dy), crop.left + round(dx), crop.mask) for crop in masks]
+            right, down = math.floor(dx + 0.5), math.floor(dy + 0.5)
+            whole = [MaskCrop(crop.top + down, crop.left + right, crop.mask) for crop in masks]
             masks = [clip_crop(crop, self.height, self.width) for crop in whole]
         return replace(self, boxes=boxes, masks=masks)
 

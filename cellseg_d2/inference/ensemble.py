@@ -66,7 +66,7 @@ class Ensemble(Segmenter):
             values = {getattr(member, name) for member in members}
             if len(values) > 1:
                 raise CellSegError(
-                    f"models of an ensemble must look at images in the same way, but {name} is "
+                    f"models of an ensemble must look at images in the same way, but {key} is "
                     f"{' and '.join(sorted(map(str, values)))}; train them alike, or give {key} for all of them"
                 )
             setattr(self, name, values.pop())

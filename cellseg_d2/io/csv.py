@@ -127,7 +127,7 @@ def plain_text(text: str) -> str:
 def spreadsheet_table(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose texts are :func:`spreadsheet_text`; numbers stay numbers."""
     texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
-    return table.assign(**{name: table[name].map(spreadsheet_text) for name in texts})
+    return table.assign(**{name: table[name].map(spreadsheet_text, na_action="ignore") for name in texts})
 
 
 def short_number(value: float) -> str:

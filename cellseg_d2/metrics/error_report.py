@@ -246,7 +246,8 @@ class ErrorReport:
         found = [
             (name, len(r._all("displacements")), *map(_with_error, r.displacement.values())) for name, r in reports
         ]
-        parts.append(_table(found, ["found cells lie", "cells", "right, pixels", "down, pixels"]))
+        lie = _table(found, ["found cells lie", "cells", "right, pixels", "down, pixels"])
+        parts.append(f"{lie}\n(of their annotations; TEST.POSTPROCESS.MASK_OFFSET of the opposite sign takes it back)")
         for title, groups in (("area, pixels", self.by_size()), ("neighbours", self.by_crowding())):
             shares = [[_share(group.true_counts[kind], group.true) for kind in TRUE_KINDS] for group in groups]
             rows = [

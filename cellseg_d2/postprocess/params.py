@@ -23,7 +23,7 @@ MASK_THRESHOLDINGS = ("fixed", "dice")
 # What switches all rules about areas but the smallest area off: who names that wants every cell from there on.
 MIN_AREAS_ALONE = {"min_area_share": 0.0, "doubtful_areas": (0,)}
 # Annotations that lie further beside their cells are of other images.
-MAX_OFFSET = 20
+MAX_OFFSET = 5
 # Of these there is one value for all classes, or one for each.
 PER_CLASS = ("score_thresholds", "mask_thresholds", "min_areas", "doubtful_areas")
 

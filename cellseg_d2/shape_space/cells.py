@@ -57,8 +57,10 @@ class CellTable:
         )
 
     def row_column(self) -> ExtensionArray:
-        """The rows as a table's column: whole numbers, where one is missing too, or texts as some tools write them."""
-        return pd.array(self.rows, dtype=object if any(isinstance(row, str) for row in self.rows) else "Int64")
+        """The rows as a table's column: whole numbers, or texts where one is a text; either may be missing."""
+        if any(isinstance(row, str) for row in self.rows):
+            return pd.array([None if row is None else str(row) for row in self.rows], dtype="string")
+        return pd.array(self.rows, dtype="Int64")
 
     def pictures(self, size: int, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The normalised pictures, float32 ``(N, size, size)``, and their scales, float32 ``(N,)``."""

@@ -21,9 +21,8 @@ from torch import nn
 
 from cellseg_d2.errors import CellSegError
 from cellseg_d2.io.settings import flat
-from cellseg_d2.io.text import read_yaml
 from cellseg_d2.modeling.timm_backbone import TIMM_BACKBONE
-from cellseg_d2.weights.weight_files import WeightFile, read_weight_file
+from cellseg_d2.weights.weight_files import WeightFile, config_beside, read_weight_file
 
 # Parameters with one block of rows a class; what follows the classes' own rows is the background's.
 CLASS_ROWS = (
@@ -102,7 +101,7 @@ def load_pretrained(model: nn.Module, cfg: CfgNode) -> Transfer:
     """
     path = Path(PathManager.get_local_path(cfg.MODEL.WEIGHTS))
     file = read_weight_file(path)
-    before = _config_beside(path)
+    before = config_beside(path)
     state = model.state_dict()
     _check_norm(path, file, state, cfg)
     values, transfer = match_weights(
@@ -255,17 +254,6 @@ def _check_enough(path: Path, state: Mapping[str, torch.Tensor], transfer: Trans
             f"{path} has only {len(found)} of the {len(network)} convolutions of the backbone (not {example}): it is "
             f"of another network; compare MODEL.{chosen_by} with the configuration of its training"
         )
-
-
-def _config_beside(path: Path) -> dict:
-    """``MODEL`` of the configuration that a run writes beside its checkpoints; empty where there is none."""
-    file = path.with_name("config.yaml")
-    if path.suffix not in (".pth", ".safetensors") or not file.is_file():
-        return {}
-    content = read_yaml(file)
-    if not isinstance(content, dict) or not isinstance(content.get("MODEL"), dict):
-        raise CellSegError(f"{file}, which tells the classes of {path.name}, is not a configuration: it has no MODEL")
-    return content["MODEL"]
 
 
 def _differing_settings(before: Mapping, cfg: CfgNode) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cellseg_d2.errors import CellSegError
-from cellseg_d2.weights.weight_files import read_weight_file
+from cellseg_d2.weights.weight_files import config_beside, read_weight_file
 
 
 def mean_weights(paths: Sequence[str | Path]) -> dict[str, torch.Tensor]:
@@ -25,8 +25,13 @@ def mean_weights(paths: Sequence[str | Path]) -> dict[str, torch.Tensor]:
         Floating-point parameters of several files as float32. Others, such as counters, as the first file has them.
 
     Raises:
-        CellSegError: a file cannot be read, or has other parameters than the first.
+        CellSegError: a file cannot be read, is named twice, has other parameters than the first or, by the
+            ``config.yaml`` beside it, other classes.
     """
+    if twice := [
+        path for k, path in enumerate(paths) if Path(path).resolve() in [Path(p).resolve() for p in paths[:k]]
+    ]:
+        raise CellSegError(f"{twice[0]} is named twice; a mean is of different files")
     first, *others = paths
     mean = read_weight_file(first).weights
     if not others:
@@ -35,6 +40,12 @@ def mean_weights(paths: Sequence[str | Path]) -> dict[str, torch.Tensor]:
     sums = {name: mean[name].double() for name in floating}
     for path in others:
         weights = read_weight_file(path).weights
+        classes = [config_beside(Path(file)).get("CLASS_NAMES") for file in (first, path)]
+        if all(classes) and classes[0] != classes[1]:
+            raise CellSegError(
+                f"{path} is of a network with the classes {', '.join(map(str, classes[1]))}, {first} of one with "
+                f"{', '.join(map(str, classes[0]))}; a mean is of runs with one configuration"
+            )
         shapes = [{name: value.shape for name, value in each.items()} for each in (mean, weights)]
         if shapes[0] != shapes[1]:
             differing = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())

@@ -71,7 +71,7 @@ def check_free(folder: str | Path, weights: str) -> None:
     Raises:
         CellSegError: names the first of them.
     """
-    others = [name for name in CHECKPOINTS if name != weights]
+    others = [name for name in (*CHECKPOINTS, "last_checkpoint") if name != weights]  # the last is a training's
     if not (Path(folder) / weights).exists():
         others += [CONFIG, POSTPROCESS]
     for name in others:

@@ -15,6 +15,7 @@ import torch
 from cellseg_d2.errors import CellSegError, first_line, no_memory
 from cellseg_d2.io.array_pickle import read_array_pickle
 from cellseg_d2.io.atomic import unpacked_size
+from cellseg_d2.io.text import read_yaml
 
 # Some of the weights may share their values, and a file may be packed; beyond this factor it is made to fill memory.
 MAX_EXPANSION = 16
@@ -56,8 +57,10 @@ def read_weight_file(path: str | Path) -> WeightFile:
     except MemoryError:
         raise no_memory(path) from None
     except Exception as error:  # the readers raise almost anything for files that are cut, overwritten, or another kind
+        # PyTorch's own unpickler advises to run the file's code.
+        reason = "" if "weights_only" in first_line(error) else f" ({first_line(error)})"
         raise CellSegError(
-            f"{path} cannot be read as weights; it seems damaged, or is something else ({first_line(error)})"
+            f"{path} cannot be read as weights; it seems damaged, or is something else{reason}"
         ) from None
     if not isinstance(content, dict):
         raise CellSegError(f"{path} holds no weights by name, but a {type(content).__name__}")
@@ -81,6 +84,17 @@ def read_weight_file(path: str | Path) -> WeightFile:
     if all(name.startswith("module.") for name in weights):  # of a model wrapped for several GPUs
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return WeightFile(weights, other_names, caffe2)
+
+
+def config_beside(path: Path) -> dict:
+    """``MODEL`` of the configuration that a run writes beside its checkpoints; empty where there is none."""
+    file = path.with_name("config.yaml")
+    if path.suffix not in (".pth", ".safetensors") or not file.is_file():
+        return {}
+    content = read_yaml(file)
+    if not isinstance(content, dict) or not isinstance(content.get("MODEL"), dict):
+        raise CellSegError(f"{file}, which tells the classes of {path.name}, is not a configuration: it has no MODEL")
+    return content["MODEL"]
 
 
 def _as_tensor(value: object) -> object:

@@ -216,6 +216,13 @@ def test_scores_stay_with_their_cells(tmp_path, truth):
     assert pd.read_csv(tmp_path / "out/csv/a_cells.csv").score.tolist() == pytest.approx(scores, abs=1e-4)
     run(truth, "--to", "coco", "--output", tmp_path / "plain")
     assert "score" not in json.loads((tmp_path / "plain/coco.json").read_text())["annotations"][0]
+    # What is called score and is no number from 0 to 1 is something else.
+    for annotation, other in zip(content["annotations"], (1e300, -1, 2.5), strict=True):
+        annotation["score"] = other
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    run(tmp_path / "other.json", "--to", "coco", "--output", tmp_path / "other")
+    (record, _) = load_coco(tmp_path / "other/coco.json")
+    assert [cell.score for cell in record.cells] == [None] * 3
 
 
 @pytest.mark.parametrize("name", ["coco", "geojson", "rois"])

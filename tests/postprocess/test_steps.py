@@ -334,7 +334,7 @@ def test_parameters_survive_a_file(tmp_path):
         ("mask_thresholding: half", "mask_thresholding must be one of fixed, dice, not 'half'"),
         (
             "mask_offset: 0.5",
-            "mask_offset must be two numbers of pixels, to the right and down, from -20 to 20, not 0.5",
+            "mask_offset must be two numbers of pixels, to the right and down, from -5 to 5, not 0.5",
         ),
         ("mask_offset: [0, .nan]", "mask_offset must be two numbers of pixels"),
         ("mask_offset: [1, 2, 3]", "mask_offset must be two numbers of pixels"),

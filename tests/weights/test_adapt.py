@@ -242,8 +242,9 @@ def test_files_without_weights(tmp_path, content):
 def test_damaged_files(tmp_path):
     for name in ("x.pth", "x.pkl"):
         (tmp_path / name).write_bytes(b"nothing of the kind")
-        with pytest.raises(CellSegError, match="cannot be read as weights"):
+        with pytest.raises(CellSegError, match="cannot be read as weights") as caught:
             read_weight_file(tmp_path / name)
+        assert "weights_only" not in str(caught.value), "PyTorch advises to run the file's code"
 
 
 def test_weights_of_a_wrapped_model(tmp_path):

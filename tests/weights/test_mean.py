@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 
 from cellseg_d2.cli.export_model import main
 from cellseg_d2.errors import CellSegError
@@ -43,6 +44,24 @@ def test_files_of_other_networks_are_refused(tmp_path, other):
     a, b = write(tmp_path / "a.pth", w=torch.zeros(2)), write(tmp_path / "b.pth", **other)
     with pytest.raises(CellSegError, match=r"b\.pth is of another network than .*a\.pth: they differ in . parameters"):
         mean_weights([a, b])
+
+
+def test_files_of_other_classes_are_refused(tmp_path):
+    files = []
+    for name, classes in (("a", ["x", "y"]), ("b", ["y", "x"]), ("c", ["x", "y"])):
+        (tmp_path / name).mkdir()
+        files.append(write(tmp_path / name / "model.pth", w=torch.ones(2)))
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump({"MODEL": {"CLASS_NAMES": classes}}))
+    with pytest.raises(CellSegError, match=r"b.model\.pth is of a network with the classes y, x, .* of one with x, y"):
+        mean_weights(files[:2])
+    assert mean_weights([files[0], files[2]])["w"].tolist() == [1, 1]
+
+
+def test_a_file_counts_once(tmp_path, monkeypatch):
+    file = write(tmp_path / "a.pth", w=torch.ones(2))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CellSegError, match=r"a\.pth is named twice"):
+        mean_weights([file, "a.pth"])
 
 
 @pytest.fixture(scope="module")
