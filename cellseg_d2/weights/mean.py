@@ -40,11 +40,11 @@ def mean_weights(paths: Sequence[str | Path]) -> dict[str, torch.Tensor]:
     sums = {name: mean[name].double() for name in floating}
     for path in others:
         weights = read_weight_file(path).weights
-        classes = [config_beside(Path(file)).get("CLASS_NAMES") for file in (first, path)]
-        if all(classes) and classes[0] != classes[1]:
+        known, other = (config_beside(Path(file)).get("CLASS_NAMES") for file in (first, path))
+        if known and other and known != other:
             raise CellSegError(
-                f"{path} is of a network with the classes {', '.join(map(str, classes[1]))}, {first} of one with "
-                f"{', '.join(map(str, classes[0]))}; a mean is of runs with one configuration"
+                f"{path} is of a network with the classes {', '.join(map(str, other))}, {first} of one with "
+                f"{', '.join(map(str, known))}; a mean is of runs with one configuration"
             )
         shapes = [{name: value.shape for name, value in each.items()} for each in (mean, weights)]
         if shapes[0] != shapes[1]:

@@ -80,7 +80,7 @@ def test_models_that_do_not_fit_together_are_refused():
     other = Fixed([], [], [])
     for name, value, key in (("scales", (0.5, 1.0), r"TEST\.SCALES"), ("scale_neighbors", 1, r"TEST\.SCALE_NEIGHBORS")):
         setattr(other, name, value)
-        with pytest.raises(CellSegError, match=f"but {name} is .* give {key} for all of them"):
+        with pytest.raises(CellSegError, match=f"but {key} is .* give {key} for all of them"):
             Ensemble([one, other])
         setattr(one, name, value)
         assert getattr(Ensemble([one, other]), name) == value
