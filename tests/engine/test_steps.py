@@ -35,6 +35,7 @@ def test_they_end_at_the_fine_tuning_but_for_its_weights_and_length(repository):
         "SOLVER.CHECKPOINT_PERIOD",
         "DATASETS.TRAIN",
         "DATASETS.TEST",
+        "TEST.POSTPROCESS.MASK_OFFSET",
     }
 
 
