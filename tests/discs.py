@@ -67,6 +67,15 @@ def write_disc_dataset(root: Path, *, images: int = 4, size: int = 96, count: in
     return folder
 
 
+def change_first_cell(folder: Path, split: str, **changed: int) -> dict:
+    """Change the first annotation of what :func:`write_disc_dataset` wrote; returns the new content of the JSON."""
+    path = folder / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0] |= changed
+    path.write_text(json.dumps(content))
+    return content
+
+
 def write_untrained_run(folder: Path, config_file: Path, opts: Sequence[str] = ()) -> Path:
     """Write what a training run leaves, with random weights and thresholds so low that something is found."""
     import torch

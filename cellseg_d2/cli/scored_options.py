@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 GROUND_TRUTH = (
     "train.csv (also .gz), COCO ground truth (.json), or a folder of label images, ROIs, GeoJSON or other annotations"
 )
-
-
 PREDICTIONS = (
     "submission (.csv, .csv.gz), COCO results (.json), or what cellseg-d2 infer wrote: its folder, label images, ROIs, "
     "GeoJSON, COCO JSON"

@@ -25,9 +25,9 @@ def places_beside(folder: Path) -> tuple[Path, Path, Path]:
 
 def images_not_found(annotations: Path, named: Path | None = None) -> CellSegError:
     """The error of annotations whose images are neither in the folder that they name nor in :func:`places_beside`."""
-    where = f"in {named}, which it names" if named is not None else "beside it nor in a folder 'images'"
+    where = "neither beside it nor in a folder 'images'" if named is None else f"not in {named}, which it names"
     return CellSegError(
-        f"the images of {annotations} are {'neither' if named is None else 'not'} {where}: name their folder with "
+        f"the images of {annotations} are {where}: name their folder with "
         "--images (or --allow-missing-images, to convert the masks alone)"
     )
 

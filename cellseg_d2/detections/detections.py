@@ -49,6 +49,8 @@ class Detections:
 
     def moved(self, dx: float, dy: float) -> Detections:
         """The detections moved to the right and down, in pixels of the image; binary masks by whole pixels, and cut."""
+        if dx == dy == 0:
+            return self
         boxes = self.boxes + np.array([dx, dy, dx, dy], dtype=np.float32)
         masks = self.masks
         if not isinstance(masks, np.ndarray):

@@ -112,7 +112,7 @@ def postprocess(detections: Detections, params: PostprocessParams, pasted: Seque
         pasted: the masks on the pixels of the image, one for each detection, where they differ from those in
             ``detections``; these are not moved.
     """
-    if any(params.mask_offset) and pasted is None:
+    if pasted is None:
         detections = detections.moved(*params.mask_offset)
     candidates = find_candidates(detections, params, pasted)
     params = settle_min_areas(candidates, params)

@@ -1,7 +1,6 @@
 """Samples for training: image, masks and boxes stay together."""
 
 import copy
-import json
 
 import detectron2.data.transforms as T
 import numpy as np
@@ -17,7 +16,7 @@ from cellseg_d2.data.catalog import has_ignored, register_folder
 from cellseg_d2.data.dataset_mapper import MASK_FORMATS, CellDatasetMapper
 from cellseg_d2.data.label_masks import LabelMasks
 from cellseg_d2.errors import CellSegError
-from tests.discs import write_disc_dataset
+from tests.discs import change_first_cell, write_disc_dataset
 from tests.stock_masks import to_bitmasks
 
 
@@ -188,12 +187,10 @@ def test_what_may_be_pasted_is_sought_once(entries):
 def test_detectron2_s_own_datasets_have_the_same_regions_to_ignore(tmp_path):
     """A region marked iscrowd is background neither in a dataset of this project's nor in one of Detectron2's."""
     folder = write_disc_dataset(tmp_path, images=2, name="crowds")
-    path = folder / "instances_train.json"
-    content = json.loads(path.read_text())
-    content["annotations"][0]["iscrowd"] = 1
-    path.write_text(json.dumps(content))
+    content = change_first_cell(folder, "train", iscrowd=1)
     register_folder(folder)
-    register_coco_instances("crowds_by_detectron2", {}, str(path), str(folder / "images"))
+    path = str(folder / "instances_train.json")
+    register_coco_instances("crowds_by_detectron2", {}, path, str(folder / "images"))
     own, stock = (DatasetCatalog.get(name) for name in ("crowds_train", "crowds_by_detectron2"))
     assert [has_ignored(entry) for entry in own] == [has_ignored(entry) for entry in stock] == [True, False]
     mapper = CellDatasetMapper(True, augmentations=[])

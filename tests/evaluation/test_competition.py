@@ -27,7 +27,7 @@ from cellseg_d2.postprocess.params import PostprocessParams
 from cellseg_d2.postprocess.tuning_image import make_trials
 from cellseg_d2.predictions.truth import read_predictions, read_truth
 from cellseg_d2.visualization.report.cells import gather_cells
-from tests.discs import write_disc_dataset
+from tests.discs import change_first_cell, write_disc_dataset
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +147,7 @@ def test_regions_marked_iscrowd_are_cells_to_no_reader_of_the_truth(tmp_path, ca
 def test_types_in_one_image_are_scored_apart(tmp_path):
     """One cell of each image becomes dark: with the vote it is bright again, without it every cell has its type."""
     folder = write_disc_dataset(tmp_path, images=2, name="typed")
-    path = folder / "instances_val.json"
-    content = json.loads(path.read_text())
-    content["annotations"][0]["category_id"] = 2
-    path.write_text(json.dumps(content))
+    change_first_cell(folder, "val", category_id=2)
     register_folder(folder)
     entries = DatasetCatalog.get("typed_val")
     outputs = [perfect(entry) for entry in entries]
@@ -189,10 +186,7 @@ def test_images_of_one_name_in_two_folders_are_both_scored(tmp_path):
 
 def test_types_in_one_image_are_compared_as_the_model_calls_them(tmp_path):
     folder = write_disc_dataset(tmp_path, images=2, name="renamed")
-    path = folder / "instances_val.json"
-    content = json.loads(path.read_text())
-    content["annotations"][0]["category_id"] = 2
-    path.write_text(json.dumps(content))
+    change_first_cell(folder, "val", category_id=2)
     register_folder(folder)
     entries = DatasetCatalog.get("renamed_val")
     outputs = [perfect(entry) for entry in entries]
